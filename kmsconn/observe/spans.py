@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -143,28 +143,14 @@ class SpanMaker:
         yield self._span(known, "wait", (since, max(since, until)), more)
 
     def _reply(self, event: events.Event, known: _Known, now: float) -> Iterable[Span]:
-        start = now if known.last is None else known.last
-        more: dict[str, Value]
-        match event:
-            case events.ReplySigned():
-                more = {
-                    "kmsconn.nonce": event.nonce,
-                    "kmsconn.transaction": f"0x{event.transaction_hash.hex()}",
-                }
-                yield self._span(known, "sign", (start, now), more)
-            case events.ReplySent():
-                more = {"kmsconn.nonce": event.nonce, "kmsconn.chain": event.chain}
-                yield self._span(known, "broadcast", (start, now), more)
-            case events.ReplyIncluded():
-                yield self._span(known, "include", (start, now), _inclusion(event))
-                yield self._root(known, now - event.seconds, now, _inclusion(event))
-            case events.ReplyFinalized():
-                yield self._span(known, "finalize", (start, now), {})
-            case events.ReplyReturned():
-                more = {"kmsconn.chain": event.chain}
-                yield self._span(known, "return", (start, now), more, _text(event.reason))
-            case _:
-                return
+        if (told := _OF_REPLIES.get(type(event))) is None:
+            return
+        name, more = told
+        start, attributes = now if known.last is None else known.last, more(event)
+        error = _text(event.reason) if isinstance(event, events.ReplyReturned) else ""
+        yield self._span(known, name, (start, now), attributes, error)
+        if isinstance(event, events.ReplyIncluded):
+            yield self._root(known, now - event.seconds, now, attributes)
         known.last = now
 
     def _closed(self, event: events.RequestClosed, known: _Known, now: float) -> Span:
@@ -219,3 +205,16 @@ def _inclusion(event: events.ReplyIncluded) -> Mapping[str, Value]:
 def _text(reason: str) -> str:
     """Return a reason without the secret parts of URLs, cut to a length."""
     return hide_urls(reason)[:LONGEST_TEXT]
+
+
+_OF_REPLIES: Final[Mapping[type, tuple[str, Callable[[Any], Mapping[str, Value]]]]] = {
+    events.ReplySigned: (
+        "sign",
+        lambda one: {"kmsconn.nonce": one.nonce, "kmsconn.transaction": f"0x{one.transaction_hash.hex()}"},
+    ),
+    events.ReplySent: ("broadcast", lambda one: {"kmsconn.nonce": one.nonce, "kmsconn.chain": one.chain}),
+    events.ReplyIncluded: ("include", _inclusion),
+    events.ReplyFinalized: ("finalize", lambda _: {}),
+    events.ReplyReturned: ("return", lambda one: {"kmsconn.chain": one.chain}),
+}
+"""The span that an event about a reply ends, and what it says."""

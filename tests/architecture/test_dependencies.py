@@ -33,7 +33,7 @@ OF_POSTGRES = frozenset(
 )
 """The modules that import the packages of the extra postgres: two of them inside functions, the others are imported inside one."""
 
-OF_OTEL = frozenset({"kmsconn.observe.otlp"})
+OF_OTEL = frozenset({"kmsconn.observe.tracing"})
 """The module that imports the packages of the extra otel, inside a function."""
 
 _NAME = re.compile(r"[\w.-]+")

@@ -231,17 +231,13 @@ async def run_once(surroundings: Surroundings) -> Mapping[str, int]:
     """Run one connector until it is drained; return what it leaves."""
     from kmsconn.connector.connector import open_connector
 
-    settings, monitor, site = surroundings.settings, surroundings.observers.monitor, surroundings.site
-    on_event, board, log = surroundings.observers.on_event, surroundings.board, surroundings.log
-    async with open_connector(settings, ports=surroundings.ports, on_event=on_event) as connector:
+    settings, observers = surroundings.settings, surroundings.observers
+    board, log = surroundings.board, surroundings.log
+    async with open_connector(settings, ports=surroundings.ports, on_event=observers.on_event) as connector:
         board.set("unwritable", "journal", None)
-        monitor.watch(connector.statistics)
+        observers.monitor.watch(connector.statistics)
         log.info("wallet", address=to_hex(connector.components.tx_sender), mode=settings.work.mode)
-        async with (
-            journal_lookup(site, connector),
-            control_socket(connector, on_event, monitor),
-            trio.open_nursery() as nursery,
-        ):
+        async with open_to_operators(surroundings, connector), trio.open_nursery() as nursery:
             nursery.start_soon(announce_ready, connector, log)
             nursery.start_soon(heed_signals, surroundings.signals, connector, log)
             nursery.start_soon(forget_starts, board)
@@ -264,38 +260,30 @@ _LEFT: Final = (State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED)
 
 
 @asynccontextmanager
-async def control_socket(connector: Connector, on_event: OnEvent, monitor: Monitor) -> AsyncIterator[None]:
-    """Serve the control socket while the block lasts; without one the connector runs all the same, and says so."""
-    from kmsconn.operate.control.explaining import live_commands
+async def open_to_operators(surroundings: Surroundings, connector: Connector) -> AsyncIterator[None]:
+    """Serve the control socket, and let the status page find requests in the journal, while the block lasts.
+
+    Without a control socket the connector runs all the same, and says so.
+    """
+    from kmsconn.operate.control.explaining import find_timeline, live_commands
     from kmsconn.operate.control.server import COMMANDS as CONTROL
     from kmsconn.operate.control.server import context_of, open_control
 
-    settings = connector.components.settings
-    commands = {**CONTROL, **live_commands(monitor, settings.monitoring.service_name, __version__)}
+    settings, observers, site = surroundings.settings, surroundings.observers, surroundings.site
+    context = context_of(connector, observers.monitor.health)
+    live = live_commands(observers.monitor, settings.monitoring.service_name, __version__)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(
-                open_control(context_of(connector, monitor.health), control_path(settings), commands)
+                open_control(context, control_path(settings), {**CONTROL, **live})
             )
         except StartRefused as error:
             words = f"{error}; `kmsconn status` and the other commands cannot reach this process until then"
-            on_event(AlertRaised("control socket", "unavailable", words))
-        yield
-
-
-@asynccontextmanager
-async def journal_lookup(site: StatusSite | None, connector: Connector) -> AsyncIterator[None]:
-    """Let the status page find requests in the journal while the block lasts."""
-    from kmsconn.operate.control.explaining import find_timeline
-    from kmsconn.operate.control.server import context_of
-
-    if site is not None:
-        site.lookup = partial(find_timeline, context_of(connector))
-    try:
-        yield
-    finally:
+            observers.on_event(AlertRaised("control socket", "unavailable", words))
         if site is not None:
-            site.lookup = None
+            site.lookup = partial(find_timeline, context)
+            stack.callback(setattr, site, "lookup", None)
+        yield
 
 
 def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:

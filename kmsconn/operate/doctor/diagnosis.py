@@ -77,13 +77,5 @@ def as_json(lines: Sequence[Diagnosis]) -> dict[str, Any]:
     return {
         "well": not has_fault(lines),
         "counts": {status.value: numbers[status] for status in CheckStatus},
-        "checks": [
-            {
-                "checked": line.checked,
-                "status": line.status.value,
-                "found": line.found,
-                "remedy": line.remedy,
-            }
-            for line in lines
-        ],
+        "checks": [attrs.asdict(line) for line in lines],
     }

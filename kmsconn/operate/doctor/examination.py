@@ -164,7 +164,7 @@ def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
         tx_sender,
         machine.journal_probe(settings, subject.machine, ports, tx_sender),
         machine.monitoring_probe(settings, subject.machine, ports),
-        *([machine.certificate_probe(settings, ports)] if _has_certificate(settings) else []),
+        *machine.certificate_probes(settings, ports),
         *_chain_probes(subject),
         *(contract.right for contract in subject.contracts),
         *(contracts.domain_probe(one) for one in subject.contracts if one.configured.domain is not None),
@@ -179,10 +179,6 @@ def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
         buckets.buckets_probe(subject.access, registry, recent),
         reply,
     ]
-
-
-def _has_certificate(settings: Settings) -> bool:
-    return settings.http_api is not None and settings.http_api.tls is not None
 
 
 def _kind_of(settings: Settings) -> str:

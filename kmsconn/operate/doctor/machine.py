@@ -220,10 +220,10 @@ def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Prob
     return Probe(checked, look)
 
 
-def certificate_probe(settings: Settings, ports: Ports) -> Probe[None]:
-    """Return the probe of the certificate of the HTTP address: how long it still counts."""
-    assert settings.http_api is not None
-    assert settings.http_api.tls is not None
+def certificate_probes(settings: Settings, ports: Ports) -> Sequence[Probe[None]]:
+    """Return the probe of the certificate of the HTTP address, where there is one: how long it still counts."""
+    if settings.http_api is None or settings.http_api.tls is None:
+        return []
     path = settings.http_api.tls.cert_path
 
     async def look() -> Sequence[Diagnosis]:
@@ -233,7 +233,7 @@ def certificate_probe(settings: Settings, ports: Ports) -> Probe[None]:
             return [fault(CERTIFICATE, str(error), "name a certificate chain in PEM")]
         return [judge_certificate(end, ports.wall())]
 
-    return Probe(CERTIFICATE, look)
+    return [Probe(CERTIFICATE, look)]
 
 
 def judge_certificate(end: float, now: float) -> Diagnosis:

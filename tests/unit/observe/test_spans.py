@@ -20,9 +20,8 @@ from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind, trace_of
 from kmsconn.observe import spans as module
-from kmsconn.observe.otlp import NotTaken, otlp_encoder
 from kmsconn.observe.spans import Span, SpanMaker
-from kmsconn.observe.tracing import FAREWELL, Tracing, open_tracing
+from kmsconn.observe.tracing import FAREWELL, NotTaken, Tracing, open_tracing, otlp_encoder
 from kmsconn.transport.ports import Ports, offload_inline
 from tests import vectors
 from tests.unit.transport.scripted_http import Asked, HttpNet, Reply

@@ -21,7 +21,7 @@ from kmsconn.operate.doctor.diagnosis import CheckStatus
 from kmsconn.operate.doctor.machine import (
     LEAST_FREE,
     JournalFiles,
-    certificate_probe,
+    certificate_probes,
     judge_certificate,
     judge_place,
     lock_holder,
@@ -126,7 +126,7 @@ async def test_the_certificate_of_the_http_address_is_read(tmp_path: Path) -> No
     files = write_pair(tmp_path, end)
     ports = attrs.evolve(real_ports(), offload=offload_inline, wall=lambda: end.timestamp() - 86400)
     http = HttpApi("127.0.0.1:1", frozenset(), tls=files)
-    probe = certificate_probe(vectors.vector_settings().but(http_api=http), ports)
+    [probe] = certificate_probes(vectors.vector_settings().but(http_api=http), ports)
     [line] = await probe.run()
     assert (line.checked, line.status) == ("tls_config.cert_path", CheckStatus.WARNING)
     files.cert_path.write_text("")
