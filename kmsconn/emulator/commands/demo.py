@@ -140,13 +140,4 @@ def line(event: ReplyIncluded | RequestClosed, seconds: float) -> str:
     return f"{head} included {milliseconds(event.seconds):>9}"
 
 
-COMMANDS: Final = {
-    "demo": CliCommand(
-        configure,
-        execute,
-        (
-            "kmsconn demo",
-            "kmsconn demo --requests 200 --rate 20",
-        ),
-    )
-}
+COMMANDS: Final = {"demo": CliCommand(configure, execute)}

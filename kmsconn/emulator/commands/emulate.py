@@ -204,15 +204,4 @@ async def _show_progress(emulation: Emulation) -> Never:
         print(progress(verdict, trio.current_time() - began), file=sys.stderr, flush=True)
 
 
-COMMANDS: Final = {
-    "emulate": CliCommand(
-        configure,
-        execute,
-        (
-            "kmsconn emulate --write-config emu.toml --rate 5",
-            "kmsconn run -c emu.toml    # in a second shell",
-            "kmsconn emulate --write-config emu.toml --members 4    # emu-1.toml to emu-4.toml",
-            "kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
-        ),
-    )
-}
+COMMANDS: Final = {"emulate": CliCommand(configure, execute)}

@@ -108,13 +108,4 @@ def _is_wanted(arguments: argparse.Namespace, row: Mapping[str, Any]) -> bool:
     )
 
 
-COMMANDS: Final = {
-    "audit": CliCommand(
-        configure,
-        execute,
-        (
-            "kmsconn audit verify audit.jsonl.000001 audit.jsonl",
-            "kmsconn audit export audit.jsonl --since 2026-01-01 --kind user_decryption --csv",
-        ),
-    )
-}
+COMMANDS: Final = {"audit": CliCommand(configure, execute)}

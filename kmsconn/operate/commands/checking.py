@@ -123,20 +123,6 @@ def words_of(status: int, body: bytes) -> str:
 
 
 COMMANDS: Final = {
-    "doctor": CliCommand(
-        configure_doctor,
-        doctor,
-        (
-            "kmsconn doctor -c kmsconn.toml",
-            "kmsconn doctor --network testnet --json",
-        ),
-    ),
-    "health": CliCommand(
-        configure_health,
-        health,
-        (
-            "kmsconn health",
-            "kmsconn health --endpoint /liveness",
-        ),
-    ),
+    "doctor": CliCommand(configure_doctor, doctor),
+    "health": CliCommand(configure_health, health),
 }

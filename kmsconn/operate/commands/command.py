@@ -22,11 +22,10 @@ E = TypeVar("E", bound=BaseException)
 
 @attrs.frozen
 class CliCommand:
-    """A command: what describes its arguments to a parser, what runs it and returns the exit status, and what its ``--help`` ends with."""
+    """A command: what describes its arguments to a parser, and what runs it and returns the exit status."""
 
     configure: Callable[[argparse.ArgumentParser], None]
     execute: Callable[[argparse.Namespace], int]
-    examples: tuple[str, ...]
 
 
 class ExitStatus(IntEnum):

@@ -239,28 +239,7 @@ def list_files(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS: Final = {
-    "validate": CliCommand(
-        add_config_argument,
-        validate,
-        (
-            "kmsconn validate -c kmsconn.toml",
-            "kmsconn validate -c kmsconn.toml --network mainnet",
-        ),
-    ),
-    "config": CliCommand(
-        configure_config,
-        config,
-        (
-            "kmsconn config explain -c kmsconn.toml",
-            "kmsconn config import gw-listener.toml kms-worker.toml tx-sender.toml -o kmsconn.toml",
-        ),
-    ),
-    "list": CliCommand(
-        configure_list,
-        list_files,
-        (
-            "kmsconn list",
-            "kmsconn list --full-path",
-        ),
-    ),
+    "validate": CliCommand(add_config_argument, validate),
+    "config": CliCommand(configure_config, config),
+    "list": CliCommand(configure_list, list_files),
 }

@@ -109,8 +109,4 @@ def _result(copied: Mapping[str, int]) -> Iterator[str]:
     yield from (f"{name:<16} {rows:>10}" for name, rows in copied.items() if rows)
 
 
-_EXAMPLES: Final = (
-    "kmsconn journal copy sqlite:////var/lib/kmsconn/kmsconn.db postgresql://kmsconn@db/kmsconn --to-password-file /etc/kmsconn/password",
-    "kmsconn journal copy postgresql://kmsconn@db/kmsconn sqlite:///kmsconn.db    # the password by PGPASSFILE",
-)
-COMMANDS: Final = {"journal": CliCommand(configure, execute, _EXAMPLES)}
+COMMANDS: Final = {"journal": CliCommand(configure, execute)}

@@ -60,6 +60,76 @@ ALIASES: Final = {"start": "run"}
 """Names of the services of 0.14 for our commands."""
 
 
+_EXAMPLES: Final = """\
+kmsconn run -c kmsconn.toml
+kmsconn run --network testnet    # the rest from KMS_CONNECTOR_… variables
+
+kmsconn validate -c kmsconn.toml
+kmsconn validate -c kmsconn.toml --network mainnet
+
+kmsconn doctor -c kmsconn.toml
+kmsconn doctor --network testnet --json
+
+kmsconn config explain -c kmsconn.toml
+kmsconn config import gw-listener.toml kms-worker.toml tx-sender.toml -o kmsconn.toml
+
+kmsconn health
+kmsconn health --endpoint /liveness
+
+kmsconn status -c kmsconn.toml
+kmsconn status -c kmsconn.toml --json
+
+kmsconn explain -c kmsconn.toml ID
+kmsconn explain -c kmsconn.toml ID --json
+
+kmsconn audit verify audit.jsonl.000001 audit.jsonl
+kmsconn audit export audit.jsonl --since 2026-01-01 --kind user_decryption --csv
+
+kmsconn journal copy sqlite:////var/lib/kmsconn/kmsconn.db postgresql://kmsconn@db/kmsconn --to-password-file /etc/kmsconn/password
+kmsconn journal copy postgresql://kmsconn@db/kmsconn sqlite:///kmsconn.db    # the password by PGPASSFILE
+
+kmsconn requests list -c kmsconn.toml --state failed
+kmsconn requests show -c kmsconn.toml ID
+kmsconn requests retry -c kmsconn.toml --state failed
+
+kmsconn top -c kmsconn.toml
+kmsconn top --socket /run/kmsconn/control.sock
+kmsconn top --url http://127.0.0.1:9100
+
+kmsconn quarantine list -c kmsconn.toml
+kmsconn quarantine show -c kmsconn.toml NAME
+kmsconn quarantine retry -c kmsconn.toml NAME
+kmsconn quarantine drop -c kmsconn.toml NAME --reason "a test of the contract"
+
+kmsconn pause -c kmsconn.toml user_decryption
+kmsconn pause -c kmsconn.toml user_decryption --reason "the Core is upgraded"
+
+kmsconn resume -c kmsconn.toml user_decryption
+
+kmsconn skip -c kmsconn.toml ID --reason "its ciphertext is lost"
+
+kmsconn replay -c kmsconn.toml ID --dry-run
+kmsconn replay -c kmsconn.toml ID    # asks the Core too, through the running connector
+
+kmsconn list
+kmsconn list --full-path
+
+kmsconn emulate --write-config emu.toml --rate 5
+kmsconn run -c emu.toml    # in a second shell
+kmsconn emulate --write-config emu.toml --members 4    # emu-1.toml to emu-4.toml
+kmsconn emulate --write-config emu.toml --core http://127.0.0.1:50051 --signer 0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478
+
+kmsconn demo
+kmsconn demo --requests 200 --rate 20
+
+kmsconn completion bash > ~/.local/share/bash-completion/completions/kmsconn
+kmsconn completion zsh >> ~/.zshrc
+kmsconn completion fish > ~/.config/fish/completions/kmsconn.fish"""
+
+EXAMPLES: Final = {lines.split()[1]: lines.splitlines() for lines in _EXAMPLES.split("\n\n")}
+"""What the help of each command ends with."""
+
+
 def make_parser(only_command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of all commands; with ``only_command`` the others are named, and take no arguments."""
     parser = argparse.ArgumentParser(prog="kmsconn", description="Connects a KMS Core to the fhEVM gateway.")
@@ -96,7 +166,7 @@ def command_of(name: str) -> CliCommand | Operator:
 def _configure(name: str, parser: argparse.ArgumentParser) -> None:
     command = command_of(name)
     command.configure(parser)
-    parser.epilog = "\n".join(("examples:", *(f"  {line}" for line in command.examples)))
+    parser.epilog = "\n".join(("examples:", *(f"  {line}" for line in EXAMPLES[name])))
     parser.set_defaults(execute=command.execute)
 
 
@@ -218,15 +288,7 @@ def _help_of(action: argparse.Action, choice: object) -> str:
     return named.get(str(choice)) or ""
 
 
-_COMPLETION: Final = CliCommand(
-    configure_completion,
-    completion,
-    (
-        "kmsconn completion bash > ~/.local/share/bash-completion/completions/kmsconn",
-        "kmsconn completion zsh >> ~/.zshrc",
-        "kmsconn completion fish > ~/.config/fish/completions/kmsconn.fish",
-    ),
-)
+_COMPLETION: Final = CliCommand(configure_completion, completion)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,6 @@ class Operator:
     """A command of an operator, or several actions: how the answer of each command of the control socket is told."""
 
     shown: Mapping[str, AsText]
-    examples: tuple[str, ...]
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Describe the arguments, of each action where there are several."""
@@ -208,50 +207,19 @@ def _replayed(answer: Mapping[str, Any]) -> Iterator[str]:
 _SAME: Final = {True: "same", False: "DIFFERENT", None: "unknown"}
 
 COMMANDS: Final[Mapping[str, Operator]] = {
-    "status": Operator(
-        {"status": status.as_text},
-        ("kmsconn status -c kmsconn.toml", "kmsconn status -c kmsconn.toml --json"),
-    ),
-    "explain": Operator(
-        {"explain": _explained},
-        ("kmsconn explain -c kmsconn.toml ID", "kmsconn explain -c kmsconn.toml ID --json"),
-    ),
-    "requests": Operator(
-        {"requests.list": _requests, "requests.show": _request, "requests.retry": _done},
-        (
-            "kmsconn requests list -c kmsconn.toml --state failed",
-            "kmsconn requests show -c kmsconn.toml ID",
-            "kmsconn requests retry -c kmsconn.toml --state failed",
-        ),
-    ),
+    "status": Operator({"status": status.as_text}),
+    "explain": Operator({"explain": _explained}),
+    "requests": Operator({"requests.list": _requests, "requests.show": _request, "requests.retry": _done}),
     "quarantine": Operator(
         {
             "quarantine.list": _quarantined,
             "quarantine.show": _quarantined_one,
             "quarantine.retry": _done,
             "quarantine.drop": _done,
-        },
-        (
-            "kmsconn quarantine list -c kmsconn.toml",
-            "kmsconn quarantine show -c kmsconn.toml NAME",
-            "kmsconn quarantine retry -c kmsconn.toml NAME",
-            'kmsconn quarantine drop -c kmsconn.toml NAME --reason "a test of the contract"',
-        ),
+        }
     ),
-    "pause": Operator(
-        {"pause": _paused},
-        (
-            "kmsconn pause -c kmsconn.toml user_decryption",
-            'kmsconn pause -c kmsconn.toml user_decryption --reason "the Core is upgraded"',
-        ),
-    ),
-    "resume": Operator({"resume": _resumed}, ("kmsconn resume -c kmsconn.toml user_decryption",)),
-    "skip": Operator({"skip": _done}, ('kmsconn skip -c kmsconn.toml ID --reason "its ciphertext is lost"',)),
-    "replay": Operator(
-        {"replay": _replayed},
-        (
-            "kmsconn replay -c kmsconn.toml ID --dry-run",
-            "kmsconn replay -c kmsconn.toml ID    # asks the Core too, through the running connector",
-        ),
-    ),
+    "pause": Operator({"pause": _paused}),
+    "resume": Operator({"resume": _resumed}),
+    "skip": Operator({"skip": _done}),
+    "replay": Operator({"replay": _replayed}),
 }

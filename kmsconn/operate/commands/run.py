@@ -360,13 +360,4 @@ def _can_trace(log: FilteringBoundLogger) -> bool:
     return True
 
 
-COMMANDS: Final = {
-    "run": CliCommand(
-        configure,
-        execute,
-        (
-            "kmsconn run -c kmsconn.toml",
-            "kmsconn run --network testnet    # the rest from KMS_CONNECTOR_… variables",
-        ),
-    )
-}
+COMMANDS: Final = {"run": CliCommand(configure, execute)}

@@ -183,14 +183,4 @@ def _status(found: Any) -> Mapping[str, Any]:
     return found
 
 
-COMMANDS: Final = {
-    "top": CliCommand(
-        configure,
-        execute,
-        (
-            "kmsconn top -c kmsconn.toml",
-            "kmsconn top --socket /run/kmsconn/control.sock",
-            "kmsconn top --url http://127.0.0.1:9100",
-        ),
-    )
-}
+COMMANDS: Final = {"top": CliCommand(configure, execute)}
