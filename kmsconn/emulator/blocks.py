@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 
-from kmsconn.emulator.execution import NO_CHANGES, ChainState, Changes, Emitted, Frame, Overlay, difference
+from kmsconn.emulator.execution import NO_CHANGES, ChainState, Changes, Emitted, Frame, difference
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
@@ -216,9 +216,9 @@ class ChainHistory:
             self.pruned_before = number + 1
         del self._loud[: bisect_left(self._loud, self.pruned_before)]
 
-    def state_of(self, block: Block, branch: Branch | None = None) -> Overlay:
+    def state_of(self, block: Block, branch: Branch | None = None) -> ChainState:
         """Return the state after a canonical block, or after a block of ``branch``; writes to it are lost."""
         root = block.number if branch is None else min(block.number, branch.root)
         undone = [later.changes for later in reversed(self._blocks[root + 1 :])]
         done = [] if branch is None else [b.changes for b in branch.blocks if b.number <= block.number]
-        return Overlay(self._state, difference(undone, done))
+        return self._state.beside(difference(undone, done))

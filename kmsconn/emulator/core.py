@@ -14,13 +14,12 @@ import trio
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
 from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
-from kmsconn.emulator.core_generation import KeyManagement, refusal
+from kmsconn.emulator.core_generation import KeyManagement, refusal, refusing
 from kmsconn.emulator.core_jobs import CoreJob, CoreJobs, RefusedCall
 from kmsconn.emulator.core_keys import KeyResults
 from kmsconn.emulator.core_requests import (
     CoreIds,
     CoreRelease,
-    Invalid,
     Job,
     check_schemes,
     read_id,
@@ -34,7 +33,6 @@ from kmsconn.emulator.grpc_server import (
     health_method,
 )
 from kmsconn.emulator.signcryption import Randomness
-from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.framing import Status
 
@@ -61,12 +59,8 @@ class CoreOperation:
 
     def job(self, request: bytes, plaintexts: Mapping[bytes, int]) -> Job:
         """Read a request of this kind. Raises GrpcFailure."""
-        try:
+        with refusing(f"{self.label}_request"):
             return self.read(request, plaintexts)
-        except Undecodable as error:
-            raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
-        except Invalid as error:
-            raise refusal(f"{self.label}_request", Status.INVALID_ARGUMENT) from error
 
 
 PUBLIC = CoreOperation(
@@ -136,13 +130,14 @@ class EmulatedCore:
     ) -> bytes:
         """Take a request; ``seconds`` overrides `computing`, ``share_lost`` burns the id. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
-        failed = partial(refusal, f"{operation.label}_request")
+        label = f"{operation.label}_request"
         if self.memory.is_busy(trio.current_time()):
-            raise failed(Status.RESOURCE_EXHAUSTED)
+            raise refusal(label, Status.RESOURCE_EXHAUSTED)
         job = operation.job(request, self.plaintexts)
         self.on_start(job.request_id)
-        self._check_names(job, failed)
-        self._check_id(operation, job, failed)
+        with refusing(label, job.request_id):
+            self._check_names(job)
+            self._check_id(operation, job)
         self._remember(operation, job, seconds, share_lost=share_lost)
         return b""
 
@@ -162,12 +157,11 @@ class EmulatedCore:
     async def result(self, operation: CoreOperation, request: bytes) -> bytes:
         """Wait for an answer as long as the real Core does, and return it. Raises GrpcFailure."""
         await trio.lowlevel.checkpoint()
-        failed = partial(refusal, f"{operation.label}_result")
-        request_id = _asked_id(request, failed)
-        try:
+        label = f"{operation.label}_result"
+        with refusing(label):
+            request_id = read_id(decode(RequestId, request))
+        with refusing(label, request_id):
             reply = await self.memory.result(operation.start, LONG_POLL, request_id)
-        except RefusedCall as error:
-            raise failed(error.status, request_id) from error
         self.on_answer(request_id)
         return reply
 
@@ -187,26 +181,20 @@ class EmulatedCore:
         """Make the answer of a job. Raises JobFailed."""
         return answer(self.node, job, partial(self.randomness, job))
 
-    def _check_names(self, job: Job, failed: Fail) -> None:
+    def _check_names(self, job: Job) -> None:
         """Check the schemes and look the names up; a threshold Core misses its key share only after the id was recorded."""
-        try:
-            check_schemes(self.node.release, job.schemes)
-        except Invalid as error:
-            raise failed(Status.INVALID_ARGUMENT, job.request_id) from error
+        check_schemes(self.node.release, job.schemes)
         self.memory.settle()
         known = job.context_id in self.known.contexts and job.epoch_id in self.known.epochs
         if not known or (not self.node.degree and job.key_id not in self.known.keys):
-            raise failed(Status.NOT_FOUND, job.request_id)
+            raise RefusedCall(Status.NOT_FOUND)
 
-    def _check_id(self, operation: CoreOperation, job: Job, failed: Fail) -> None:
+    def _check_id(self, operation: CoreOperation, job: Job) -> None:
         table = self.memory.table(operation.start)
         known = table.get(job.request_id)
         if self.node.release.waits_at_once and known is not None and known.failed:
             table.forget(job.request_id)
-        try:
-            table.check(job.request_id, trio.current_time())
-        except RefusedCall as error:
-            raise failed(error.status, job.request_id) from None
+        table.check(job.request_id, trio.current_time())
 
     def _remember(
         self, operation: CoreOperation, job: Job, seconds: float | None, *, share_lost: bool
@@ -232,15 +220,3 @@ class EmulatedCore:
 def become(core: EmulatedCore, release: CoreRelease) -> None:
     """Let a Core be of another release, from its next call on; restart it to let it forget too."""
     core.node = attrs.evolve(core.node, release=release)
-
-
-Fail = Callable[..., GrpcFailure]
-
-
-def _asked_id(request: bytes, failed: Fail) -> bytes:
-    try:
-        return read_id(decode(RequestId, request))
-    except Undecodable as error:
-        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
-    except Invalid as error:
-        raise failed(Status.INVALID_ARGUMENT) from error

@@ -6,7 +6,8 @@ Source: kms-core-grpc.md, 3.3 to 3.5, 3.7 and 5; fhevm-0.15.md, 1.7.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import attrs
@@ -53,6 +54,19 @@ _NO_ID = b"\x01" + bytes(ID_BYTES - 1)
 def refusal(label: str, status: Status, request_id: bytes = _NO_ID) -> GrpcFailure:
     """Return a status whose text has the one shape that the Core uses (5.4)."""
     return GrpcFailure(status, f"Failed on requestID {request_id.hex()} with metric {label}")
+
+
+@contextmanager
+def refusing(label: str, request_id: bytes = _NO_ID) -> Iterator[None]:
+    """Put what goes wrong meanwhile into a status."""
+    try:
+        yield
+    except Undecodable as error:
+        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
+    except Invalid as error:
+        raise refusal(label, Status.INVALID_ARGUMENT, request_id) from error
+    except RefusedCall as error:
+        raise refusal(label, error.status, request_id) from error
 
 
 @attrs.define(eq=False)
@@ -261,16 +275,10 @@ class KeyManagement:
 async def _guarded(
     jobs: CoreJobs, label: str, call: Callable[[bytes], Awaitable[bytes]], request: bytes
 ) -> bytes:
-    """Run a call, and put what goes wrong into a status."""
+    """Run a call, once all is stored that is ready by now."""
     jobs.settle()
-    try:
+    with refusing(label):
         return await call(request)
-    except Undecodable as error:
-        raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from error
-    except Invalid as error:
-        raise refusal(label, Status.INVALID_ARGUMENT) from error
-    except RefusedCall as error:
-        raise refusal(label, error.status) from error
 
 
 def _made_crs(jobs: CoreJobs) -> list[bytes]:

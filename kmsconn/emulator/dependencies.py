@@ -137,11 +137,6 @@ def degree_of(members: int) -> int:
     return (members - 1) // 3
 
 
-def new_buckets() -> list[BucketFaults]:
-    """Return an empty bucket for each coprocessor."""
-    return [BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)]
-
-
 def new_clusters(chains: Mapping[str, EmulatedChain], nodes: int, seed: int) -> dict[str, Cluster]:
     """Return as many nodes for each chain as stand behind its address."""
     return {
@@ -166,8 +161,11 @@ class EmulatedDependencies(ABC):
     """The shards of this node's Core."""
     others: Sequence[FaultyCore[Any]] = ()
     """The Cores of the other nodes of the committee, one each."""
-    buckets: list[BucketFaults]
-    sender: PrivateKey
+    buckets: list[BucketFaults] = attrs.field(
+        factory=lambda: [BucketFaults(EmulatedBucket(f"/ct{index}")) for index in range(COPROCESSORS)]
+    )
+    """One for each coprocessor, empty at first."""
+    sender: PrivateKey = attrs.field(factory=lambda: sender_of(0))
     places: dict[str, Place] = attrs.field(factory=dict, init=False)
     toggle_ports: dict[str, TogglePort] = attrs.field(factory=dict, init=False)
     """By name, once they serve on sockets."""

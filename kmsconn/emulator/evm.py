@@ -15,9 +15,7 @@ from kmsconn.emulator.execution import (
     Frame,
     Meter,
     OutOfGas,
-    Overlay,
     Reverted,
-    Storage,
     run,
 )
 from kmsconn.emulator.node_faults import revert_text
@@ -27,7 +25,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 
 
 def execute(
-    storage: Storage, contracts: Contracts, context: BlockContext, transaction: Transaction
+    storage: ChainState, contracts: Contracts, context: BlockContext, transaction: Transaction
 ) -> ExecutionOutcome:
     """Run a transaction's body. The writes of a failed one are still in ``storage``: the caller takes them back."""
     meter = Meter(transaction.gas)
@@ -86,7 +84,7 @@ class EmulatedEvm:
     default_balance: int = RICH
     failing: int = 0
 
-    def account(self, address: Address, storage: Storage | None = None) -> Account:
+    def account(self, address: Address, storage: ChainState | None = None) -> Account:
         """Return nonce and balance of an account, at the head or in another state."""
         state = self.state if storage is None else storage
         return Account(
@@ -189,7 +187,7 @@ class NodeView:
         for block in blocks:
             yield from (mined for mined in block.mined if mined.logs)
 
-    def state(self, block: Block | None = None) -> Overlay:
+    def state(self, block: Block | None = None) -> ChainState:
         """Return the state at the head or after another of this view's blocks; writes to it are lost."""
         return self.evm.history.state_of(block or self.head, self.branch)
 

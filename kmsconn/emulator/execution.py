@@ -8,7 +8,8 @@ limits and balances. Knows neither blocks nor pools.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Protocol
 
@@ -33,15 +34,20 @@ NO_CHANGES: Final[Changes] = {}
 
 
 class ChainState:
-    """The state at the head, with the writes since the last sealed block."""
+    """The state at the head, with the writes since the last sealed block; or, ``beside`` it, another one."""
 
-    def __init__(self) -> None:
-        self._values: dict[Key, Any] = {}
+    def __init__(self, values: MutableMapping[Key, Any] | None = None) -> None:
+        self._values: MutableMapping[Key, Any] = {} if values is None else values
         self._written: list[tuple[Key, Any]] = []
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of ``key``, or ``default`` when it was never written."""
-        return self._values.get(key, default)
+        value = self._values.get(key, MISSING)
+        return default if value is MISSING else value
+
+    def beside(self, changed: dict[Key, Any]) -> ChainState:
+        """Return a state that differs from this one in some keys; what is written to it touches nothing else."""
+        return ChainState(ChainMap({}, changed, self._values))
 
     def set(self, key: Key, value: Any) -> None:
         """Write ``value`` as part of the block that is being built."""
@@ -84,33 +90,6 @@ class ChainState:
             self._values.pop(key, None)
         else:
             self._values[key] = old
-
-
-class Overlay:
-    """A state that differs from another one in some keys; its own writes touch nothing else."""
-
-    def __init__(self, base: ChainState, difference: Mapping[Key, Any]) -> None:
-        self._base = base
-        self._difference = difference
-        self._written: dict[Key, Any] = {}
-
-    def get(self, key: Key, default: Any = None) -> Any:
-        """Return the value of ``key`` in this state."""
-        value = self._written.get(key, MISSING)
-        if value is not MISSING:
-            return value
-        if key in self._difference:
-            value = self._difference[key]
-            return default if value is MISSING else value
-        return self._base.get(key, default)
-
-    def set(self, key: Key, value: Any) -> None:
-        """Write ``value`` into this overlay only."""
-        self._written[key] = value
-
-
-Storage = ChainState | Overlay
-"""What an execution reads and writes. Values are immutable."""
 
 
 def difference(undone: Iterable[Changes], done: Iterable[Changes] = ()) -> dict[Key, Any]:
@@ -178,7 +157,7 @@ class Meter:
 class Frame:
     """A contract's window on one message: sender, calldata, block, its own storage, logs and gas."""
 
-    storage: Storage
+    storage: ChainState
     block: BlockContext
     address: Address
     sender: Address

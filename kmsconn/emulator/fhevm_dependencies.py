@@ -38,7 +38,6 @@ from kmsconn.emulator.dependencies import (
     address_for,
     degree_of,
     key_for,
-    new_buckets,
     new_clusters,
     sender_of,
     signer_of,
@@ -81,10 +80,10 @@ class FhevmDependencies(EmulatedDependencies):
     gateway_config: GatewayConfig
     protocol_config: ProtocolConfig
     kms_generation: KmsGeneration
-    acl: Acl
+    acl: Acl = attrs.field(factory=lambda: Acl(address_for("ACL")))
     cores: list[CoreFaults]
     others: list[CoreFaults]
-    signer: PrivateKey
+    signer: PrivateKey = attrs.field(factory=lambda: signer_of(0))
     members: tuple[int, ...]
     """Which nodes form the first committee; to ``others`` newcomers may belong."""
     real_cores: tuple[RealCore, ...] = ()
@@ -136,14 +135,10 @@ class FhevmDependencies(EmulatedDependencies):
             gateway_config=config,
             protocol_config=protocol,
             kms_generation=KmsGeneration(address_for("KMSGeneration"), ETHEREUM_ID, protocol),
-            acl=Acl(address_for("ACL")),
             plaintexts=plaintexts,
             cores=[] if real_cores else [core(0) for _ in range(shards)],
             others=[] if real_cores else [core(member) for member in range(1, members + newcomers)],
             real_cores=real_cores,
-            buckets=new_buckets(),
-            sender=sender_of(0),
-            signer=signer_of(0),
             members=tuple(range(members)),
         )
         for late in made.others[members - 1 :]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kmsconn.emulator.blocks import Transaction
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.execution import ChainState, Overlay, difference
+from kmsconn.emulator.execution import ChainState, difference
 from tests.sampling import examples
 from tests.unit.emulator.small_world import SENDER, World, signed, world
 
@@ -31,7 +31,7 @@ def test_every_past_state_is_readable_and_taking_back_returns_to_it(blocks: list
         changes.append(state.seal())
         seen.append(snapshot(state))
     for age in range(len(blocks) + 1):
-        past = Overlay(state, difference(reversed(changes[len(changes) - age :])))
+        past = state.beside(difference(reversed(changes[len(changes) - age :])))
         assert snapshot(past) == seen[len(seen) - 1 - age]
     for block in reversed(changes):
         state.take_back(block)

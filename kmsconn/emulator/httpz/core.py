@@ -276,7 +276,7 @@ class FirstCore(FirstNode):
         try:
             reply = await self.memory.result(method, LONG_POLL, identifier.encode())
         except RefusedCall as error:
-            raise GrpcFailure(error.status, _REFUSALS[error.status]) from error
+            raise GrpcFailure(error.status, error.status.name.lower()) from error
         if method == "GetKeyGenPreprocResult":
             self.prepared.add(identifier)
         self._tell(self.on_answer, method, identifier)
@@ -299,10 +299,3 @@ class FirstCore(FirstNode):
         kind = _DECRYPTIONS.get(method)
         if kind is not None:
             whom(HTTPZ.name(kind, int(identifier, 16)).to_bytes(32))
-
-
-_REFUSALS = {
-    Status.NOT_FOUND: "no such request",
-    Status.UNAVAILABLE: "not completed yet",
-    Status.INTERNAL: "the operation failed",
-}

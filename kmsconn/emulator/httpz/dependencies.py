@@ -23,7 +23,6 @@ from kmsconn.emulator.dependencies import (
     address_for,
     degree_of,
     key_for,
-    new_buckets,
     new_clusters,
     sender_of,
     signer_of,
@@ -98,8 +97,6 @@ class HttpzDependencies(EmulatedDependencies):
             plaintexts=plaintexts,
             cores=[core(0) for _ in range(shards)],
             others=[core(member) for member in range(1, members)],
-            buckets=new_buckets(),
-            sender=sender_of(0),
         )
         made._deploy(degree)
         return made
