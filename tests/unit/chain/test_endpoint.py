@@ -267,8 +267,9 @@ async def test_a_hung_call_is_given_up_and_the_next_one_goes_to_the_next_node(ur
     async with endpoint_of(url, url.replace("//a", "//b"), a=a, b=b) as endpoint:
         await endpoint.probe()
         began = trio.current_time()
-        with pytest.raises(Unreachable, match="no answer to echo in 10 s"):
+        with pytest.raises(Unreachable, match="no answer to echo in 10 s") as caught:
             await endpoint.call("echo", 1)
+        assert caught.value.dependency == "gateway"
         assert trio.current_time() - began == pytest.approx(ATTEMPT_SECONDS)
         assert await endpoint.call("echo", 2) == 2
     assert ("echo", [2]) in b.asked
