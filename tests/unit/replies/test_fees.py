@@ -144,6 +144,14 @@ def test_the_margin_of_a_fee_gives_way_to_the_limits_and_its_need_does_not() -> 
     assert LIMITS.for_gas(market_fees(600, 10), 164) is None
 
 
+@pytest.mark.parametrize(
+    ("fee", "priority", "gas"), [(1000, 50, 100), (1001, 50, 1), (1000, 51, 1), (1000, 50, 101)]
+)
+def test_a_transaction_beyond_any_limit_is_not_allowed(fee: int, priority: int, gas: int) -> None:
+    transaction = Eip1559Transaction(1, 4, priority, fee, gas, TO, 0, b"")
+    assert LIMITS.allows(transaction) is ((fee, priority, gas) == (1000, 50, 100))
+
+
 def test_a_jump_far_above_the_median_waits_for_another_look() -> None:
     history = FeeHistory()
     for head in range(1, 4):

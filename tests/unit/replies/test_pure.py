@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from kmsconn.config.values import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
+from kmsconn.model.debounce import Debounce
 from kmsconn.replies.answers import (
     AGAIN_AFTER,
     LONGEST_RETRY,
@@ -16,7 +20,7 @@ from kmsconn.replies.answers import (
     Sent,
 )
 from kmsconn.replies.plan import NoncePlan, plan
-from kmsconn.replies.view import gaps
+from kmsconn.replies.view import NonceTracker, gaps
 from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.world import KEY, SECRET
 
@@ -185,3 +189,12 @@ def test_a_key_that_is_none_is_refused_without_its_text() -> None:
     with pytest.raises(ValueError, match=r"64 hex digits|32 bytes") as refused:
         Wallet.from_hex(Secret("secret text"))
     assert "secret text" not in str(refused.value)
+
+
+def test_a_gap_is_ripe_once_a_later_look_still_finds_it() -> None:
+    nonces, ripe = NonceTracker(Debounce(5.0)), []
+    for at, number in ((0.0, 10), (1.0, 10), (1.5, 11)):
+        look: Any = SimpleNamespace(nonce=3, at=at, number=number, fresh=True)
+        nonces.look(look, {5}, 64)
+        ripe.append(nonces.ripe)
+    assert ripe == [frozenset(), frozenset(), {3, 4}]
