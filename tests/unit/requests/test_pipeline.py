@@ -89,6 +89,7 @@ async def test_every_error_of_every_stage_has_its_outcome(
     assert bench.stages.took == list(STAGES[: STAGES.index(stage) + 1])
     told = bench.told(RequestDeferred if state is State.PENDING else RequestClosed)
     assert [str(error) in event.reason for event in told] == [True]
+    assert row.reply.included_block == (bench.head.number if state is State.FINALIZED else None)
 
 
 async def test_what_ended_with_a_context_is_refused_without_a_question(bench: Bench) -> None:
