@@ -37,7 +37,6 @@ from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
-MOST_STANDING = 4096  # blocks with replies that are not final yet
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
 FIRST = -86_400.0  # seconds from now: due before all that was answered today
 
@@ -96,15 +95,7 @@ class ReplyMoves:
                 at = (
                     (receipt.block, receipt.block_hash) if receipt is not None and receipt.heard else (0, b"")
                 )
-                self.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
-
-    def stands(self, reply: IncludedReply) -> None:
-        """Note in which block an included reply stands, where its receipt shows that the contract took it."""
-        standing = self.state.tracks.standing
-        if reply.block_hash and len(standing) < MOST_STANDING:
-            standing.setdefault(reply.block, []).append(reply)
-        else:
-            self.state.tracks.newly_included = True
+                self.state.tracks.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
 
     @property
     def by_action(self) -> dict[Action, Move]:
@@ -180,7 +171,7 @@ class ReplyMoves:
     async def close(self, transition: Literal["reject", "finish"], track: Track, found: Found) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
         row, reason = track.row, found.reason
-        self._forget(row.rid)
+        self.state.forget(row.rid)
         state = State.REJECTED if transition == "reject" else State.DONE
         if self._left(track, await self._move(transition, row.rid, reason=reason)):
             self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply", id=row.id))
@@ -204,7 +195,7 @@ class ReplyMoves:
             track = self.state.tracks.by_rid.get(reply.rid)
             if track is None or track.row.state is State.INCLUDED:  # else it has gone back since
                 self.state.alerts.to_finality.passed(REPLY, reply.rid, order=reply.block)
-                self._forget(reply.rid)
+                self.state.forget(reply.rid)
             if is_moved:
                 self.state.manager.on_event(ReplyFinalized(reply.rid, reply.kind, id=reply.id))
 
@@ -212,11 +203,6 @@ class ReplyMoves:
         """Move a row in the journal; say whether it moved."""
         is_moved: bool = await self.state.manager.journal.run(moves.move, transition, rid, **values)
         return is_moved
-
-    def _forget(self, rid: int) -> None:
-        """Forget a reply with its history."""
-        self.state.tracks.forget(rid)
-        self.state.alerts.forget(rid)
 
     def _left(self, track: Track, moved: bool) -> bool:
         """Take a row off what is in flight; one that somebody else moved makes the journal be read again."""

@@ -373,7 +373,7 @@ class Shadow(ReplyMoves):
                 ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id)
             )
         if row.state in {State.ANSWERED, State.INCLUDED}:
-            self.stands(
+            self.state.tracks.stands(
                 IncludedReply(
                     row.rid, row.kind, row.id, reply.block, reply.block_hash, reply.transaction_hash
                 )

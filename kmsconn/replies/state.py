@@ -44,6 +44,7 @@ from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp
 
 ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
+MOST_STANDING = 4096  # blocks with replies that are not final yet
 REPLY = Lane("reply")
 UNSIGNED, SENT = range(2)  # how far on its way to a block a reply is
 
@@ -304,6 +305,13 @@ class Tracks:
         self.histories.pop(rid, None)
         self._by_state = self._nonces = None
 
+    def stands(self, reply: IncludedReply) -> None:
+        """Note in which block an included reply stands, where its receipt shows that the contract took it."""
+        if reply.block_hash and len(self.standing) < MOST_STANDING:
+            self.standing.setdefault(reply.block, []).append(reply)
+        else:
+            self.newly_included = True
+
 
 @attrs.define
 class Backlog:
@@ -380,6 +388,11 @@ class TxState:
     def room(self) -> int:
         """How many more replies may be in flight."""
         return max(0, self.manager.config.window - len(self.tracks.of(State.SIGNED)))
+
+    def forget(self, rid: int) -> None:
+        """Forget a reply with its history and what it holds up: it is over."""
+        self.tracks.forget(rid)
+        self.alerts.forget(rid)
 
     async def load(self) -> None:
         """Read what is in flight from the journal, once; every other change of it is made here."""
