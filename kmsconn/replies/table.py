@@ -431,16 +431,20 @@ def _gone(view: View, track: Track) -> Found | None:
 
 @_row(Phase.INCLUDED, Action.FINALIZE, "plain_path", "destroyed_hides_answer")
 def _final(view: View, track: Track) -> Found | None:
-    """Its block is final and the contract has it; where the contract cannot tell, its receipt has status 1."""
+    """Its block is final, as a receipt shows it too, and the contract has it; where that cannot tell, the receipt has status 1."""
     call, block = track.finding(Question.CALL, view.now), track.row.reply.included_block or 0
     if call is None or not call.trusted or call.asked_at < view.epoch or view.chain.suspicious:
         return None
-    if not is_done(said_in(call)):
-        receipt = track.finding(Question.RECEIPT, view.now)
-        found = None if receipt is None or isinstance(call.value, Accepts) else receipt.value
-        if not isinstance(found, Receipt) or not found.succeeded:
-            return None
-        block = max(block, found.block)
+    shown = track.finding(Question.RECEIPT, view.now)
+    if (shown is None and track.row.reply.hash is not None) or isinstance(call.value, Accepts):
+        return None
+    receipt = shown.value if shown is not None and isinstance(shown.value, Receipt) else None
+    if receipt is not None and receipt.succeeded:
+        block = max(
+            block, receipt.block
+        )  # where a branch came back it may be later than on the one in between
+    elif not is_done(said_in(call)):
+        return None
     return Found(block=block) if block <= view.chain.final else None
 
 
@@ -481,12 +485,8 @@ def _of_spent(view: View, track: Track) -> Sequence[Question]:
 
 
 def _of_included(view: View, track: Track) -> Sequence[Question]:
-    call = track.finding(Question.CALL, view.now)
-    if _may_ask(call, view):
-        return (Question.CALL,)
-    cannot_tell = call is not None and not isinstance(call.value, Accepts) and not is_done(said_in(call))
-    receipt = track.finding(Question.RECEIPT, view.now)
-    return (Question.RECEIPT,) if cannot_tell and _may_ask(receipt, view) else ()
+    asked = (Question.CALL,) if track.row.reply.hash is None else (Question.CALL, Question.RECEIPT)
+    return [one for one in asked if _may_ask(track.finding(one, view.now), view)]
 
 
 _QUESTIONS: dict[Phase, Callable[[View, Track], Sequence[Question]]] = {

@@ -22,7 +22,7 @@ from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found
 from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.replies.view import Belief, Finding, NonceTracker
+from kmsconn.replies.view import Belief, Finding, NonceTracker, Question
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import HEALTHY, KEY, Fault, World, until
 
@@ -295,12 +295,22 @@ def finalized_unasked(monkeypatch: Any) -> None:
 
 
 def old_block_finalizes(monkeypatch: Any) -> None:
-    """The block where a reply was first seen decides how old it is."""
+    """The block where a reply was first seen decides how old it is, whatever forked since and a receipt shows."""
 
     async def nothing(_tracking: Tracking, _fork: int) -> None:
         await trio.lowlevel.checkpoint()
 
+    def without_receipt(view: Any, track: Any) -> Any:
+        shown = track.findings.get(Question.RECEIPT)
+        hidden = {} if shown is None else {Question.RECEIPT: attrs.evolve(shown, value=None)}
+        return table._final(view, attrs.evolve(track, findings=track.findings | hidden))
+
+    rows = [
+        attrs.evolve(row, when=without_receipt) if row.when is table._final else row
+        for row in table.TABLE[table.Phase.INCLUDED]
+    ]
     monkeypatch.setattr(Tracking, "_rewind", nothing)
+    monkeypatch.setitem(table.TABLE, table.Phase.INCLUDED, tuple(rows))
 
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
