@@ -1,7 +1,8 @@
-"""One read of a contract's logs together with the head of the node that answered. Never moves a cursor, never decodes events.
+"""Reads of a contract's logs together with the head of the node that answered; and of single blocks, their hashes, and numbers.
 
-The head is asked *before* the logs in one batch to one node: a node that had the last block when it was asked for its head has it
-when it looks for the logs. A node below the end of the range, or one that says no, gives a read that is not trusted.
+Never moves a cursor, never decodes events. The head is asked *before* the logs in one batch to one node: a node that had the last block
+when it was asked for its head has it when it looks for the logs. A node below the end of the range, or one that says no, gives a read that
+is not trusted.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def duration(value: object) -> float:
 
 
 def _limited(is_wrong: Callable[[float], bool], wanted: str, value: object) -> float:
-    """Read a duration that is not a wrong one."""
+    """Read a duration. Raises ValueError with what is ``wanted`` instead of one that ``is_wrong``."""
     seconds = duration(value)
     if is_wrong(seconds):
         raise ValueError(f"must be {wanted}")

@@ -1,7 +1,7 @@
 """One message running against the state of a chain: keys and values with each block's changes, and what a contract sees and does.
 
 A block's changes hold the old and the new value of every key it wrote, so that a block can be taken back, put back, or looked
-behind: an overlay reads the state as of some blocks ago, and takes the writes of a call that must leave no trace.
+behind: a state *beside* the head reads as of some blocks ago, and takes the writes of a call that must leave no trace.
 Contracts are Python classes; gas is a rough model (intrinsic costs as on chain, a figure per function), enough for estimates,
 limits and balances. Knows neither blocks nor pools.
 """

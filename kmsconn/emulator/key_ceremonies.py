@@ -1,4 +1,4 @@
-"""The ceremonies of the owner of the two contracts on Ethereum, one function each, on whichever chain they are. Judges nothing.
+"""The ceremonies of the owner of the two contracts on Ethereum, one method each, on whichever chain they are. Judges nothing.
 
 Each begins something and waits until the contracts and the Cores show what came of it. In those of a migration the contracts are upgraded
 to 0.15 in mid-ceremony: a key is asked for on KMSGeneration 0.2.0 and made on 0.3.0; its migration is aborted, begun anew, and done.

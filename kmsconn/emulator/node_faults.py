@@ -1,6 +1,7 @@
-"""What a node says when it refuses, and what a faulty one does wrong: how often, scripted or drawn, and which calls a rule spoils.
+"""What a node says when it refuses, and the faults that it can have: which calls each strikes, and what a struck call returns.
 
-Performs no fault itself. Each fault draws from a generator of its own, so that turning one knob never moves when another fault happens.
+How often a fault strikes is decided in ``drills.drill``. Those of ``NodeFault`` are performed by a node's methods, answers and
+connections.
 """
 
 from __future__ import annotations
@@ -244,7 +245,7 @@ class ShortEstimate(CallFault, frozen=True):
 
 
 class Misbehaviour(Occasional, frozen=True):
-    """One of the other faults of a node, by the names of `Fault` in `kmsconn/emulator/node_faults.py`.
+    """One of the other faults of a node, by the names of `NodeFault` in `kmsconn/emulator/node_faults.py`.
 
     See docs/outcomes.md, *Hearing* and *Reply*. Replies whose receipts a node never finds look like those of another connector.
     """

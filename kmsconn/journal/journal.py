@@ -7,6 +7,8 @@ task ends when its input is closed, never by cancellation; what is queued then i
 Where a server keeps the journal, operations that only read have connections of their own: they wait for no group, and no writer waits for
 them. Whoever awaited a change sees it here. A row that cannot be read is for the writer to set aside, so such a question is told to take
 its turn after all. In a file questions take their turn among the changes.
+
+``open_journal`` chooses the driver, opens the database or makes it, and runs the task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The transaction manager: one level-triggered loop per chain that owns the inclusion of replies. No task per transaction."""
+"""The transaction manager: one level-triggered loop per chain that owns the inclusion of replies. No task per transaction.
+
+A shadow is run by the same loop.
+"""
 
 from __future__ import annotations
 

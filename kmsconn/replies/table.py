@@ -454,9 +454,8 @@ def _final(view: View, track: Track) -> Found | None:
 @_row(Phase.ANY, Action.ASK, "plain_path")
 def _asks(view: View, track: Track) -> Found | None:
     """A question of the above is due."""
-    """Return what to ask where no other row knows enough, of what is not being asked."""
     wanted = _QUESTIONS[phase_of(view, track.row)](view, track)
-    due = tuple(question for question in wanted if question not in track.asked)
+    due = tuple(question for question in wanted if question not in track.asked)  # those are on their way
     return Found(questions=due) if due else None
 
 

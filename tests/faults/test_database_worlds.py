@@ -95,7 +95,7 @@ class AtCapture:
 async def test_a_first_start_whose_connection_ends_is_one_to_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that finds no server: ``StartingAnew`` waits for it."""
+    """As one that finds no server: ``until_drained`` tries it again."""
     hazards: Any = AtCapture()
     over_servers(monkeypatch, hazards)
     async with open_scene(tmp_path) as scene:

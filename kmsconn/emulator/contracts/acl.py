@@ -21,7 +21,7 @@ FOR_EVER = 2**64 - 1
 
 
 class Acl(AbiContract):
-    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``).
+    """The contract. The methods without underscore are knobs (for ``EmulatedEvm.set_up`` and ``ActorQueue.act``).
 
     ``denies``: it says no to everything while this holds, on every block.
     """
@@ -113,7 +113,7 @@ class WalletContract:
         self.owner = owner
 
     def set_mood(self, frame: Frame, mood: Mood) -> None:
-        """Change how it answers (a knob for ``Chain.set_up`` and ``Chain.act``)."""
+        """Change how it answers (a knob for ``EmulatedEvm.set_up`` and ``ActorQueue.act``)."""
         frame.write(mood, "mood")
 
     def execute(self, frame: Frame) -> bytes:

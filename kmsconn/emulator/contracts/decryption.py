@@ -72,7 +72,7 @@ _PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_0
 class DecryptionContract(AbiContract):
     """The contract, with the contexts and signers of ``config``.
 
-    Those of its methods that no function runs are knobs (for ``Chain.set_up`` and ``Chain.act``).
+    Those of its methods that no function runs are knobs (for ``EmulatedEvm.set_up`` and ``ActorQueue.act``).
     """
 
     def __init__(self, address: Address, chain_id: int, config: GatewayConfig) -> None:

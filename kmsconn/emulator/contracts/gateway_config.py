@@ -91,7 +91,10 @@ class Committee:
 
 
 class GatewayConfig(AbiContract):
-    """The contract. The methods that take a frame are knobs (for ``Chain.set_up`` and ``Chain.act``) and other contracts' reads."""
+    """The contract.
+
+    The methods that take a frame are knobs (for ``EmulatedEvm.set_up`` and ``ActorQueue.act``) and other contracts' reads.
+    """
 
     def __init__(self, address: Address) -> None:
         views: dict[str, Handler] = {

@@ -212,7 +212,7 @@ _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8
 class KmsGeneration(AbiContract):
     """The contract; who is a node, and where its storage is, ``config`` says.
 
-    Its requests and aborts are knobs too (for ``Chain.set_up`` and ``Chain.act``).
+    Its requests and aborts are knobs too (for ``EmulatedEvm.set_up`` and ``ActorQueue.act``).
     It begins as 0.2.0 of the tag v0.14.0; what only its owner may call there, anybody may call here.
     """
 

@@ -265,7 +265,7 @@ def _activate(
 
 
 class ProtocolConfig(AbiContract):
-    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``)."""
+    """The contract. The methods without underscore are knobs (for ``EmulatedEvm.set_up`` and ``ActorQueue.act``)."""
 
     def __init__(self, address: Address, chain_id: int) -> None:
         self.domain = Domain("ProtocolConfig", "1", chain_id, address)

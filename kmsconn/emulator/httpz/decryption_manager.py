@@ -49,7 +49,7 @@ class _Reply:
 
 
 class DecryptionManager(AbiContract):
-    """The contract. The methods without underscore are knobs (for ``Chain.set_up`` and ``Chain.act``).
+    """The contract. The methods without underscore are knobs (for ``EmulatedEvm.set_up`` and ``ActorQueue.act``).
 
     ``counts_shares``: users' answers are counted by request. The real one counts them by digest, which differs from node to node, so
     that its event never fires where a node may fail.

@@ -1,4 +1,4 @@
-"""A dependencies in memory with ports for one connector, for tests that need a whole tree and one thing wrong in it."""
+"""Dependencies in memory with ports for one connector, for tests that need a whole tree and one thing wrong in it."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Chain:
         raise AssertionError
 
     def push(self) -> None:
-        """Ring as the node does."""
+        """Notify as the node does."""
         assert self.notify is not None
         self.notify({})
 

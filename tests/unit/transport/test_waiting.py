@@ -1,4 +1,4 @@
-"""Delays double inside their bounds, a ring is never lost, and work is done in its place."""
+"""Delays double inside their bounds, a notification is never lost, and work is done in its place."""
 
 from __future__ import annotations
 
