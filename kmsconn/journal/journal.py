@@ -184,7 +184,8 @@ class Journal:
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember that the Core has the request of a row, or has forgotten it; becomes durable as the row is deferred.
 
-        Mostly it is answered before, and the note worth nothing; one that is lost costs a repeated start.
+        Mostly it is answered before, and the note worth nothing; one that is lost costs a repeated start, of keys an alert
+        besides: theirs are written at once (``moves.note_submitted``).
         """
         self._db.notes[rid] = submitted
 

@@ -211,6 +211,11 @@ def defer(
     return db.execute(_DEFER, values).rowcount == 1
 
 
+def note_submitted(db: Database, rid: int) -> None:
+    """Write down that the Core has a request whose first result may take minutes. Repeating: no effect."""
+    db.execute("UPDATE request SET submitted = ? WHERE rid = ?", (True, rid))
+
+
 def heal(db: Database) -> None:
     """Let be due what would wait for longer than it may: the clock was set back. Walks over all open rows. Repeating: no effect."""
     db.execute(_HEAL.format(states=_states(WAITING)), {"now": db.wall()})

@@ -33,7 +33,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies import table
-from kmsconn.replies.answers import Receipt, read_receipt
+from kmsconn.replies.answers import Accepts, Receipt, read_receipt
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Action, Found, Phase, TableRow
@@ -257,7 +257,10 @@ NO_REPLY = "no reply of this node was included until the deadline of the request
 
 def _nobody_sent(view: View, track: Track) -> Found | None:
     probe = table.probe_of(view, track)
-    return Found(NO_REPLY) if probe is not None and probe.trusted and not probe.says_nothing else None
+    # only who would take it now has none: while it is paused, or without the request's context, a contract does not tell
+    return (
+        Found(NO_REPLY) if probe is not None and probe.trusted and isinstance(probe.value, Accepts) else None
+    )
 
 
 def _left_signed(_view: View, _track: Track) -> Found:

@@ -158,11 +158,11 @@ def tell_sent(
 
 
 def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now: float) -> None:
-    """Say that a question about a reply has no answer, or none that tells, and when it has one again."""
+    """Say that a question about a reply has no answer, or none that tells, and when it has one again; not what needs no answer."""
     cause = CAUSES[question]
     if not isinstance(said, Unclear):
         alerts.to_a_block.free(row.rid, {cause, REFUSED} if isinstance(said, Accepts) else {cause})
-    elif question is not Question.TRACE:
+    elif question is not Question.TRACE and (question, row.state) != (Question.RECEIPT, State.INCLUDED):
         which = f" of {to_hex(row.reply.hash)}" if question is Question.RECEIPT and row.reply.hash else ""
         alerts.hold(row, cause, f"{question.value}{which}: {said.reason}", now)
 

@@ -436,6 +436,8 @@ def _final(view: View, track: Track) -> Found | None:
     if call is None or not call.trusted or call.asked_at < view.epoch or view.chain.suspicious:
         return None
     shown = track.finding(Question.RECEIPT, view.now)
+    if shown is not None and not (shown.says_nothing or (shown.trusted and shown.asked_at >= view.epoch)):
+        shown = None  # of a branch that went, or of a node that lags
     if (shown is None and track.row.reply.hash is not None) or isinstance(call.value, Accepts):
         return None
     receipt = shown.value if shown is not None and isinstance(shown.value, Receipt) else None

@@ -160,7 +160,9 @@ async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repea
             with trio.fail_after(2):
                 assert await run() == expected
 
-        assert await cancel_everywhere(run, look) >= 4  # a check whose context is known has that many places
+        assert (
+            await cancel_everywhere(run, look) >= 2
+        )  # a check puts its questions to both chains at once, and waits for each
 
 
 async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(tmp_path: Path) -> None:

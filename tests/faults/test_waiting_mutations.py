@@ -26,7 +26,12 @@ def of(test: Callable[..., Awaitable[None]], *given: Any) -> Scenario:
     async def play(folder: Path) -> None:
         if "scene" in inspect.signature(test).parameters:
             async with open_scene(folder) as scene:
-                await test(*given, scene)
+                if "connector" in inspect.signature(test).parameters:
+                    async with scene.connected() as connector:
+                        await connector.wait_ready()
+                        await test(*given, scene, connector)
+                else:
+                    await test(*given, scene)
         else:
             await test(*given, folder)
 
