@@ -1,4 +1,4 @@
-"""What the state of a transaction manager remembers beside its rows ends with them."""
+"""What the state of a transaction manager remembers beside its rows ends with them; and what of it is told."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 from kmsconn.journal.values import Due, RowReply
 from kmsconn.model.life import State
+from kmsconn.replies.answers import Unclear
 from kmsconn.replies.sending import ReplyMoves
-from kmsconn.replies.state import LOOK_AGAIN, Backlog, TxState
+from kmsconn.replies.state import LOOK_AGAIN, Backlog, TxAlerts, TxState, tell_answer
 from kmsconn.replies.table import Found
+from kmsconn.replies.view import Question
 from tests.unit.replies.world import World
 
 
@@ -56,3 +58,21 @@ def test_the_journal_is_asked_for_answers_only_when_it_may_tell_new_ones(
     assert backlog.is_due(tick, now, wall) == due
     backlog.unsure = True
     assert backlog.is_due(tick, now, wall)
+
+
+@pytest.mark.parametrize(
+    ("question", "state", "causes"),
+    [
+        (Question.RECEIPT, State.SIGNED, ["receipt-unanswered"]),
+        (Question.RECEIPT, State.INCLUDED, []),  # the contract tells as well
+        (Question.CALL, State.INCLUDED, ["contract-unanswered"]),
+    ],
+)
+async def test_no_alert_waits_for_the_receipt_of_an_included_reply(
+    question: Question, state: State, causes: list[str]
+) -> None:
+    world = World()
+    world.request(1)
+    alerts = TxAlerts("txmanager gateway", world.events.append)
+    tell_answer(alerts, attrs.evolve(world.journal.rows[1], state=state), question, Unclear("busy"), 0.0)
+    assert [one.reason.cause for one in alerts.to_a_block.holdups(0.0)] == causes
