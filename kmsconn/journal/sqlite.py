@@ -127,7 +127,8 @@ class SqliteDriver:
         )
         if free <= pages or free < spare * all_pages:
             return 0
-        self.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        for _ in range(pages):  # one each: Python 3.11 takes a single step of a statement without columns
+            self.execute("PRAGMA incremental_vacuum(1)").fetchall()
         return all_pages - int(self.execute("PRAGMA page_count").fetchone()[0])
 
     def _connect(self, settings: Sequence[str]) -> None:
