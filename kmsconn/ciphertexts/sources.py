@@ -185,9 +185,10 @@ class Race(Generic[T]):
         Raises Unreachable with the reason of each when every way failed; Misconfigured when only the operator can open any of them.
         Cancellation: cancels what runs.
         """
-        ways, beside = self.ways[self.begun :], self.ways[: self.begun and not self._said]
+        ways = self.ways[1:] if self.begun else self.ways
+        beside = self.ways[:1] if self.begun and not self._said else ()
         if len(ways) + len(beside) == 1:
-            await self.go([*ways, *beside][0])
+            await self.go((ways or beside)[0])
         elif ways or beside:
             await self._race(ways, beside)
         if not self.won:

@@ -154,11 +154,8 @@ def join(batch: Batch, name: str, roles: Collection[str], settings: Mapping[str,
 
 def renew(batch: Batch, token: int, pid: int) -> Gathering:
     """Say that the member is there, and look who else is; ``pid``: the server's process that serves its writes. Repeating: no effect."""
-    for beginning in (
-        "BEGIN",
-        "SET LOCAL synchronous_commit = off",
-    ):  # nothing stands on it for longer than a lease
-        batch.execute(beginning)
+    batch.execute("BEGIN")
+    batch.execute("SET LOCAL synchronous_commit = off")  # nothing stands on it for longer than a lease
     renewed = batch.execute(_RENEW, (pid, token))
     batch.execute("COMMIT")
     members, leases = batch.execute(MEMBERS), batch.execute(_LEASES)

@@ -362,9 +362,8 @@ class PostgresDriver:
         """Say nothing: a server that is another one is found by what it lacks (``begin``)."""
         return ""
 
-    def give_back(self, pages: int, spare: float) -> int:  # noqa: ARG002 - the port's signature
+    def give_back(self, pages: int, spare: float) -> None:
         """Do nothing: the server gives pages back by itself."""
-        return 0
 
 
 class PostgresReadingDriver(PostgresDriver):

@@ -120,16 +120,15 @@ class SqliteDriver:
                 return f"{file} was {'removed' if now is None else 'replaced'} while in use; no request is recorded until it is back"
         return ""
 
-    def give_back(self, pages: int, spare: float) -> int:
+    def give_back(self, pages: int, spare: float) -> None:
         """Shorten the file by some pages where much of it is free; one that an earlier version made stays as it is."""
         free, all_pages = (
             int(self.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count")
         )
         if free <= pages or free < spare * all_pages:
-            return 0
+            return
         for _ in range(pages):  # one each: Python 3.11 takes a single step of a statement without columns
             self.execute("PRAGMA incremental_vacuum(1)").fetchall()
-        return all_pages - int(self.execute("PRAGMA page_count").fetchone()[0])
 
     def _connect(self, settings: Sequence[str]) -> None:
         # Another thread may serve each call; the journal lets only one run at a time. Nobody else writes, so nobody is waited for.

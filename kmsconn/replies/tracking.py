@@ -202,9 +202,7 @@ class Tracking:
         ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
         due = sorted(block for block in state.tracks.standing if block <= known + ahead)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
-        if isinstance(
-            state.manager.wallet, Wallet
-        ):  # to a shadow the account's transactions are another connector's
+        if isinstance(state.manager.wallet, Wallet):  # to a shadow its transactions are another connector's
             pooled = await self._pooled(chain)
             state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
         state.backlog.woken = True

@@ -117,8 +117,6 @@ async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wa
     if settings.wallet.private_key is not None:
         yield Wallet.from_hex(settings.wallet.private_key)
     elif settings.wallet.aws_kms is not None:
-        from kmsconn.replies.wallet import open_aws_kms
-
         async with open_aws_kms(settings.wallet.aws_kms, on_event, settings.proxies) as signer:
             yield Wallet(signer)
 

@@ -111,8 +111,9 @@ class Pipeline:
         if submitted.over:
             self.destruction.contexts.note_destroyed(submitted.over)
         if not submitted.uncertain:
-            self.journal.note_submitted(row.rid, True)
-            if not operation.expires:  # its id would pass for a stranger's if it was started anew
+            if operation.expires:
+                self.journal.note_submitted(row.rid, True)
+            else:  # its id would pass for a stranger's if it was started anew
                 await self.journal.run(moves.note_submitted, row.rid)
         return await self._answer(row, submitted)
 
