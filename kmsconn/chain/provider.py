@@ -18,7 +18,7 @@ from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.errors import CallReverted, Undecodable, Unreachable
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Event, Function
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, ContractEvent, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import HTTPZ_RC7, profile_named
@@ -29,7 +29,7 @@ from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 
 _MAIN = "contracts"
-Entry = TypeVar("Entry", Function, Event)
+Entry = TypeVar("Entry", Function, ContractEvent)
 
 
 @attrs.frozen
@@ -136,7 +136,7 @@ class Interfaces:
                 reason = f"{label}.{event.signature}: {error}"
         return UnknownLog(tuple(topics), data, reason)
 
-    def event(self, name: str) -> tuple[str, Event]:
+    def event(self, name: str) -> tuple[str, ContractEvent]:
         """Return an event and its contract by name, or by signature where it is overloaded. Raises KeyError."""
         return _only(name, list(self._named(name, "events_by_topic")))
 
@@ -154,12 +154,12 @@ class Interfaces:
         wanted = short + name[len(head) :] if bracket else short
         for contract, abi in self.contracts.items():
             if contract == label or (not label and "." not in contract):
-                entries: Mapping[bytes, Function | Event] = getattr(abi, table)
+                entries: Mapping[bytes, Function | ContractEvent] = getattr(abi, table)
                 yield from (
                     (contract, one) for one in entries.values() if wanted in {one.name, one.signature}
                 )
 
-    def _decoded(self, label: str, entry: Function | Event, values: tuple[Any, ...]) -> Decoded:
+    def _decoded(self, label: str, entry: Function | ContractEvent, values: tuple[Any, ...]) -> Decoded:
         return Decoded(label, entry.name, entry.signature, self._names[label][entry.signature], values)
 
 
@@ -178,7 +178,11 @@ def _label(group: str, contract: str) -> str:
 
 
 def _parameter_names(items: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    kinds: dict[str, type[Function | Event]] = {"function": Function, "event": Event, "error": Function}
+    kinds: dict[str, type[Function | ContractEvent]] = {
+        "function": Function,
+        "event": ContractEvent,
+        "error": Function,
+    }
     named = (item for item in items if item["type"] in kinds)
     return {
         kinds[item["type"]].from_item(item).signature: tuple(one.get("name", "") for one in item["inputs"])

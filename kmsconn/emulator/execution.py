@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 
-from kmsconn.ethereum.abi import Event, Function
+from kmsconn.ethereum.abi import ContractEvent, Function
 from kmsconn.ethereum.addresses import Address
 
 Key = tuple[Any, ...]
@@ -185,7 +185,7 @@ class Frame:
         """Return the same message looking at another contract's storage."""
         return Frame(self.storage, self.block, address, self.sender, self.data, self.meter, self.logs)
 
-    def emit(self, event: Event, *values: Any) -> None:
+    def emit(self, event: ContractEvent, *values: Any) -> None:
         """Log an event."""
         topics, data = event.encode(*values)
         self.meter.burn(_LOG_GAS + _LOG_BYTE_GAS * len(data))

@@ -35,7 +35,7 @@ class Log:
 
 SELECTOR_BYTES = 4
 Item = Mapping[str, Any]
-Entry = TypeVar("Entry", "Function", "Event")
+Entry = TypeVar("Entry", "Function", "ContractEvent")
 
 
 def canonical(parameter: Item) -> str:
@@ -112,7 +112,7 @@ class Function:
 
 
 @attrs.frozen(slots=False)
-class Event:
+class ContractEvent:
     """An event that is not anonymous: encodes and decodes topics and data.
 
     An indexed parameter of dynamic type stands in its topic as a hash, and is given as those 32 bytes.
@@ -124,7 +124,7 @@ class Event:
     indexed: tuple[bool, ...]
 
     @classmethod
-    def from_item(cls, item: Item) -> Event:
+    def from_item(cls, item: Item) -> ContractEvent:
         """Make an event from a JSON ABI item."""
         signature = item["name"] + arguments(item["inputs"])
         indexed = tuple(bool(parameter["indexed"]) for parameter in item["inputs"])
@@ -170,7 +170,7 @@ class Abi:
     def __init__(
         self,
         functions: Iterable[Function] = (),
-        events: Iterable[Event] = (),
+        events: Iterable[ContractEvent] = (),
         errors: Iterable[Function] = (),
     ) -> None:
         self.functions_by_selector = {function.selector: function for function in functions}
@@ -185,7 +185,7 @@ class Abi:
             kinds.get(item["type"], []).append(item)
         return cls(
             map(Function.from_item, kinds["function"]),
-            map(Event.from_item, kinds["event"]),
+            map(ContractEvent.from_item, kinds["event"]),
             map(Function.from_item, kinds["error"]),
         )
 
@@ -193,7 +193,7 @@ class Abi:
         """Return a function by name, or by signature where the name is overloaded. Raises KeyError."""
         return _only(name, self.functions_by_selector.values())
 
-    def event(self, name: str) -> Event:
+    def event(self, name: str) -> ContractEvent:
         """Return an event by name or signature. Raises KeyError."""
         return _only(name, self.events_by_topic.values())
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
 
 import attrs
 
@@ -19,17 +18,24 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
 
 
-def _on_chain_id() -> Any:
-    """Return the field for the on-chain id of a request. Its row is compared already; None: not told."""
-    return attrs.field(default=None, eq=False, kw_only=True)
+@frozen
+class Event:
+    """What happened."""
 
 
 @frozen
-class RequestRecorded:
-    """A request is new to the journal and durable."""
+class RowEvent(Event):
+    """What happened to one request. Its row is compared, its on-chain id is not; None: not told."""
 
     rid: int
     kind: Kind
+    id: int | None = attrs.field(default=None, eq=False, kw_only=True)
+
+
+@frozen
+class RequestRecorded(RowEvent):
+    """A request is new to the journal and durable."""
+
     id: int
     chain_id: int
     block: int
@@ -43,7 +49,7 @@ class RequestRecorded:
 
 
 @attrs.frozen
-class RequestsMoved:
+class RequestsMoved(Event):
     """A read found known requests at other places, off the chain, or back on it."""
 
     chain_id: int
@@ -53,7 +59,7 @@ class RequestsMoved:
 
 
 @attrs.frozen
-class ChainReorganised:
+class ChainReorganised(Event):
     """A chain has left the blocks that were read of a contract: reading begins again above ``fork``.
 
     ``depth``: how many blocks above the fork had been read. ``reopened``: replies that are not final any more.
@@ -67,7 +73,7 @@ class ChainReorganised:
 
 
 @attrs.frozen
-class LogQuarantined:
+class LogQuarantined(Event):
     """A log of a listened contract and topic0 could not be decoded; its bytes are kept."""
 
     chain_id: int
@@ -78,7 +84,7 @@ class LogQuarantined:
 
 
 @attrs.frozen
-class CursorMoved:
+class CursorMoved(Event):
     """Everything of a contract below ``block`` is durable; ``head`` is the head seen with it."""
 
     chain_id: int
@@ -93,7 +99,7 @@ class CursorMoved:
 
 
 @attrs.frozen
-class BackfillProgressed:
+class BackfillProgressed(Event):
     """The back-fill of a contract has read ``done`` of ``blocks`` blocks; told at most every ten seconds, and at its end."""
 
     chain_id: int
@@ -103,142 +109,108 @@ class BackfillProgressed:
 
 
 @frozen
-class StageFinished:
+class StageFinished(RowEvent):
     """A stage of a request succeeded after ``seconds``."""
 
-    rid: int
-    kind: Kind
     stage: str
     seconds: float
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class StageFailed:
+class StageFailed(RowEvent):
     """A pass of a stage of a request did not succeed, by a stable ``cause`` (``denied``, ``unreachable``); what becomes of it follows."""
 
-    rid: int
-    kind: Kind
     stage: str
     cause: str
     seconds: float = attrs.field(default=0.0, eq=False)
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class RequestDeferred:
+class RequestDeferred(RowEvent):
     """A request waits in the journal for ``seconds``; its worker is free."""
 
-    rid: int
-    kind: Kind
     stage: str
     reason: str
     seconds: float
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class RequestClosed:
+class RequestClosed(RowEvent):
     """A request ended without a reply: expired, rejected or quarantined; ``cause`` is a stable slug for the reason.
 
     ``told``: who asked for it waits for that over HTTP.
     """
 
-    rid: int
-    kind: Kind
     state: State
     reason: str
     cause: str = "other"
     told: bool = attrs.field(default=False, eq=False, kw_only=True)
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class AnswerKept:
+class AnswerKept(RowEvent):
     """The Core's answer is verified and durable; ``seconds`` since it was recorded (wall time)."""
 
-    rid: int
-    kind: Kind
     seconds: float
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class AnswerMismatch:
+class AnswerMismatch(RowEvent):
     """An answer is signed as it should be and is sent, but something else in it is not as an honest Core has it."""
 
-    rid: int
-    kind: Kind
     reason: str
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class ReplySigned:
+class ReplySigned(RowEvent):
     """A reply has a nonce and durable bytes."""
 
-    rid: int
-    kind: Kind
     nonce: int
     transaction_hash: bytes
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class ReplySent:
+class ReplySent(RowEvent):
     """A reply was handed to a node of a chain; ``seconds`` since its answer was durable (wall time), None after a restart."""
 
-    rid: int
-    kind: Kind
     nonce: int
     seconds: float | None
     chain: str = "gateway"
-    id: int | None = _on_chain_id()
 
 
 @frozen
-class ReplyIncluded:
+class ReplyIncluded(RowEvent):
     """A reply of this node is in the chain. ``seconds`` since it was recorded; ``found`` when the contract knew it before we sent.
 
     ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was. ``foreign``: this process
     signed it once, and those bytes are not in the chain, or failed there: somebody else's transaction carried it.
     """
 
-    rid: int
-    kind: Kind
     block: int
     seconds: float
     found: bool = False
     transaction_hash: bytes | None = None
     foreign: bool = False
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class ReplyFinalized:
+class ReplyFinalized(RowEvent):
     """An included reply is older than the reorg window and the contract still knows it."""
 
-    rid: int
-    kind: Kind
-    id: int | None = _on_chain_id()
-
 
 @attrs.frozen
-class ReplyReturned:
+class ReplyReturned(RowEvent):
     """A signed or included reply goes back: its nonce was taken, it was mined with status 0, its block is gone."""
 
-    rid: int
-    kind: Kind
     state: State
     reason: str
     chain: str = "gateway"
     nonce_taken: bool = False
     """Another transaction used its nonce."""
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class ReplyCompared:
+class ReplyCompared(RowEvent):
     """A shadow has compared its reply with the one that another connector sent for this node (shadow mode).
 
     ``likeness``: ``equal``, ``recomputed`` (the Core computed twice, and only random bytes or a signature differ), or ``different``.
@@ -246,8 +218,6 @@ class ReplyCompared:
     difference: ``at`` is its offset in the calldata (None: there is none), ``field`` the argument, ``ours`` and ``theirs`` the bytes there.
     """
 
-    rid: int
-    kind: Kind
     likeness: str
     seconds: float
     block: int
@@ -256,32 +226,25 @@ class ReplyCompared:
     field: str | None = None
     ours: str | None = None
     theirs: str | None = None
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class ReplyUnmatched:
+class ReplyUnmatched(RowEvent):
     """Another connector replied, and this one has nothing to compare: here the request ended without an answer, or it was not seen."""
 
-    rid: int
-    kind: Kind
     state: State
     reason: str
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class ReplyMissing:
+class ReplyMissing(RowEvent):
     """No connector sent a reply of this node until the request's deadline, although this one has an answer (shadow mode)."""
 
-    rid: int
-    kind: Kind
     seconds: float
-    id: int | None = _on_chain_id()
 
 
 @attrs.frozen
-class CiphertextMismatch:
+class CiphertextMismatch(Event):
     """A bucket holds other bytes for a ciphertext than the chain names; the next is asked, or they are used where that is configured."""
 
     handle: bytes
@@ -289,7 +252,7 @@ class CiphertextMismatch:
 
 
 @attrs.frozen
-class AttestationMismatch:
+class AttestationMismatch(Event):
     """The quorum of coprocessors does not stand behind a ciphertext as the chain names it; nothing else comes of it (shadow mode)."""
 
     handle: bytes
@@ -297,7 +260,7 @@ class AttestationMismatch:
 
 
 @attrs.frozen
-class HttpAnswered:
+class HttpAnswered(Event):
     """A request over HTTP has ended: its path, the status and code of its answer, whose key it had, and how long the answer took.
 
     ``code``: ``ok``, that of a failure, or why there was none of both; ``client``: the id of the key, empty without one.
@@ -308,7 +271,7 @@ class HttpAnswered:
     code: str
     client: str
     seconds: float
-    id: int | None = _on_chain_id()
+    id: int | None = attrs.field(default=None, eq=False, kw_only=True)
 
 
 class Severity(StrEnum):
@@ -319,7 +282,7 @@ class Severity(StrEnum):
 
 
 @attrs.frozen
-class AlertRaised:
+class AlertRaised(Event):
     """Something is wrong with a dependency, for one cause; raised once, and again when what it says has changed.
 
     ``dependency`` is named as operators do (``gateway``, ``core[0]``, ``bucket …``, ``journal``, ``txmanager gateway``), ``cause`` is a
@@ -349,40 +312,12 @@ class AlertRaised:
 
 
 @attrs.frozen
-class AlertCleared:
+class AlertCleared(Event):
     """An alert is over."""
 
     dependency: str
     cause: str
 
-
-Event = (
-    RequestRecorded
-    | RequestsMoved
-    | ChainReorganised
-    | LogQuarantined
-    | CursorMoved
-    | BackfillProgressed
-    | StageFinished
-    | StageFailed
-    | RequestDeferred
-    | RequestClosed
-    | AnswerKept
-    | AnswerMismatch
-    | ReplySigned
-    | ReplySent
-    | ReplyIncluded
-    | ReplyFinalized
-    | ReplyReturned
-    | ReplyCompared
-    | ReplyUnmatched
-    | ReplyMissing
-    | CiphertextMismatch
-    | AttestationMismatch
-    | HttpAnswered
-    | AlertRaised
-    | AlertCleared
-)
 
 OnEvent = Callable[[Event], None]
 

@@ -59,7 +59,7 @@ class SpanMaker:
     tracing: TracingSettings
     wall: Callable[[], float]
     random: Callable[[], float]
-    _known: OrderedDict[tuple[int, Kind, int], _Known] = attrs.field(factory=OrderedDict, init=False)
+    _known: OrderedDict[tuple[int, Kind, int | None], _Known] = attrs.field(factory=OrderedDict, init=False)
     _latest: tuple[events.Event, Span] | None = attrs.field(default=None, init=False)
 
     def take(self, event: events.Event) -> tuple[Span, ...]:
@@ -71,7 +71,7 @@ class SpanMaker:
         if spans:
             self._latest = event, spans[-1]
         if isinstance(event, (events.RequestClosed, events.ReplyFinalized)):
-            self._known.pop(_key(event), None)
+            self._known.pop((event.rid, event.kind, event.id), None)
         return spans
 
     def context(self, event: events.Event) -> Mapping[str, str]:
@@ -85,10 +85,9 @@ class SpanMaker:
         return {"trace_id": known.trace.trace_hex, "span_id": f"{known.trace.span_id:016x}"}
 
     def _of(self, event: events.Event) -> _Known | None:
-        identifier = getattr(event, "id", None)
-        if identifier is None:
+        if not isinstance(event, events.RowEvent) or event.id is None:
             return None
-        key = _key(event)
+        key = event.rid, event.kind, event.id
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._begin(*key)
@@ -177,11 +176,6 @@ class SpanMaker:
 
 
 _OF_THE_CORE: Final = frozenset({"submit", "answer"})
-
-
-def _key(event: events.Event) -> tuple[int, Kind, int]:
-    """Return row, kind and id of an event about a request."""
-    return event.rid, event.kind, event.id  # type: ignore[union-attr,return-value]  # only of events that have an id
 
 
 def _place(event: events.RequestRecorded) -> Mapping[str, Value]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 import attrs
 from betterproto2 import Message
 
-from kmsconn.ethereum.abi import Event, Function, Log
+from kmsconn.ethereum.abi import ContractEvent, Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.frozen import frozen
@@ -137,7 +137,7 @@ class RequestEvent:
     request even where the rest of the log cannot be read.
     """
 
-    event: Event
+    event: ContractEvent
     make: Callable[..., Content | None]
     id_of: Callable[[Log], int | None] = no_id
 

@@ -25,12 +25,12 @@ import kmsconn.testing
 from kmsconn.config.options import OPTIONS
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.model import events
 from kmsconn.model.life import TRANSITIONS
 from kmsconn.operate.commands.command import ExitStatus
 from kmsconn.operate.commands.main import COMMANDS
 from kmsconn.transport.ports import offload_inline
 from tests.architecture.test_layers import PACKAGES, WITHOUT_TRIO
+from tests.unit.observe.snapshots import EACH
 from tools.site_pages import SUBPAGES
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +159,7 @@ def test_the_route_of_a_request_is_ten_functions_that_exist() -> None:
 
 def test_every_event_is_explained() -> None:
     rows = table_rows(section(DOCS / "embedding.md", "Events"))
-    assert [cells[0].strip("`") for cells in rows] == [kind.__name__ for kind in events.Event.__args__]
+    assert [cells[0].strip("`") for cells in rows] == [type(event).__name__ for event in EACH]
 
 
 def test_the_methods_of_a_connector_that_are_told_are_there() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kmsconn.chain.provider import Decoded, UnknownLog, interfaces
-from kmsconn.ethereum.abi import Event
+from kmsconn.ethereum.abi import ContractEvent
 from kmsconn.ethereum.abi_types import parse_type
 from kmsconn.model.requests import PROFILES
 
@@ -56,7 +56,7 @@ def arguments_of(signature: str) -> st.SearchStrategy[tuple[Any, ...]]:
     return values_of(parse_type(signature[signature.index("(") :]))
 
 
-def emitted(event: Event) -> st.SearchStrategy[tuple[Any, ...]]:
+def emitted(event: ContractEvent) -> st.SearchStrategy[tuple[Any, ...]]:
     """Return values of an event; an indexed one of dynamic type is given as the hash that stands in its topic."""
     kinds = parse_type(event.signature[event.signature.index("(") :]).items  # type: ignore[attr-defined]
     hashed = parse_type("bytes32")

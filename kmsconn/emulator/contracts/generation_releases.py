@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.ethereum.abi import Abi, Event
+from kmsconn.ethereum.abi import Abi, ContractEvent
 from kmsconn.ethereum.eip712 import hash_struct
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
@@ -68,7 +68,7 @@ class GenerationRelease:
         """The interface, with the form of the events."""
         return LATER_KMS_GENERATION if self.migrates else KMS_GENERATION
 
-    def event(self, name: str) -> Event:
+    def event(self, name: str) -> ContractEvent:
         """Return the form of an event."""
         return self.abi.event(name)
 

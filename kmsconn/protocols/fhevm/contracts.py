@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.config.networks import protocol_config_instead_of
 from kmsconn.errors import Undecodable, WrongContract
-from kmsconn.ethereum.abi import Abi, Event, Function
+from kmsconn.ethereum.abi import Abi, ContractEvent, Function
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
@@ -77,7 +77,7 @@ PROTOCOL_CONFIG_TOPICS = _UPKEEP | _FOR_OTHERS | PROTOCOL_CONFIG.events_by_topic
 ALL_ERRORS: dict[bytes, Function] = union_of_errors([*CONTRACTS.values(), LATER_KMS_GENERATION])
 """Errors of all contracts by selector: an error of a called contract comes through unchanged (annex A)."""
 
-LATER_EVENTS: dict[bytes, Event] = _later["Decryption"].events_by_topic
+LATER_EVENTS: dict[bytes, ContractEvent] = _later["Decryption"].events_by_topic
 """Request events of the next generation by topic0: they name the handles only, and stand beside the others (annex C)."""
 
 DECRYPTION_TOPICS = _UPKEEP | DECRYPTION.events_by_topic.keys() | LATER_EVENTS.keys()

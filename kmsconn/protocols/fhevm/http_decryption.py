@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from kmsconn.errors import KmsconnError, Rejected, Undecodable
-from kmsconn.ethereum.abi import Event, Function, Log
+from kmsconn.ethereum.abi import ContractEvent, Function, Log
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest_under
 from kmsconn.ethereum.hexes import from_hex
@@ -93,9 +93,9 @@ class HttpUserDecryption(UnifiedUserDecryption):
 _USER_VALUES = "(bytes32,address,address)[],address,bytes,address[],(uint64,uint64),bytes,bytes"
 
 
-def _event(name: str, values: str, count: int) -> Event:
+def _event(name: str, values: str, count: int) -> ContractEvent:
     signature = f"{name}(uint256,{values})"
-    return Event(name, signature, keccak256(signature.encode()), (True, *(False,) * count))
+    return ContractEvent(name, signature, keccak256(signature.encode()), (True, *(False,) * count))
 
 
 PUBLIC_EVENT = _event("HttpPublicDecryption", "bytes32[],bytes", 2)
@@ -147,7 +147,7 @@ class OverHttp(Posted):
         """Return nothing: no contract gets the answer."""
         return None
 
-    def _log(self, event: Event, *values: Any) -> Log:
+    def _log(self, event: ContractEvent, *values: Any) -> Log:
         topics, data = event.encode(*values)
         return Log(self.deployment.decryption.verifying_contract, topics, data, NO_BLOCK, b"", b"", 0)
 

@@ -17,7 +17,7 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.connector.event_hook import EventHook
 from kmsconn.connector.unknown_events import UNKNOWN_EVENT, UnknownEvents
 from kmsconn.errors import Unreachable
-from kmsconn.ethereum.abi import Event as LogEvent
+from kmsconn.ethereum.abi import ContractEvent
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, AnswerKept, Event, RequestClosed, StageFinished
 from kmsconn.protocols.fhevm.contracts import (
@@ -33,12 +33,12 @@ from tests.unit.requests.few_components import FewComponents, few_components
 INTERVAL, BLOCK, DEPTH = 30.0, 12.0, 4
 FINAL = 2 * INTERVAL + 2 * DEPTH * BLOCK
 _NUMBER = {"name": "keyId", "type": "uint256", "indexed": False}
-UNHEARD_OF = LogEvent.from_item({"name": "RotateKeyRequest", "inputs": [_NUMBER]})
+UNHEARD_OF = ContractEvent.from_item({"name": "RotateKeyRequest", "inputs": [_NUMBER]})
 
 
 @asynccontextmanager
 async def emitting(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, contract: str, *logs: tuple[LogEvent, Sequence[Any]]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, contract: str, *logs: tuple[ContractEvent, Sequence[Any]]
 ) -> AsyncIterator[tuple[FewComponents, list[Event]]]:
     """Run a connector while a contract emits logs, until they are final and were looked for."""
     monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
@@ -60,7 +60,7 @@ async def emitting(
             yield components, events
 
 
-def emit(event: LogEvent, values: Sequence[Any], frame: Any) -> None:
+def emit(event: ContractEvent, values: Sequence[Any], frame: Any) -> None:
     frame.emit(event, *values)
 
 
@@ -107,7 +107,7 @@ async def test_a_confirmation_of_another_node_is_no_alert(
 
 
 WINDOW = {"name": "windows", "type": "tuple[]", "components": [{"type": "uint64"}] * 3, "indexed": False}
-PROPOSED = LogEvent.from_item(
+PROPOSED = ContractEvent.from_item(
     {
         "name": "CoprocessorUpgradeProposed",
         "inputs": [
@@ -120,9 +120,9 @@ PROPOSED = LogEvent.from_item(
 )
 
 
-def threshold_event(name: str) -> LogEvent:
+def threshold_event(name: str) -> ContractEvent:
     inputs = [{"name": "contextId", "type": "uint256", "indexed": True}, _NUMBER]
-    return LogEvent.from_item({"name": f"{name}ThresholdUpdated", "inputs": inputs})
+    return ContractEvent.from_item({"name": f"{name}ThresholdUpdated", "inputs": inputs})
 
 
 async def test_what_protocol_config_tells_others_is_no_alert(
@@ -165,7 +165,7 @@ async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it
 
 
 @pytest.mark.parametrize("event", [*DECRYPTION.events_by_topic.values(), *LATER_EVENTS.values()], ids=str)
-def test_every_event_of_decryption_is_known(event: LogEvent) -> None:
+def test_every_event_of_decryption_is_known(event: ContractEvent) -> None:
     assert event.topic0 in DECRYPTION_TOPICS
 
 

@@ -24,6 +24,7 @@ from kmsconn.observe.spans import Span, SpanMaker
 from kmsconn.observe.tracing import FAREWELL, NotTaken, Tracing, open_tracing, otlp_encoder
 from kmsconn.transport.ports import Ports, offload_inline
 from tests import vectors
+from tests.unit.observe.snapshots import EACH
 from tests.unit.transport.scripted_http import Asked, HttpNet, Reply
 
 PUBLIC = Kind.PUBLIC_DECRYPTION
@@ -170,11 +171,11 @@ def test_a_log_line_has_the_span_that_its_event_ended_or_that_of_the_request() -
     assert process.maker.context(deferred)["span_id"] == f"{TRACE.span_id:016x}"
 
 
-def test_events_about_no_request_have_no_trace() -> None:
-    alert = events.AlertRaised("gateway", "unreachable", "refused", events.Severity.WARNING)
+@pytest.mark.parametrize("event", [one for one in EACH if not isinstance(one, events.RowEvent)])
+def test_events_about_no_row_have_no_trace(event: events.Event) -> None:
     process = Process()
-    assert process.hear((0.0, alert)) == []
-    assert process.maker.context(alert) == {}
+    assert process.hear((0.0, event)) == []
+    assert process.maker.context(event) == {}
 
 
 def test_requests_that_are_over_are_forgotten_and_the_others_are_bounded(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.ethereum.abi import Event, Function
+from kmsconn.ethereum.abi import ContractEvent, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.model.requests import Kind
@@ -23,7 +23,9 @@ from kmsconn.protocols.fhevm.operations import UnderContext, request_id, under_c
 from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 
 _INPUTS = [{"type": "uint256"}, {"type": "uint256"}, {"type": "bytes"}]
-EVENT = Event.from_item({"name": "KeyCheckRequest", "inputs": [{**one, "indexed": False} for one in _INPUTS]})
+EVENT = ContractEvent.from_item(
+    {"name": "KeyCheckRequest", "inputs": [{**one, "indexed": False} for one in _INPUTS]}
+)
 RESPONSE = Function.from_item(
     {"name": "keyCheckResponse", "inputs": [{"type": "uint256"}, {"type": "bytes"}], "outputs": []}
 )

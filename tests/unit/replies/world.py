@@ -23,8 +23,7 @@ from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
 from kmsconn.emulator.node_faults import NodeError
 from kmsconn.emulator.pool import PoolKind, Submission
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
-from kmsconn.ethereum.abi import Event as AbiEvent
-from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.abi import ContractEvent, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey
@@ -78,7 +77,7 @@ def calldata(identifier: int, variant: int = 0) -> bytes:
     return b"rply" + identifier.to_bytes(32) + digest_of(identifier, variant)
 
 
-TAKEN = AbiEvent.from_item({"name": "Taken", "inputs": [{"type": "uint256", "indexed": False}]})
+TAKEN = ContractEvent.from_item({"name": "Taken", "inputs": [{"type": "uint256", "indexed": False}]})
 
 
 class Decryption:

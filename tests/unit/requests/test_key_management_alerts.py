@@ -73,7 +73,7 @@ async def test_what_ended_undone_is_named_once_critical_where_nothing_can_be_ans
     await closed(bench, name, transition)
     await trio.sleep(10 * UNDONE_INTERVAL)
     assert raised(told) == [(kind, "undone", 1, critical)]
-    text = told[0].text  # type: ignore[union-attr]
+    text = told[0].text  # type: ignore[attr-defined]
     assert id_name(keys.content(name).id) in text
     assert "INVALID_ARGUMENT" in text
 
@@ -169,7 +169,7 @@ async def test_it_is_over_when_the_request_has_ended(bench: Bench, told: list[Ev
     await bench.journal.run(moves.move, "finish", rid, reason="done")
     await trio.sleep(2 * OVERDUE_INTERVAL)
     assert isinstance(told[-1], AlertCleared)
-    assert told[-1].dependency == told[0].dependency  # type: ignore[union-attr]
+    assert told[-1].dependency == told[0].dependency  # type: ignore[attr-defined]
 
 
 async def test_a_reply_that_does_not_are_included_is_named_too(bench: Bench, told: list[Event]) -> None:
