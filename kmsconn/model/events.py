@@ -24,7 +24,7 @@ class Event:
 
 
 @frozen
-class RowEvent(Event):
+class EventOfRequest(Event):
     """What happened to one request. Its row is compared, its on-chain id is not; None: not told."""
 
     rid: int
@@ -33,7 +33,7 @@ class RowEvent(Event):
 
 
 @frozen
-class RequestRecorded(RowEvent):
+class RequestRecorded(EventOfRequest):
     """A request is new to the journal and durable."""
 
     id: int
@@ -109,7 +109,7 @@ class BackfillProgressed(Event):
 
 
 @frozen
-class StageFinished(RowEvent):
+class StageFinished(EventOfRequest):
     """A stage of a request succeeded after ``seconds``."""
 
     stage: str
@@ -117,7 +117,7 @@ class StageFinished(RowEvent):
 
 
 @attrs.frozen
-class StageFailed(RowEvent):
+class StageFailed(EventOfRequest):
     """A pass of a stage of a request did not succeed, by a stable ``cause`` (``denied``, ``unreachable``); what becomes of it follows."""
 
     stage: str
@@ -126,7 +126,7 @@ class StageFailed(RowEvent):
 
 
 @attrs.frozen
-class RequestDeferred(RowEvent):
+class RequestDeferred(EventOfRequest):
     """A request waits in the journal for ``seconds``; its worker is free."""
 
     stage: str
@@ -135,7 +135,7 @@ class RequestDeferred(RowEvent):
 
 
 @attrs.frozen
-class RequestClosed(RowEvent):
+class RequestClosed(EventOfRequest):
     """A request ended without a reply: expired, rejected or quarantined; ``cause`` is a stable slug for the reason.
 
     ``told``: who asked for it waits for that over HTTP.
@@ -148,21 +148,21 @@ class RequestClosed(RowEvent):
 
 
 @attrs.frozen
-class AnswerKept(RowEvent):
+class AnswerKept(EventOfRequest):
     """The Core's answer is verified and durable; ``seconds`` since it was recorded (wall time)."""
 
     seconds: float
 
 
 @attrs.frozen
-class AnswerMismatch(RowEvent):
+class AnswerMismatch(EventOfRequest):
     """An answer is signed as it should be and is sent, but something else in it is not as an honest Core has it."""
 
     reason: str
 
 
 @attrs.frozen
-class ReplySigned(RowEvent):
+class ReplySigned(EventOfRequest):
     """A reply has a nonce and durable bytes."""
 
     nonce: int
@@ -170,7 +170,7 @@ class ReplySigned(RowEvent):
 
 
 @attrs.frozen
-class ReplySent(RowEvent):
+class ReplySent(EventOfRequest):
     """A reply was handed to a node of a chain; ``seconds`` since its answer was durable (wall time), None after a restart."""
 
     nonce: int
@@ -179,7 +179,7 @@ class ReplySent(RowEvent):
 
 
 @frozen
-class ReplyIncluded(RowEvent):
+class ReplyIncluded(EventOfRequest):
     """A reply of this node is in the chain. ``seconds`` since it was recorded; ``found`` when the contract knew it before we sent.
 
     ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was. ``foreign``: this process
@@ -194,12 +194,12 @@ class ReplyIncluded(RowEvent):
 
 
 @attrs.frozen
-class ReplyFinalized(RowEvent):
+class ReplyFinalized(EventOfRequest):
     """An included reply is older than the reorg window and the contract still knows it."""
 
 
 @attrs.frozen
-class ReplyReturned(RowEvent):
+class ReplyReturned(EventOfRequest):
     """A signed or included reply goes back: its nonce was taken, it was mined with status 0, its block is gone."""
 
     state: State
@@ -210,7 +210,7 @@ class ReplyReturned(RowEvent):
 
 
 @attrs.frozen
-class ReplyCompared(RowEvent):
+class ReplyCompared(EventOfRequest):
     """A shadow has compared its reply with the one that another connector sent for this node (shadow mode).
 
     ``likeness``: ``equal``, ``recomputed`` (the Core computed twice, and only random bytes or a signature differ), or ``different``.
@@ -229,7 +229,7 @@ class ReplyCompared(RowEvent):
 
 
 @attrs.frozen
-class ReplyUnmatched(RowEvent):
+class ReplyUnmatched(EventOfRequest):
     """Another connector replied, and this one has nothing to compare: here the request ended without an answer, or it was not seen."""
 
     state: State
@@ -237,7 +237,7 @@ class ReplyUnmatched(RowEvent):
 
 
 @attrs.frozen
-class ReplyMissing(RowEvent):
+class ReplyMissing(EventOfRequest):
     """No connector sent a reply of this node until the request's deadline, although this one has an answer (shadow mode)."""
 
     seconds: float

@@ -85,7 +85,7 @@ class SpanMaker:
         return {"trace_id": known.trace.trace_hex, "span_id": f"{known.trace.span_id:016x}"}
 
     def _of(self, event: events.Event) -> _Known | None:
-        if not isinstance(event, events.RowEvent) or event.id is None:
+        if not isinstance(event, events.EventOfRequest) or event.id is None:
             return None
         key = event.rid, event.kind, event.id
         known = self._known.get(key)

@@ -171,7 +171,7 @@ def test_a_log_line_has_the_span_that_its_event_ended_or_that_of_the_request() -
     assert process.maker.context(deferred)["span_id"] == f"{TRACE.span_id:016x}"
 
 
-@pytest.mark.parametrize("event", [one for one in EACH if not isinstance(one, events.RowEvent)])
+@pytest.mark.parametrize("event", [one for one in EACH if not isinstance(one, events.EventOfRequest)])
 def test_events_about_no_row_have_no_trace(event: events.Event) -> None:
     process = Process()
     assert process.hear((0.0, event)) == []

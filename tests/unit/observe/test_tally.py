@@ -44,8 +44,8 @@ def test_every_event_is_counted_or_left_out_on_purpose() -> None:
 
 
 def test_the_sample_events_are_one_of_each() -> None:
-    several = {*events.Event.__subclasses__(), *events.RowEvent.__subclasses__()}
-    assert {type(event) for event in EACH} == several - {events.RowEvent}
+    several = {*events.Event.__subclasses__(), *events.EventOfRequest.__subclasses__()}
+    assert {type(event) for event in EACH} == several - {events.EventOfRequest}
 
 
 @pytest.mark.parametrize(
