@@ -40,7 +40,7 @@ async def by_client(client: HttpClient, method: str, url: str) -> None:
     elif method == "POST":
         await client.post(url, bytes(300))
     else:
-        async with client.stream_get(url, max_bytes=1 << 24) as download:
+        async with await client.stream_get(url, max_bytes=1 << 24) as download:
             await download.read()
 
 

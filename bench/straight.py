@@ -82,7 +82,7 @@ class Straight:
         """Get one ciphertext from the first bucket; its digest is not looked at."""
         buckets = await self.registry.find(reference.coprocessors)
         url = by_handle(buckets[0], reference.handle)
-        async with self.http.stream_get(url, max_bytes=LARGEST) as download:
+        async with await self.http.stream_get(url, max_bytes=LARGEST) as download:
             return Ciphertext(reference.handle, await download.read(), ciphertext_format(download.headers))
 
     async def listen(self) -> None:

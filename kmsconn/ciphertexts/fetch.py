@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -187,8 +187,9 @@ class Fetcher:
     async def fetch_all(self, references: Sequence[CiphertextReference], lease: Lease) -> list[Ciphertext]:
         """Return the ciphertexts whose Keccak-256 the chain names; their bytes are held under ``lease``.
 
-        Each first bucket is asked, then what they send is read, all in one task. Another bucket is asked after a failure, or when
-        ``HEDGE`` seconds have passed; so are all at once where one of them cannot be asked without waiting.
+        Each first bucket is asked, then what they send is read, all in one task; what waits for a place at its bucket is asked when the
+        others are read. Another bucket is asked after a failure, or when ``HEDGE`` seconds have passed; all are asked at once where one
+        of them must be dialled.
 
         Raises NotYet when no bucket of its coprocessors is known, Unreachable when every candidate failed, each with its reason, or no
         quorum attests what must be attested, Misconfigured when the operator's policy forbids every one of them.
@@ -202,9 +203,10 @@ class Fetcher:
         try:
             if trio.current_time() >= self.standing.calm_from and await self._ask_ahead(searches):
                 with trio.move_on_after(HEDGE) as first:
-                    for one in searches:
+                    # those asked ahead first: who waits for a place holds none
+                    for one in sorted(searches, key=lambda one: not one.ahead):
                         one.race.begun = True
-                        await one.race.go(one.race.ways[0])
+                        await one.race.go(one.first)
                 for one in searches:  # all were asked, whichever held the others up
                     one.race.begun |= first.cancelled_caught
             await together([one.race.run for one in searches if not one.race.won])
@@ -223,10 +225,10 @@ class Fetcher:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
         ahead: list[Asked] = []
         ways = [partial(self._from_bucket, bucket, reference, lease, ahead) for bucket in buckets]
-        return _Search(buckets[0], Race(ways, HEDGE), ahead, attested)
+        return _Search(buckets[0], partial(ways[0], hedged=True), Race(ways, HEDGE), ahead, attested)
 
     async def _ask_ahead(self, searches: Sequence[_Search]) -> bool:
-        """Ask each first bucket where there are several to read from; say whether no search needs a task of its own now."""
+        """Ask each first bucket that has a place where there are several to read from; say whether no search needs a task of its own."""
         if len(searches) == 1:
             return len(searches[0].race.ways) > 1
         for one in searches:
@@ -236,6 +238,8 @@ class Fetcher:
             try:
                 self.policy.check(source.address)
                 asked = await source.ahead()
+            except Overloaded:
+                continue
             except Retryable:
                 return False
             if asked is None:
@@ -244,7 +248,13 @@ class Fetcher:
         return True
 
     async def _from_bucket(
-        self, bucket: CandidateBucket, reference: CiphertextReference, lease: Lease, ahead: list[Asked]
+        self,
+        bucket: CandidateBucket,
+        reference: CiphertextReference,
+        lease: Lease,
+        ahead: list[Asked],
+        *,
+        hedged: bool = False,
     ) -> Ciphertext:
         # What was said, not the errors: they would hold this frame, and it them with what they had read.
         said: list[str] = []
@@ -256,7 +266,7 @@ class Fetcher:
                 lost += 1
                 try:
                     way = _asked_ahead(source, ahead) if ahead else source
-                    found = await self._object(way, reference, lease)
+                    found = await self._object(way, reference, lease, hedged=hedged)
                 except (Unreachable, Overloaded) as error:
                     said.append(str(error))
                     self.counts.failures[name] += 1
@@ -272,19 +282,18 @@ class Fetcher:
         raise Unreachable("; ".join(said))
 
     async def _object(
-        self, source: CiphertextSource, reference: CiphertextReference, lease: Lease
+        self, source: CiphertextSource, reference: CiphertextReference, lease: Lease, *, hedged: bool
     ) -> Ciphertext:
         with Attempt(lease) as attempt:
-            with trio.CancelScope() as silence:
-                async with source.open(max_bytes=self.max_size, begun=partial(_heard, silence)) as response:
-                    if response.status not in _OK:
-                        error = ObjectRefused if response.status in _REFUSED else Unreachable
-                        raise error(f"{source.shown} answered {response.status}")
-                    body = await _read(response, attempt, silence)
-            if silence.cancelled_caught:
-                raise Unreachable(
-                    f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
-                )
+            if hedged:  # within less time than a bucket may be silent
+                body, headers = await self._read(source, attempt, None)
+            else:
+                with trio.CancelScope() as silence:
+                    body, headers = await self._read(source, attempt, silence)
+                if silence.cancelled_caught:
+                    raise Unreachable(
+                        f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+                    )
             if len(body) <= HASH_INLINE:
                 digest = keccak256(body)
             else:
@@ -293,11 +302,18 @@ class Fetcher:
             if digest != reference.digest:
                 self._refuse(source, reference, digest)
             attempt.held = 0  # the lease has it
-        stored, attestation = (
-            ciphertext_format(response.headers),
-            response.headers.get(ATTESTATION_HEADER, ""),
-        )
+        stored, attestation = ciphertext_format(headers), headers.get(ATTESTATION_HEADER, "")
         return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
+
+    async def _read(
+        self, source: CiphertextSource, attempt: Attempt, silence: trio.CancelScope | None
+    ) -> tuple[bytes, Mapping[str, str]]:
+        asking = source.open(max_bytes=self.max_size, begun=partial(_watch, silence))
+        async with await asking as response:
+            if response.status not in _OK:
+                error = ObjectRefused if response.status in _REFUSED else Unreachable
+                raise error(f"{source.shown} answered {response.status}")
+            return await _read(response, attempt, silence), response.headers
 
     def _refuse(self, source: CiphertextSource, reference: CiphertextReference, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
@@ -316,6 +332,8 @@ class _Search:
     """The search for one ciphertext: its first bucket, the ways to it, what was asked ahead, and what a quorum attests."""
 
     bucket: CandidateBucket
+    first: Callable[[], Awaitable[Ciphertext]]
+    """The way to the first bucket, for who waits no longer than ``HEDGE``."""
     race: Race[Ciphertext]
     ahead: list[Asked]
     attested: Attestation | None
@@ -336,31 +354,34 @@ def _asked_ahead(source: CiphertextSource, ahead: list[Asked]) -> CiphertextSour
     return attrs.evolve(source, open=ahead.pop().open)
 
 
-async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope) -> bytes:
+async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope | None) -> bytes:
     """Read a body within the budget and at its least pace.
 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
-    silence.deadline = math.inf  # waiting for the budget is no silence of the bucket
-    await attempt.reserve(response.announced or 0)
+    await _reserve(attempt, response.announced or 0, silence)
     begun = trio.current_time()
-    silence.deadline = _due(begun, 0)
+    _watch(silence, begun)
     # Its bytes are let go of here when the read fails, not with the error's frames.
     with io.BytesIO() as body:
         async for chunk in response:
             body.write(chunk)
             if (more := body.tell() - attempt.held) > 0:
-                silence.deadline, full = math.inf, trio.current_time()
-                await attempt.reserve(more)
-                begun += trio.current_time() - full
-            silence.deadline = _due(begun, body.tell())
+                begun += await _reserve(attempt, more, silence)
+            _watch(silence, begun, body.tell())
         return body.getvalue()
 
 
-def _due(begun: float, received: int) -> float:
-    """Return when a body that began at a time and has come so far counts as hung: by silence, or by its pace."""
-    return min(trio.current_time() + SILENCE, begun + SILENCE + received / SLOWEST)
+async def _reserve(attempt: Attempt, amount: int, silence: trio.CancelScope | None) -> float:
+    """Return the seconds that it took: waiting for the budget is no silence of the bucket."""
+    full = trio.current_time()
+    if silence is not None:
+        silence.deadline = math.inf
+    await attempt.reserve(amount)
+    return trio.current_time() - full
 
 
-def _heard(silence: trio.CancelScope) -> None:
-    silence.deadline = trio.current_time() + SILENCE
+def _watch(silence: trio.CancelScope | None, begun: float = math.inf, received: int = 0) -> None:
+    """Note when a body that began at a time and has come so far counts as hung: by silence, or by its pace."""
+    if silence is not None:
+        silence.deadline = min(trio.current_time() + SILENCE, begun + SILENCE + received / SLOWEST)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import attrs
 import trio
@@ -25,7 +25,7 @@ from kmsconn.transport.urls import show, show_origin
 
 Body = Download | SdkBody
 """An answer whose bytes are still on their way; iterating raises Unreachable when it breaks or grows beyond the cap."""
-Open = Callable[..., AbstractAsyncContextManager[Body]]
+Open = Callable[..., Awaitable[AbstractAsyncContextManager[Body]]]
 """Asks, with a cap on the bytes (``max_bytes``) and what to call once it is this request's turn (``begun``)."""
 
 
@@ -147,8 +147,11 @@ class ByPlace:
         url = place.object_url(key)
         ways = [anonymous(self.http, url)]
         if place.is_s3 or self._is_own(place):
-            ways.append(CiphertextSource(url, partial(self.sdk.get, place, key), manner=" with credentials"))
+            ways.append(CiphertextSource(url, partial(self._signed, place, key), manner=" with credentials"))
         return ways
+
+    async def _signed(self, place: ObjectPlace, key: str, **how: Any) -> AbstractAsyncContextManager[Body]:
+        return self.sdk.get(place, key, **how)
 
     def _is_own(self, place: ObjectPlace) -> bool:
         own = self.instead.place if self.instead else None

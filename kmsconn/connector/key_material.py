@@ -110,7 +110,7 @@ class MigratedKeySets:
         """Return the HTTP status of a place, and whether what lies there was signed; what was compared is not read again."""
         if wanted == self._verified:
             return _expected((await self.http.head(url)).status, what), True
-        async with self.http.stream_get(url, max_bytes=LARGEST) as answer:
+        async with await self.http.stream_get(url, max_bytes=LARGEST) as answer:
             if _expected(answer.status, what) != _FOUND:
                 return answer.status, False
             digest = shake_256(wanted.hashed_before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from urllib.parse import urljoin
 
@@ -177,10 +177,9 @@ class HttpClient:
         Raises Unreachable when there is no answer. Cancellation: closes the connection. Repeating: harmless, and done once
         when a kept connection turns out to be dead.
         """
-        async with self.stream_get(url, headers=headers, method="HEAD") as answer:
+        async with await self.stream_get(url, headers=headers, method="HEAD") as answer:
             return Response(answer.status, answer.headers, b"")
 
-    @asynccontextmanager
     async def stream_get(
         self,
         url: str,
@@ -190,12 +189,12 @@ class HttpClient:
         begun: Callable[[], None] = lambda: None,
         method: str = "GET",
         asked: Asked | None = None,
-    ) -> AsyncIterator[Download]:
-        """Ask for a URL and give the answer, whatever its status, with its body to be iterated over; with ``method`` HEAD it has none.
+    ) -> Download:
+        """Ask for a URL and return the answer, whatever its status, with its body to be iterated over; with ``method`` HEAD it has none.
 
         Up to ``REDIRECTS`` redirects are followed: within the origin always, to another one where the client's judge allows it, without
         ``headers`` and without a user name or password; where there is no judge it is given as it is. Holds one of the origin's
-        connections until it is left; a body not read to its end costs that connection. ``begun`` is called each time it is this request's
+        connections until it is closed; a body not read to its end costs that connection. ``begun`` is called each time it is this request's
         turn. ``asked``: what was sent ahead for it.
 
         Raises Unreachable when there is no answer, when its body is announced to be larger than ``max_bytes``, and when a redirect leads
@@ -204,13 +203,17 @@ class HttpClient:
         """
         request = self._request(method, url, headers) if asked is None else asked.request
         for _ in range(REDIRECTS + 1):
-            async with await self._begin(request, begun, asked) as answer:
+            answer = await self._begin(request, begun, asked)
+            try:
                 onward = self._onward(request, answer) if answer.status in _REDIRECT_STATUS else None
                 if onward is None:
                     if max_bytes is not None:
                         answer.cap(max_bytes)
-                    yield answer
-                    return
+                    return answer
+            except Unreachable:
+                await answer.aclose()
+                raise
+            await answer.aclose()
             request, asked = onward, None
         raise Unreachable(f"{request.shown}: more than {REDIRECTS} redirects")
 
@@ -229,13 +232,17 @@ class HttpClient:
             raise Unreachable(f"{shown}: {error}") from None
 
     async def ask_ahead(self, url: str) -> Asked | None:
-        """Send a GET over a kept connection, where nothing must be waited for; None where a place or a connection must.
+        """Send a GET over a kept connection; None where there is none to be had at once.
 
-        ``stream_get`` takes it. Whoever has it closes it in any case. Raises Unreachable for a URL that cannot be asked.
+        ``stream_get`` takes it. Whoever has it closes it in any case. Raises Unreachable for a URL that cannot be asked, Overloaded where
+        a place must be waited for.
         Cancellation: closes the connection. Repeating: harmless.
         """
         request = self._request("GET", url, None)
-        if request.origin not in self._idle or not (place := self._place(request.origin)).value:
+        place = self._place(request.origin)
+        if not place.value:
+            raise Overloaded(f"{request.shown}: every connection is in use")
+        if request.origin not in self._idle:
             return None
         place.acquire_nowait()
         leave = partial(self._leave, request.origin, place)
@@ -479,9 +486,9 @@ class Asked:
         """What it asks for."""
         return self.request.text
 
-    def open(self, *, max_bytes: int, begun: Callable[[], None]) -> AbstractAsyncContextManager[Download]:
-        """Give the answer as ``stream_get`` does; once."""
-        return self._client.stream_get(self.url, max_bytes=max_bytes, begun=begun, asked=self)
+    async def open(self, *, max_bytes: int, begun: Callable[[], None]) -> Download:
+        """Return the answer as ``stream_get`` does; once."""
+        return await self._client.stream_get(self.url, max_bytes=max_bytes, begun=begun, asked=self)
 
     def take(self) -> tuple[_HttpConnection, HttpExchange]:
         """Return what the answer comes over; whoever takes it closes that, and gives the place back."""

@@ -50,7 +50,7 @@ async def publish(
 
 
 async def get(client: Client, url: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
-    async with client.http.stream_get(url, max_bytes=1 << 24, headers=headers) as answer:
+    async with await client.http.stream_get(url, max_bytes=1 << 24, headers=headers) as answer:
         return answer.status, await answer.read()
 
 
@@ -84,7 +84,7 @@ async def test_get_tells_what_head_tells(store: Store, client: Client) -> None:
     bucket = await store.open_bucket()
     await bucket.put("key", b"body", {FORMAT_HEADER: "uncompressed_on_gpu"})
     told = await client.http.head(f"{bucket.url}/key")
-    async with client.http.stream_get(f"{bucket.url}/key", max_bytes=10) as answer:
+    async with await client.http.stream_get(f"{bucket.url}/key", max_bytes=10) as answer:
         names = ("content-length", "content-type", FORMAT_HEADER)
         assert [answer.headers[name] for name in names] == [told.headers[name] for name in names]
         assert (answer.announced, await answer.read()) == (4, b"body")
@@ -258,7 +258,7 @@ async def test_a_download_that_is_left_costs_its_connection_only(store: Store, c
     bucket = await store.open_bucket()
     await publish(bucket, BIG)
     url = by_handle(bucket.url, BIG.handle)
-    async with client.http.stream_get(url, max_bytes=1 << 24) as answer:
+    async with await client.http.stream_get(url, max_bytes=1 << 24) as answer:
         assert len(await answer.__anext__()) > 0
     assert await get(client, url) == (200, BIG.body)
 
@@ -269,7 +269,7 @@ async def test_downloads_that_are_cancelled_leave_their_places(store: Store, cli
     url = by_handle(bucket.url, BIG.handle)
     for _ in range(10):
         with trio.CancelScope() as scope:
-            async with client.http.stream_get(url, max_bytes=1 << 24) as answer:
+            async with await client.http.stream_get(url, max_bytes=1 << 24) as answer:
                 await answer.__anext__()
                 scope.cancel()
                 await trio.lowlevel.checkpoint()

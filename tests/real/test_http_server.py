@@ -120,7 +120,7 @@ async def open_world(directory: Path | None = None) -> AsyncIterator[tuple[HttpC
 async def test_a_body_comes_whole_in_every_framing(path: str, connections: int) -> None:
     async with open_world() as (client, url, _):
         for _ in range(3):
-            async with client.stream_get(url + path, max_bytes=len(BODY)) as download:
+            async with await client.stream_get(url + path, max_bytes=len(BODY)) as download:
                 assert await download.read() == BODY
     assert Handler.connections == connections
 

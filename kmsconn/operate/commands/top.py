@@ -153,7 +153,7 @@ async def _from_socket(path: Path) -> Mapping[str, Any]:
 async def _from_url(client: HttpClient, url: str, headers: Mapping[str, str]) -> Mapping[str, Any]:
     with trio.move_on_after(FETCH_SECONDS):
         try:
-            async with client.stream_get(url, max_bytes=_LARGEST_STATUS, headers=headers) as answer:
+            async with await client.stream_get(url, max_bytes=_LARGEST_STATUS, headers=headers) as answer:
                 body = await answer.read()
         except Unreachable as error:
             raise NotShown(f"no connector answers: {error}") from error

@@ -267,7 +267,7 @@ async def who_listens(host: str, port: int, ports: Ports) -> Listener:
 
 
 async def _read(http: HttpClient, url: str) -> bytes:
-    async with http.stream_get(url, max_bytes=ANSWER_BYTES) as answer:
+    async with await http.stream_get(url, max_bytes=ANSWER_BYTES) as answer:
         return await answer.read()
 
 

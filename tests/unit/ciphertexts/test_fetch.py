@@ -487,6 +487,33 @@ async def test_over_kept_connections_all_are_asked_at_once_without_a_task(warm: 
     assert (warm.asked[:2], nurseries) == ([before + 3, 0], [open_now])
 
 
+async def test_who_waits_for_a_place_is_asked_in_turn_without_a_task(warm: Buckets) -> None:
+    """There are eight places at a bucket, and here six requests for three ciphertexts each."""
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def ask() -> None:
+        tasks.append(trio.lowlevel.current_task())
+        with Lease(warm.budget) as lease:
+            found = await warm.fetcher.fetch_all([reference(one, SENDERS) for one in THREE], lease)
+        assert [one.body for one in found] == [one.body for one in THREE]
+
+    async def ask_six_times() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(ask)
+
+    await ask_six_times()  # which opens eight connections
+    tasks.clear()
+    warm.buckets[0].bucket.latency = HEDGE / 8
+    begun, before = trio.current_time(), warm.asked[0]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_six_times)
+        await trio.sleep(HEDGE / 16)
+        assert [len(task.child_nurseries) for task in tasks] == [0] * 6
+    assert trio.current_time() <= begun + HEDGE / 2
+    assert warm.asked[:2] == [before + 18, 0]
+
+
 async def test_a_first_bucket_that_is_slow_holds_none_longer_than_the_next_one_takes(warm: Buckets) -> None:
     warm.buckets[0].bucket.latency = 20.0
     begun = trio.current_time()

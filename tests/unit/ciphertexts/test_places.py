@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -280,12 +280,11 @@ class Http:
     async def ask_ahead(self, _url: str) -> None:
         await trio.lowlevel.checkpoint()
 
-    @asynccontextmanager
     async def stream_get(self, url: str, *, max_bytes: int, begun: Any = lambda: None) -> Any:
         await trio.lowlevel.checkpoint()
         begun()
         self.asked.append(url)
-        yield self.answers[url.split("/")[2].split(".", maxsplit=1)[0]]
+        return nullcontext(self.answers[url.split("/")[2].split(".", maxsplit=1)[0]])
 
 
 def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
@@ -331,11 +330,9 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once() -> None:
     held = []
 
     class Watching(Http):
-        @asynccontextmanager
         async def stream_get(self, url: str, *, max_bytes: int, begun: Any = lambda: None) -> Any:
             held.append(budget.used)
-            async with super().stream_get(url, max_bytes=max_bytes, begun=begun) as answer:
-                yield answer
+            return await super().stream_get(url, max_bytes=max_bytes, begun=begun)
 
     with Lease(budget) as lease:
         found = await fetcher(Watching(liar=liar, good=Answer()), "https://liar.example", GOOD).fetch(

@@ -191,7 +191,7 @@ async def test_a_download_streams_its_body() -> None:
 
     async with (
         client_of(large) as (client, _),
-        client.stream_get("http://b/k", max_bytes=300_000) as download,
+        await client.stream_get("http://b/k", max_bytes=300_000) as download,
     ):
         chunks = [chunk async for chunk in download]
     assert (download.status, sum(map(len, chunks))) == (200, 300_000)
@@ -204,7 +204,7 @@ async def test_a_body_announced_too_large_is_refused_before_it_is_read() -> None
 
     async with client_of(large) as (client, _):
         with pytest.raises(Unreachable, match="larger than 1000 bytes"):
-            async with client.stream_get("http://b/k", max_bytes=1000):
+            async with await client.stream_get("http://b/k", max_bytes=1000):
                 pytest.fail("must not get here")
 
 
@@ -212,7 +212,10 @@ async def test_a_body_that_grows_too_large_is_cut_off() -> None:
     async def endless(asked: Asked) -> Reply:
         return Reply(raw=b"HTTP/1.1 200 OK\r\n\r\n" + bytes(200_000))
 
-    async with client_of(endless) as (client, _), client.stream_get("http://b/k", max_bytes=1000) as download:
+    async with (
+        client_of(endless) as (client, _),
+        await client.stream_get("http://b/k", max_bytes=1000) as download,
+    ):
         with pytest.raises(Unreachable, match="larger than 1000 bytes"):
             await download.read()
 
@@ -235,7 +238,7 @@ async def redirecting(asked: Asked) -> Reply:
 async def test_a_redirect_within_the_origin_is_followed() -> None:
     async with (
         client_of(redirecting) as (client, _),
-        client.stream_get("http://b/same", max_bytes=9) as download,
+        await client.stream_get("http://b/same", max_bytes=9) as download,
     ):
         assert await download.read() == b"here"
 
@@ -244,7 +247,7 @@ async def test_a_redirect_within_the_origin_is_followed() -> None:
 async def test_a_redirect_to_another_origin_is_given_as_it_is(path: str) -> None:
     async with (
         client_of(redirecting) as (client, net),
-        client.stream_get(f"http://b/{path}", max_bytes=9) as download,
+        await client.stream_get(f"http://b/{path}", max_bytes=9) as download,
     ):
         assert (download.status, net.dialled) == (302, [("b", 80, False)])
 
@@ -252,7 +255,7 @@ async def test_a_redirect_to_another_origin_is_given_as_it_is(path: str) -> None
 async def test_redirects_do_not_go_on_for_ever() -> None:
     async with client_of(redirecting) as (client, _):
         with pytest.raises(Unreachable, match="redirects"):
-            async with client.stream_get("http://b/loop", max_bytes=9):
+            async with await client.stream_get("http://b/loop", max_bytes=9):
                 pytest.fail("must not get here")
 
 
@@ -272,7 +275,7 @@ async def test_a_head_keeps_its_connection() -> None:
 async def test_an_exception_of_the_reader_comes_out_as_it_is() -> None:
     async with client_of(echo) as (client, _):
         with pytest.raises(KeyError):
-            async with client.stream_get("http://b/k", max_bytes=9):
+            async with await client.stream_get("http://b/k", max_bytes=9):
                 raise KeyError
 
 
@@ -282,7 +285,7 @@ async def test_a_download_left_early_gives_its_place_back() -> None:
 
     async with client_of(large) as (client, _):
         for _ in range(3 * CONNECTIONS):
-            async with client.stream_get("http://b/k", max_bytes=300_000) as download:
+            async with await client.stream_get("http://b/k", max_bytes=300_000) as download:
                 await anext(download)
         with trio.fail_after(1):
             await client.post("http://b/", b"")

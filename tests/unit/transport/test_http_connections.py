@@ -21,7 +21,7 @@ Ask = Callable[[HttpClient], Awaitable[object]]
 
 
 async def get(client: HttpClient) -> bytes:
-    async with client.stream_get("http://b/k", max_bytes=100) as download:
+    async with await client.stream_get("http://b/k", max_bytes=100) as download:
         return await download.read()
 
 
@@ -188,7 +188,7 @@ async def test_a_redirect_whose_body_came_with_it_keeps_the_connection() -> None
 
 async def test_old_connections_are_closed_when_their_origin_is_asked() -> None:
     async with client_of([OK] * 9, lasting=True) as (client, dial):
-        async with client.stream_get("http://b/", max_bytes=9) as first:
+        async with await client.stream_get("http://b/", max_bytes=9) as first:
             await get(client)
             await first.read()
         assert dial.open == 2

@@ -213,7 +213,7 @@ def leading(**to: str) -> Handler:
 
 
 async def get(client: HttpClient, url: str, **headers: str) -> bytes:
-    async with client.stream_get(url, max_bytes=99, headers=headers) as download:
+    async with await client.stream_get(url, max_bytes=99, headers=headers) as download:
         assert download.status == 200
         return await download.read()
 
