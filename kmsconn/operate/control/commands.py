@@ -12,19 +12,17 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from kmsconn.connector.connector import Connector
 from kmsconn.errors import KmsconnError
 from kmsconn.journal import inspecting, queries
 from kmsconn.journal.inspecting import RETRIED
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.values import Row
-from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answered
 from kmsconn.observe.health import HealthReport
 from kmsconn.protocols.profile import Profile
-from kmsconn.requests.dispatcher import WorkerPool
-from kmsconn.requests.snapshot import Statistics
+from kmsconn.requests.components import Components
 
 T = TypeVar("T")
 Arguments = Mapping[str, Any]
@@ -40,30 +38,17 @@ class CommandError(KmsconnError):
 
 
 @attrs.frozen
-class RowAtWork:
-    """A row that a worker has, and the stage that it is in for ``seconds``; empty between two stages."""
-
-    pool: str
-    stage: str = ""
-    seconds: float = 0.0
-
-
-@attrs.frozen
 class RunningConnector:
-    """What only a running connector knows and does. ``started`` is a wall time.
+    """A connector that runs since ``started``, a wall time; ``health`` is None where nobody watches it."""
 
-    ``at_work`` says which worker has a row; ``ended`` is told of a request that a command has ended, with the reason; ``answer_again``
-    asks the Core for a row's answer once more and sends nothing; ``health`` is None where nobody watches it.
-    """
-
+    connector: Connector
     started: float
-    statistics: Callable[[], Statistics]
-    at_work: Callable[[int], RowAtWork | None]
-    pool_of: Callable[[Kind], WorkerPool]
-    ended: Callable[[Row, str], None]
-    answer_again: Callable[[Row], Awaitable[Answered]]
-    on_event: OnEvent
     health: Callable[[], HealthReport] | None = None
+
+    @property
+    def components(self) -> Components:
+        """What it is made of."""
+        return self.connector.components
 
 
 @attrs.frozen

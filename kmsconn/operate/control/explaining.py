@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 import attrs
+import trio
 
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import inspecting
@@ -28,10 +29,10 @@ from kmsconn.operate.control.commands import (
     CommandError,
     Commands,
     Context,
-    RowAtWork,
     named_rows,
 )
 from kmsconn.operate.control.status import as_json, place_as_json
+from kmsconn.requests.components import Components
 
 WORDS: Final[Mapping[str, str]] = {
     "answer": "the Core's answer is kept",
@@ -63,11 +64,11 @@ WORDS: Final[Mapping[str, str]] = {
 
 @attrs.frozen
 class Situation:
-    """What a timeline is told from, beside the row: the time, its history, who works on it, whether its kind is paused."""
+    """What a timeline is told from, beside the row: the time, its history, who works on it in words, whether its kind is paused."""
 
     now: float
     entries: Sequence[HistoryEntry]
-    at_work: RowAtWork | None = None
+    at_work: str = ""
     paused: PausedKind | None = None
     running: bool = True
 
@@ -89,8 +90,19 @@ async def explain_request(context: Context, arguments: Arguments) -> Any:
 async def _situation(context: Context, row: Row, paused: PausedKind | None, *, running: bool) -> Situation:
     """``running``: this connector runs, or another process over its journal does."""
     entries = await context.journal.run(inspecting.history, row.rid)
-    at_work = None if context.running is None else context.running.at_work(row.rid)
+    at_work = "" if context.running is None else _at_work(context.running.components, row.rid)
     return Situation(context.wall(), entries, at_work, paused, running)
+
+
+def _at_work(components: Components, rid: int) -> str:
+    """Say which worker has a row, and in which stage; nothing where none has it."""
+    pool = next((one for one in components.pools.values() if rid in one.busy), None)
+    if pool is None:
+        return ""
+    stage, since = components.pipeline.runner.running.get(rid, ("", 0.0))
+    return (
+        f"a worker of {pool.name} has it{stage and f', in {stage} for {trio.current_time() - since:.1f} s'}"
+    )
 
 
 def explanation(row: Row, situation: Situation) -> dict[str, Any]:
@@ -149,10 +161,8 @@ def _in_words(step: str) -> str:
 
 def _present(row: Row, situation: Situation) -> str:
     """Return what happens to a row at this moment."""
-    at_work = situation.at_work
-    if at_work is not None:
-        stage = f", in {at_work.stage} for {at_work.seconds:.1f} s" if at_work.stage else ""
-        return f"a worker of {at_work.pool} has it{stage}"
+    if situation.at_work:
+        return situation.at_work
     if row.state in CLOSED or row.state is State.INCLUDED:
         return row.state.value
     wait = row.progress.next_attempt - situation.now
@@ -168,7 +178,7 @@ def _next(row: Row, situation: Situation) -> str:
 def _after_pending(row: Row, situation: Situation) -> str:
     if not row.on_chain:
         return "the chain has to have it again: until then it waits undispatched"
-    if situation.at_work is not None:
+    if situation.at_work:
         return "its stages go on, and the Core's answer is kept; what fails is tried again"
     if situation.paused is not None:
         return f"an operator has paused {row.kind}: it is dispatched after `kmsconn resume {row.kind}`"

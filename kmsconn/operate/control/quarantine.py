@@ -159,7 +159,7 @@ def _tell(context: Context, one: UndecodableLog, recorded: Recorded) -> None:
     for rid, new in recorded.new:
         if context.running is not None:
             place = (one.chain_id, new.log.block_number, new.log.transaction_hash, new.log.log_index)
-            context.running.on_event(RequestRecorded(rid, new.kind, new.id, *place))
+            context.running.components.on_event(RequestRecorded(rid, new.kind, new.id, *place))
         context.wake(new.kind)
 
 

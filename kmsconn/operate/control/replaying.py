@@ -28,6 +28,7 @@ from kmsconn.operate.control.commands import (
     one_row,
 )
 from kmsconn.protocols.profile import Profile
+from kmsconn.requests.pipeline import answer_again
 from kmsconn.requests.rows import operation_of
 
 
@@ -124,7 +125,7 @@ async def _core_check(context: Context, row: Row) -> ReplayCheck:
             "only a running connector asks the Core; --dry-run compares what the journal keeps"
         )
     try:
-        answered = await context.running.answer_again(row)
+        answered = await answer_again(context.running.components.pipeline, row)
     except KmsconnError as error:
         return ReplayCheck("core", None, f"no answer to compare with: {error}")
     kept = b"" if row.answer is None else row.answer.calldata

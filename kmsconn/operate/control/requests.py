@@ -10,6 +10,8 @@ from kmsconn.errors import Undecodable
 from kmsconn.journal import inspecting
 from kmsconn.journal.inspecting import RETRIED, PausedKind, RetryError, SkipError
 from kmsconn.journal.values import Row, Wanted
+from kmsconn.model.events import RequestClosed
+from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import (
     BEFORE,
@@ -30,6 +32,7 @@ from kmsconn.operate.control.commands import (
 )
 from kmsconn.operate.control.status import as_json, content_as_json, paused_as_json
 from kmsconn.protocols.port import expiry_of
+from kmsconn.requests.components import Components
 
 ROWS_BETWEEN_LOOKS: Final = 64  # rows between two looks of a retry
 
@@ -158,7 +161,7 @@ async def _paused(context: Context, kind: Kind, *, changed: bool) -> Any:
     """Let the running connector do as the journal says, and return what is paused now."""
     paused = await context.journal.run(inspecting.paused_kinds)
     if context.running is not None:
-        of_pool = context.running.pool_of(kind).paused
+        of_pool = context.running.components.pool_for(kind).paused
         of_pool.pop(kind, None)
         of_pool.update({one.kind: one for one in paused if one.kind is kind})
         context.wake(kind)
@@ -177,8 +180,18 @@ async def skip_row(context: Context, row: Row, reason: str) -> dict[str, Any]:
     except SkipError as error:
         return {"skipped": [], "refused": [{**name_of(row), "why": str(error)}]}
     if context.running is not None:
-        context.running.ended(row, kept)
+        _tell_end(context.running.components, row, kept)
     return {"skipped": [name_of(row)], "refused": []}
+
+
+def _tell_end(components: Components, row: Row, reason: str) -> None:
+    """Forget a request that an operator has ended, and tell it."""
+    components.pipeline.runner.forget(row.rid)
+    components.on_event(
+        RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped", told=row.over_http, id=row.id)
+    )
+    if (chain_context := components.chain_contexts.get(row.event.chain_id)) is not None:
+        chain_context.wake_up.notify()
 
 
 COMMANDS: Final[Commands] = {

@@ -23,21 +23,15 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.storage import socket_name
 from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalFailed, StartRefused
-from kmsconn.journal.values import Row
-from kmsconn.model.events import RequestClosed
-from kmsconn.model.life import State
 from kmsconn.observe.health import HealthReport
 from kmsconn.operate.control import explaining, quarantine, replaying, requests, status
 from kmsconn.operate.control.commands import (
     CommandError,
     Commands,
     Context,
-    RowAtWork,
     RunningConnector,
     perform,
 )
-from kmsconn.requests.components import Components
-from kmsconn.requests.pipeline import answer_again
 
 CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
 REQUEST_BYTES: Final = 64 * 1024
@@ -99,40 +93,8 @@ def context_of(connector: Connector, health: Callable[[], HealthReport] | None =
         wall=components.ports.wall,
         chain_time=chain_time,
         wake=lambda kind: components.pool_for(kind).wake_up.notify(),
-        running=_running(connector, health),
+        running=RunningConnector(connector, components.ports.wall(), health),
     )
-
-
-def _running(connector: Connector, health: Callable[[], HealthReport] | None) -> RunningConnector:
-    components = connector.components
-    return RunningConnector(
-        started=components.ports.wall(),
-        statistics=connector.statistics,
-        at_work=partial(_at_work, components),
-        pool_of=components.pool_for,
-        ended=partial(_end, components),
-        answer_again=partial(answer_again, components.pipeline),
-        on_event=components.on_event,
-        health=health,
-    )
-
-
-def _at_work(components: Components, rid: int) -> RowAtWork | None:
-    pool = next((one for one in components.pools.values() if rid in one.busy), None)
-    if pool is None:
-        return None
-    stage, since = components.pipeline.runner.running.get(rid, ("", trio.current_time()))
-    return RowAtWork(pool.name.value, stage, trio.current_time() - since)
-
-
-def _end(components: Components, row: Row, reason: str) -> None:
-    """Forget a request that an operator has ended, and tell it."""
-    components.pipeline.runner.forget(row.rid)
-    components.on_event(
-        RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped", told=row.over_http, id=row.id)
-    )
-    if (chain_context := components.chain_contexts.get(row.event.chain_id)) is not None:
-        chain_context.wake_up.notify()
 
 
 @asynccontextmanager

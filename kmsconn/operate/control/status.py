@@ -102,7 +102,7 @@ def requests_of(counts: Counts) -> dict[str, Any]:
 
 def process_as_json(running: RunningConnector) -> dict[str, Any]:
     """Return what only a running connector knows."""
-    statistics = running.statistics()
+    statistics = running.connector.statistics()
     report = None if running.health is None else running.health()
     return {
         "ready": statistics.ready,
