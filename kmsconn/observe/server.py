@@ -30,10 +30,6 @@ BOUNDS: Final = Bounds(CONNECTIONS, idle=5.0, request=5.0, answer=5.0, keeps=Fal
 """The port listens on all interfaces, so any stranger may connect, and the connector must not notice."""
 
 _JSON = "application/json"
-_UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a fault in the rendering raises: it costs an answer of this port, never the connector."""
-
-
 Page = Callable[[ServedRequest], PageAnswer]
 """Answers a request. Must not block."""
 
@@ -68,13 +64,6 @@ def _liveness(stalled: list[str]) -> ServedAnswer:
     return _json(503, {"status_code": "503", "status": "stalled", "details": "; ".join(stalled)})
 
 
-def _answer_or_500(path: str, monitor: Monitor, identity: Identity) -> ServedAnswer:
-    try:
-        return answer(path, monitor, identity)
-    except _UNSHOWABLE as error:
-        return _json(500, {"error": f"{path} cannot be shown: {type(error).__name__} {error}"})
-
-
 def _json(status: int, value: Any) -> ServedAnswer:
     return ServedAnswer(status, _JSON, msgspec.json.encode(value))
 
@@ -95,9 +84,9 @@ def make_app(
         if status is not None and (found := status.answer(request)) is not None:
             return found
         if request.path != "/metrics":
-            return _answer_or_500(request.path, monitor, identity)
+            return answer(request.path, monitor, identity)
         if not rendered or now() - rendered[0][0] >= METRICS_AGE:
-            rendered[:] = [(now(), _answer_or_500(request.path, monitor, identity))]
+            rendered[:] = [(now(), answer(request.path, monitor, identity))]
         return rendered[0][1]
 
     return page

@@ -55,8 +55,6 @@ LOOKUP_SECONDS: Final = 5.0
 """In which the journal must have said what it has of a request."""
 
 _NAME: Final = re.compile(r"[0-9]{1,18}|0x[0-9a-f]{1,64}")
-_UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-
 
 PageAnswer = ServedAnswer | LiveAnswer | Awaitable[ServedAnswer]
 """What is answered at once, or is to be waited for."""
@@ -135,15 +133,8 @@ class StatusSite:
         """Return the status as JSON on one line; everybody who asks within an interval gets the same bytes."""
         interval = trio.current_time() // STATUS_INTERVAL
         if self._rendered is None or self._rendered[0] != interval:
-            self._rendered = interval, self._render()
+            self._rendered = interval, msgspec.json.encode({**self._names, **status_of(self._monitor)})
         return self._rendered[1]
-
-    def _render(self) -> bytes:
-        try:
-            status: dict[str, Any] = status_of(self._monitor)
-        except _UNSHOWABLE as error:
-            status = {"error": f"the status cannot be shown: {type(error).__name__} {error}"}
-        return msgspec.json.encode({**self._names, **status})
 
 
 def make_status_site(monitor: Monitor, settings: MonitoringSettings, version: str) -> StatusSite | None:

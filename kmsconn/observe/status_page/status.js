@@ -236,10 +236,7 @@ const put = (id, nodes) => byId(id).replaceChildren(...nodes);
 
 function show(status) {
   lastEvent = Date.now();
-  problem(status.error || "");
-  if (status.error) {
-    return;
-  }
+  problem("");
   byId("service").textContent = status.service === "kmsconn" ? status.version : `${status.service} ${status.version}`;
   document.title = `${status.alerts.length ? `(${status.alerts.length}) ` : ""}kmsconn ${status.service}: ${status.state}`;
   badge(status.state);

@@ -178,8 +178,7 @@ def _decoded(body: bytes) -> Any:
 
 def _status(found: Any) -> Mapping[str, Any]:
     if not isinstance(found, dict) or "state" not in found:
-        said = found.get("error") if isinstance(found, dict) else None
-        raise NotShown(str(said or "the answer is no status of a connector"))
+        raise NotShown("the answer is no status of a connector")
     return found
 
 

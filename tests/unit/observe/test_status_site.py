@@ -170,16 +170,6 @@ async def test_an_event_is_one_line_of_json() -> None:
     assert json.loads(piece.removeprefix(b"data: "))["service"] == "kmsconn"
 
 
-async def test_a_fault_in_the_rendering_costs_an_event_not_the_connector() -> None:
-    of = site()
-
-    def broken() -> Any:
-        raise OverflowError("int too large")
-
-    of._monitor.watch(broken)
-    assert "int too large" in json.loads(of.rendering())["error"]
-
-
 @pytest.mark.parametrize("name", ["1", f"0x{(1 << 248) | 7:064x}"])
 async def test_a_request_is_found_by_row_and_id(name: str) -> None:
     answer = ask(site(), f"/status/requests/{name}")

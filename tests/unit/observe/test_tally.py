@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import attrs
 import pytest
@@ -342,16 +341,3 @@ def test_health_is_of_this_moment() -> None:
     assert ask(page, HEALTH).status == 200
     monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
     assert ask(page, HEALTH).status == 503
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
-def test_a_fault_in_the_rendering_costs_an_answer_not_the_connector(path: str) -> None:
-    monitor = Monitor()
-
-    def broken() -> Any:
-        raise OverflowError("int too large to convert to float")
-
-    monitor.watch(broken)
-    found = ask(make_app(monitor, IDENTITY, lambda: 0.0), ServedRequest(path))
-    assert found.status == 500
-    assert "int too large" in json.loads(found.body)["error"]

@@ -146,7 +146,7 @@ async def test_the_status_comes_from_an_address() -> None:
         (Answer(404), "option status_page"),
         (Answer(503), "HTTP 503"),
         (Answer(200, b"<html>"), "no status of a connector"),
-        (Answer(200, b'{"error": "cannot be shown"}'), "cannot be shown"),
+        (Answer(200, b'{"error": "not found"}'), "no status of a connector"),
         (Answer(error=Unreachable("refused")), "no connector answers: refused"),
     ],
 )
