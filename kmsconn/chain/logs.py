@@ -70,7 +70,7 @@ _is_hash = re.compile(r"0[xX][0-9a-fA-F]{64}").fullmatch
 class _JsonLog(msgspec.Struct, rename="camel"):
     address: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
     topics: list[_Hash]
-    data: Annotated[str, msgspec.Meta(pattern=r"^0[xX]([0-9a-fA-F]{2})*\Z")]
+    data: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]*\Z")]
     block_number: Count
     block_hash: _Hash
     transaction_hash: _Hash

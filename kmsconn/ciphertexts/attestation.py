@@ -60,7 +60,7 @@ class _Header(msgspec.Struct):
     sns_ciphertext_digest: _Digest
     format: str
     signer: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
-    signature: Annotated[str, msgspec.Meta(pattern=r"^(0x)?([0-9a-fA-F]{2})*\Z")]
+    signature: Annotated[str, msgspec.Meta(pattern=r"^(0x)?[0-9a-fA-F]*\Z")]
 
 
 @frozen
