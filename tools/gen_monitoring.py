@@ -14,6 +14,7 @@ from typing import Any, Final
 from kmsconn.model.causes import CAUSES
 from kmsconn.observe import families, gauges
 from kmsconn.observe.families import FROM_THE_START, Family
+from tools.alert_meanings import MEANINGS
 from tools.panels import DASHBOARDS, Dashboard, DashboardPanel
 from tools.rule_scenes import QUIET, SCENES, RuleScene
 from tools.rules import ALERT_RULES, RECORDING_RULES, AlertRule
@@ -226,8 +227,8 @@ def _plain(summary: str) -> str:
 
 
 def _cause(name: str) -> str:
-    cause = CAUSES[name]
-    return f"| `{name}` | {cause.dependency} | {cause.meaning} | {cause.remedy} |\n"
+    told = MEANINGS[name]
+    return f"| `{name}` | {told.dependency} | {told.meaning} | {CAUSES[name].remedy} |\n"
 
 
 def runbook(rule: AlertRule) -> str:
@@ -240,7 +241,7 @@ def runbook(rule: AlertRule) -> str:
 def index() -> str:
     """Return the two tables of the index: every alert, and where each cause of the connector is explained."""
     rows = [f"| {_link(one)} | {one.severity} | {_plain(one.summary)} |\n" for one in ALERT_RULES]
-    causes = [f"| `{name}` | {cause.meaning} | {_links(name)} |\n" for name, cause in CAUSES.items()]
+    causes = [f"| `{name}` | {told.meaning} | {_links(name)} |\n" for name, told in MEANINGS.items()]
     return "".join((
         "| alert | severity | says |\n|---|---|---|\n", *rows,
         "\n| cause | meaning | page |\n|---|---|---|\n", *causes,

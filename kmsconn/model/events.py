@@ -13,7 +13,7 @@ import attrs
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
-from kmsconn.model.causes import is_critical, remedy_of
+from kmsconn.model.causes import cause_of
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
 
@@ -299,11 +299,11 @@ class AlertRaised(Event):
 
     @severity.default
     def _usual_severity(self) -> Severity:
-        return Severity.CRITICAL if is_critical(self.cause) else Severity.WARNING
+        return Severity.CRITICAL if cause_of(self.cause).critical else Severity.WARNING
 
     @remedy.default
     def _usual_remedy(self) -> str:
-        return remedy_of(self.cause)
+        return cause_of(self.cause).remedy
 
     @property
     def critical(self) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 
 import attrs
 
-from kmsconn.model.causes import remedy_of
+from kmsconn.model.causes import cause_of
 from kmsconn.model.events import AlertRaised, Severity
 
 SEVERAL = 3
@@ -190,5 +190,5 @@ def alert_of(found: Holdup, one: str, several: str) -> AlertRaised:
     if found.stopped:
         text = f"no {' and no '.join(found.stopped)} passes; {text}"
     severity = Severity.CRITICAL if found.stopped or reason.critical else Severity.WARNING
-    remedy = reason.remedy or remedy_of(reason.cause)
+    remedy = reason.remedy or cause_of(reason.cause).remedy
     return AlertRaised(reason.dependency, reason.cause, text, severity, remedy, found.count)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from kmsconn.model.causes import is_about_others
+from kmsconn.model.causes import cause_of
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.observe.tally import Takes
 
@@ -63,7 +63,7 @@ class Health:
     def report(self, *, ready: bool, draining: bool) -> HealthReport:
         """Say how it is; ``ready`` that every dependency has answered once, now or ever before."""
         self._ready = self._ready or ready
-        critical = any(alert.critical and not is_about_others(alert.cause) for alert in self.alerts)
+        critical = any(alert.critical and not cause_of(alert.cause).about_others for alert in self.alerts)
         return HealthReport(
             healthy=self._ready and not draining and not critical,
             database_connected=self._is_well("journal"),

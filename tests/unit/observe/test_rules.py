@@ -21,6 +21,7 @@ from kmsconn.requests.snapshot import HttpApiStatistics
 from tests.queries import kept, named_by_text, readings
 from tests.unit.observe.snapshots import EACH, snapshot
 from tools import promql
+from tools.alert_meanings import MEANINGS
 from tools.gen_monitoring import HEADINGS, between, known_families, rule_tests
 from tools.panels import DASHBOARDS
 from tools.rules import ALERT_RULES, RECORDING_RULES, RUNBOOK, AlertRule
@@ -106,7 +107,7 @@ _EXAMPLES = {
 
 def told() -> Iterator[tuple[str, str, int]]:
     """Yield each alert that the connector may raise: dependency, cause, and the value of its series."""
-    for cause, one in CAUSES.items():
+    for cause, one in MEANINGS.items():
         for dependency in one.dependency.split(", "):
             yield from ((_EXAMPLES.get(dependency, dependency), cause, number) for number in (1, 2))
 
@@ -121,6 +122,7 @@ def test_every_alert_of_the_connector_is_told_by_one_rule(dependency: str, cause
 
 def test_every_cause_is_explained_by_a_page() -> None:
     assert {cause for rule in ALERT_RULES for cause in rule.causes} == CAUSES.keys()
+    assert [*MEANINGS] == [*CAUSES]
 
 
 # --- the runbook, and what is generated

@@ -7,7 +7,7 @@ import pytest
 
 from kmsconn.journal.values import Counts
 from kmsconn.model import events
-from kmsconn.model.causes import CAUSES, is_about_others
+from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -157,7 +157,7 @@ def test_it_hides_no_critical_alert_of_the_process_itself() -> None:
 
 def test_the_causes_that_are_about_other_processes() -> None:
     """An alert about the process itself, such as a lease that is late, is none of them: its health depends on it."""
-    found = {cause for cause in CAUSES if is_about_others(cause)}
+    found = {name for name, cause in CAUSES.items() if cause.about_others}
     assert found == {"role-missing", "settings-differ", "member-fenced"}
 
 

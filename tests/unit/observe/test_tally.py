@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn import errors
 from kmsconn.model import events
-from kmsconn.model.causes import remedy_of
+from kmsconn.model.causes import cause_of
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
@@ -308,7 +308,7 @@ def test_healthz_is_503_with_the_critical_alert_named() -> None:
             "cause": "unreachable",
             "text": "refused",
             "severity": "critical",
-            "remedy": remedy_of("unreachable"),
+            "remedy": cause_of("unreachable").remedy,
             "count": 1,
         }
     ]
