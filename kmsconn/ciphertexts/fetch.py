@@ -23,6 +23,7 @@ from kmsconn.ciphertexts.sources import (
     BucketStanding,
     CandidateBucket,
     CiphertextSource,
+    Open,
     Race,
     Sources,
 )
@@ -265,8 +266,9 @@ class Fetcher:
                 name = self.counts.tried(source.address)
                 lost += 1
                 try:
-                    way = _asked_ahead(source, ahead) if ahead else source
-                    found = await self._object(way, reference, lease, hedged=hedged)
+                    found = await self._object(
+                        source, _asking(source, ahead), reference, lease, hedged=hedged
+                    )
                 except (Unreachable, Overloaded) as error:
                     said.append(str(error))
                     self.counts.failures[name] += 1
@@ -282,14 +284,20 @@ class Fetcher:
         raise Unreachable("; ".join(said))
 
     async def _object(
-        self, source: CiphertextSource, reference: CiphertextReference, lease: Lease, *, hedged: bool
+        self,
+        source: CiphertextSource,
+        asking: Open,
+        reference: CiphertextReference,
+        lease: Lease,
+        *,
+        hedged: bool,
     ) -> Ciphertext:
         with Attempt(lease) as attempt:
             if hedged:  # within less time than a bucket may be silent
-                body, headers = await self._read(source, attempt, None)
+                body, headers = await self._read(source, asking, attempt, None)
             else:
                 with trio.CancelScope() as silence:
-                    body, headers = await self._read(source, attempt, silence)
+                    body, headers = await self._read(source, asking, attempt, silence)
                 if silence.cancelled_caught:
                     raise Unreachable(
                         f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
@@ -306,10 +314,9 @@ class Fetcher:
         return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
 
     async def _read(
-        self, source: CiphertextSource, attempt: Attempt, silence: trio.CancelScope | None
+        self, source: CiphertextSource, asking: Open, attempt: Attempt, silence: trio.CancelScope | None
     ) -> tuple[bytes, Mapping[str, str]]:
-        asking = source.open(max_bytes=self.max_size, begun=partial(_watch, silence))
-        async with await asking as response:
+        async with await asking(max_bytes=self.max_size, begun=partial(_watch, silence)) as response:
             if response.status not in _OK:
                 error = ObjectRefused if response.status in _REFUSED else Unreachable
                 raise error(f"{source.shown} answered {response.status}")
@@ -347,11 +354,9 @@ class _Search:
         return attrs.evolve(found, format=self.attested.format.as_core, key_id=self.attested.key_id)
 
 
-def _asked_ahead(source: CiphertextSource, ahead: list[Asked]) -> CiphertextSource:
-    """Return the way to what was asked for already, where that is this one."""
-    if ahead[-1].url != source.address:
-        return source
-    return attrs.evolve(source, open=ahead.pop().open)
+def _asking(source: CiphertextSource, ahead: list[Asked]) -> Open:
+    """Return how a source is asked, or what gives the answer where it was asked ahead."""
+    return ahead.pop().open if ahead and ahead[-1].url == source.address else source.open
 
 
 async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope | None) -> bytes:

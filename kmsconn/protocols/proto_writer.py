@@ -21,7 +21,7 @@ class Chunks:
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self.parts = tuple(parts)
-        self.size = sum(len(part) for part in self.parts)
+        self.size = sum(map(len, self.parts))
 
     def __bytes__(self) -> bytes:
         return b"".join(self.parts)
@@ -36,8 +36,8 @@ SPLICED = 16 * 1024
 """Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
 
 Parts = list[bytes]
-Write = Callable[[Any, Parts], int]
-"""Appends the encoding of a value to the parts and returns its size."""
+Write = Callable[[Any, Parts], None]
+"""Appends the encoding of a value to the parts."""
 
 
 def encode(message: betterproto2.Message) -> Chunks:
@@ -81,13 +81,11 @@ _Field = tuple[str, bool, Write]
 """An attribute, whether its default is written too since None says that there is no value, and how it is written."""
 
 
-def _write_message(message: betterproto2.Message, parts: Parts) -> int:
-    size = 0
+def _write_message(message: betterproto2.Message, parts: Parts) -> None:
     for attribute, has_presence, write in _fields(type(message)):
         value = getattr(message, attribute)
         if value is not None if has_presence else value:
-            size += write(value, parts)
-    return size
+            write(value, parts)
 
 
 @functools.cache
@@ -108,45 +106,31 @@ def _describe(described: dataclasses.Field[Any]) -> _Field:
 
 
 def _each(write: Write) -> Write:
-    return lambda values, parts: sum(write(value, parts) for value in values)
+    def write_each(values: Sequence[Any], parts: Parts) -> None:
+        for value in values:
+            write(value, parts)
+
+    return write_each
 
 
 def _number(field: int) -> Write:
     """Return how an integer is written; negative ones as protobuf has them, in ten bytes."""
     tag = varint(field << 3 | _VARINT)
-
-    def write(value: int, parts: Parts) -> int:
-        part = tag + varint(value % _INT64)
-        parts.append(part)
-        return len(part)
-
-    return write
+    return lambda value, parts: parts.append(tag + varint(value % _INT64))
 
 
 def _packed(field: int) -> Write:
     """Return how a list of integers is written: one after the other behind one length, zeros too."""
-    tag = varint(field << 3 | _LENGTH_DELIMITED)
-
-    def write(values: Sequence[int], parts: Parts) -> int:
-        body = b"".join(varint(value % _INT64) for value in values)
-        part = tag + varint(len(body)) + body
-        parts.append(part)
-        return len(part)
-
-    return write
+    write = _octets(field)
+    return lambda values, parts: write(b"".join(varint(value % _INT64) for value in values), parts)
 
 
 def _octets(field: int) -> Write:
     tag = varint(field << 3 | _LENGTH_DELIMITED)
 
-    def write(value: bytes, parts: Parts) -> int:
-        size = len(value)
-        head = tag + varint(size)
-        if size < SPLICED:
-            parts.append(head + value)
-        else:
-            parts += (head, value)
-        return len(head) + size
+    def write(value: bytes, parts: Parts) -> None:
+        head = tag + varint(len(value))
+        parts += (head + value,) if len(value) < SPLICED else (head, value)
 
     return write
 
@@ -159,12 +143,10 @@ def _text(field: int) -> Write:
 def _nested(field: int) -> Write:
     tag = varint(field << 3 | _LENGTH_DELIMITED)
 
-    def write(value: betterproto2.Message, parts: Parts) -> int:
-        place = len(parts)
-        parts.append(b"")
-        size = _write_message(value, parts)
-        parts[place] = head = tag + varint(size)
-        return len(head) + size
+    def write(value: betterproto2.Message, parts: Parts) -> None:
+        inner: Parts = []
+        _write_message(value, inner)
+        parts += (tag + varint(sum(map(len, inner))), *inner)
 
     return write
 

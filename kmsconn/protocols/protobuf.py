@@ -58,22 +58,17 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
         if wire == VARINT:
             value, at = _varint(view, at)
             yield number, wire, value
+            continue
+        if wire == LENGTH:
+            size, at = _varint(view, at)
+        elif wire in _FIXED_SIZES:
+            size = _FIXED_SIZES[wire]
         else:
-            start, at = _span(view, at, number, wire)
-            yield number, wire, view[start:at]
-
-
-def _span(view: memoryview, at: int, number: int, wire: int) -> tuple[int, int]:
-    """Return where the value of a field that is no varint starts and ends."""
-    if wire == LENGTH:
-        size, at = _varint(view, at)
-    elif wire in _FIXED_SIZES:
-        size = _FIXED_SIZES[wire]
-    else:
-        raise Undecodable(f"field {number} has wire type {wire}")
-    if size > len(view) - at:
-        raise Undecodable(f"field {number} needs {size} bytes, {len(view) - at} are left")
-    return at, at + size
+            raise Undecodable(f"field {number} has wire type {wire}")
+        if size > len(view) - at:
+            raise Undecodable(f"field {number} needs {size} bytes, {len(view) - at} are left")
+        yield number, wire, view[at : at + size]
+        at += size
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
