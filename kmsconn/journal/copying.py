@@ -139,7 +139,7 @@ def _count_nothing(target: Driver, how: str) -> None:
     """Let nothing be counted and told as rows come: the counts come after them."""
     if target.is_remote:
         target.execute(f"ALTER TABLE request {how} TRIGGER USER")
-    target.tally.restore({})
+    target.tally.forget()
 
 
 def _last_number(driver: Driver, table: Table) -> int:

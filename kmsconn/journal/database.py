@@ -14,6 +14,7 @@ means that the row was no longer in a state that allows it, and that nothing was
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -143,10 +144,7 @@ def opening(driver: Driver) -> Generator[None]:
         raise driver.refusal(error) from error
 
 
-_KEY = 3  # columns: kind, state, on_chain
-Key = tuple[Any, ...]
-Numbers = tuple[int, int, int]
-
+_NUMBER = 4  # columns: kind, state, on_chain, deferred
 _ADD = (
     "INSERT INTO tally (kind, state, on_chain, rows, deferred, deleted) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "rows = rows + excluded.rows, deferred = deferred + excluded.deferred, deleted = deleted + excluded.deleted"
@@ -161,27 +159,26 @@ class Tally:
     triggers still, and nothing is counted here.
     """
 
-    _changed: dict[Key, Numbers] = attrs.field(factory=dict)
+    _moved: Counter[tuple[Any, ...]] = attrs.field(factory=Counter)
 
     def count(self, *row: Any) -> None:
-        """Note that rows came, or went: their key, and what is to be added to its numbers. A function of SQL."""
-        key, (rows, deferred, deleted) = row[:_KEY], row[_KEY:]
-        before = self._changed.get(key, (0, 0, 0))
-        self._changed[key] = (before[0] + rows, before[1] + deferred, before[2] + deleted)
+        """Note what a row was, and is: kind, state, whether on chain and deferred; nothing where it came or went. A function of SQL."""
+        self._moved[row] += 1
 
     def write(self, execute: Callable[..., Any]) -> None:
         """Write what has changed. Repeating: nothing is left to write."""
-        changed, self._changed = self._changed, {}
-        for key, numbers in changed.items():
-            execute(_ADD, (*key, *numbers))
+        moved, self._moved = self._moved, Counter()
+        for row, times in moved.items():
+            (*was, waited), (*now, waits) = row[:_NUMBER], row[_NUMBER:]
+            gone = times if now[0] is None else 0
+            if was[0] is not None:
+                execute(_ADD, (*was, -times, -times * waited, gone))
+            if not gone:
+                execute(_ADD, (*now, times, times * waits, 0))
 
-    def saved(self) -> Mapping[Key, Numbers]:
-        """Return what was counted so far, for ``restore``."""
-        return self._changed.copy()
-
-    def restore(self, saved: Mapping[Key, Numbers]) -> None:
-        """Count as when it was saved: what came after it is undone."""
-        self._changed = dict(saved)
+    def forget(self) -> None:
+        """Write nothing of what was counted: it is undone."""
+        self._moved.clear()
 
 
 class Database:
@@ -259,14 +256,14 @@ class Database:
         if self.is_whole:
             yield
             return
-        counted = self.driver.tally.saved()
+        self.driver.tally.write(self.execute)
         self.execute("SAVEPOINT body")
         try:
             yield
         except BaseException:
             if self.driver.is_begun:
                 self._undo_body()
-                self.driver.tally.restore(counted if self.driver.is_begun else {})
+                self.driver.tally.forget()
             raise
         self.execute("RELEASE SAVEPOINT body")
 

@@ -13,7 +13,6 @@ operation in a savepoint and a round trip of its own, so that it fails alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -37,17 +36,15 @@ _FAULTS = (KmsconnError, ArithmeticError, LookupError, TypeError, ValueError)
 
 @attrs.define(eq=False)
 class Execution(Generic[T]):
-    """An operation with its arguments, and what came of it. Until its group is committed it has failed."""
+    """An operation with its arguments, and what came of it. Until its group is settled it has failed."""
 
     operation: Callable[..., T]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = attrs.field(factory=dict)
     done: trio.Event = attrs.field(factory=trio.Event)
-    error: BaseException | None = attrs.field(
-        factory=lambda: JournalFailed("the journal ended before the operation was done")
-    )
-    fault: BaseException | None = None
-    """What the operation raised; becomes ``error`` once the group is committed."""
+    is_settled: bool = False
+    error: BaseException | None = None
+    """What the operation raised, or why its group was not committed."""
     value: T | None = None
     """What the operation returned."""
 
@@ -63,10 +60,12 @@ class Execution(Generic[T]):
         except (db.driver.error, *_FAULTS) as error:
             if not db.driver.is_begun:  # else what comes next would be written by itself
                 raise NotWritten(f"the transaction is lost: {error}") from error
-            self.fault = _ours(db, error)
+            self.error = _ours(db, error)
 
     def result(self) -> T:
         """Return the value, or raise what the operation raised."""
+        if not self.is_settled:
+            raise JournalFailed("the journal ended before the operation was done")
         if self.error is not None:
             raise self.error
         return cast("T", self.value)
@@ -88,29 +87,36 @@ async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Of
             await _apply_here(db, group, offload)
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
-        failed = _settle(db, group, error)
-        if not db.driver.is_remote:
-            await _answer(db, [one for one in group if one.operation in READING], offload)
-        return failed
+        asking = [one for one in group if not db.driver.is_remote and one.operation in READING]
+        answered = await _answered(db, asking, offload) if asking else ()
+        _settle(db, answered)
+        return _settle(db, [one for one in group if one not in answered], error)
     _settle(db, group)
     return "" if db.driver.changes != before else None
 
 
-async def _answer(db: Database, questions: Sequence[Execution[Any]], offload: Offload) -> None:
-    """Answer those who only ask in a group that could not be written; if that fails too, they have failed."""
-    with suppress(db.driver.error, NotWritten):
-        for question in questions:
-            question.fault = None
+async def _answered(
+    db: Database, questions: Sequence[Execution[Any]], offload: Offload
+) -> Sequence[Execution[Any]]:
+    """Answer those who only ask in a group that could not be written, and return them; nobody if that fails too."""
+    for question in questions:
+        question.error = None
+    try:
         db.begin()
         await _apply_all(db, questions, offload)
-        _settle(db, questions)
-    db.roll_back()
+    except (db.driver.error, NotWritten):
+        return ()
+    finally:
+        db.roll_back()
+    return questions
 
 
 def _settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:
     """Say to a group what became of it: written, or all of it failed; return why, empty when it was written."""
     for execution in group:
-        execution.error = execution.fault if error is None else _ours(db, error)
+        execution.is_settled = True
+        if error is not None:
+            execution.error = _ours(db, error)
     return "" if error is None else str(_ours(db, error))
 
 
@@ -152,7 +158,7 @@ def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:
     db.roll_back()
     db.begin()
     for execution in group:
-        execution.fault = None
+        execution.error = None
         _apply_alone(db, execution)
     db.keep()
 
@@ -167,7 +173,7 @@ def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
         for execution in group:
             batch.assumes, batch.last = execution.operation in COUNTED, None
             execution.apply(db)
-            if batch.is_faulty or (execution.fault is not None and batch.last is not None):
+            if batch.is_faulty or (execution.error is not None and batch.last is not None):
                 return False
             if batch.assumes and batch.last is not None:
                 counts.append((execution, batch.last))
@@ -193,7 +199,7 @@ def _apply_alone(db: Database, execution: Execution[Any]) -> None:
     except db.driver.error as error:
         if not db.driver.is_begun:
             raise NotWritten(f"the transaction is lost: {error}") from error
-        execution.fault = execution.fault or _ours(db, error)
+        execution.error = execution.error or _ours(db, error)
     if batch.is_aborted:
         batch.execute("ROLLBACK TO SAVEPOINT operation")
     batch.execute("RELEASE SAVEPOINT operation")

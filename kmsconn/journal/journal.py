@@ -61,11 +61,11 @@ class JournalFailures:
         alone = self._alone if trio.current_time() - self._alone_at < TOLD else ""
         return self.unwritten or alone or self._unclaimed
 
-    def note_alone(self, errors: Iterable[BaseException | None]) -> None:
+    def note_alone(self, group: Iterable[Execution[Any]]) -> None:
         """Note what operations of a group failed with that was written otherwise."""
-        for error in errors:
-            if isinstance(error, JournalFailed):
-                self._alone, self._alone_at = str(error), trio.current_time()
+        for execution in group:
+            if isinstance(execution.error, JournalFailed):
+                self._alone, self._alone_at = str(execution.error), trio.current_time()
 
     async def noting(self, claiming: Awaitable[T]) -> T:
         """Wait for what is claimed beside the journal; that it failed is told until it is answered. Raises JournalFailed."""
@@ -224,7 +224,7 @@ class Journal:
             if failed is not None:
                 self.failures.unwritten = failed
             if not failed:
-                self.failures.note_alone(execution.error for execution in group)
+                self.failures.note_alone(group)
             self.tick = self._db.tick
         finally:
             for execution in group:

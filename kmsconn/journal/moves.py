@@ -113,23 +113,19 @@ def move(
     """
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
-    line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, {}))
-    always = {
-        "rid": rid,
-        "tick": db.tick + 1,
-        "closed_at": now,
-        "line": line,
-        "reason": reason,
-        "cause": cause.value,
-    }
-    moved = db.execute(STATEMENTS[transition], {**always, **values}).rowcount == 1
+    line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, None))
+    values.update(rid=rid, tick=db.tick + 1, closed_at=now, line=line, reason=reason, cause=cause.value)
+    moved = db.execute(STATEMENTS[transition], values).rowcount == 1
     db.tick += moved
     return moved
 
 
 def _detail(values: Mapping[str, object]) -> str:
     """Return what is worth keeping of what a transition came with, where it has no reason."""
-    return next((f"{name} {values[name]}" for name in ("nonce", "block") if values.get(name) is not None), "")
+    for name in ("nonce", "block"):
+        if values.get(name) is not None:
+            return f"{name} {values[name]}"
+    return ""
 
 
 @counted
@@ -206,7 +202,7 @@ def defer(
         "max_wait": max_wait,
         "submitted": db.notes.pop(rid, None),
         "again": again,
-        "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.pop(rid, {})),
+        "line": line_of(db.wall(), f"defer {stage}".strip(), reason, db.stage_times.pop(rid, None)),
     }
     return db.execute(_DEFER, values).rowcount == 1
 

@@ -130,7 +130,7 @@ def line_of(at: float, step: str, detail: str = "", stages: Mapping[str, float] 
     line: _Line = (
         round(at, 3),
         step,
-        {name: round(seconds, 3) for name, seconds in (stages or {}).items()},
+        {} if stages is None else {name: round(seconds, 3) for name, seconds in stages.items()},
         short,
     )
     return _write.encode(line).decode() + "\n"

@@ -201,21 +201,22 @@ COUNTING: Final = (
     """
     CREATE TEMP TRIGGER request_appears AFTER INSERT ON main.request
     BEGIN
-        SELECT count_rows(new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0);
+        SELECT count_row(NULL, NULL, NULL, NULL, new.kind, new.state, new.on_chain, new.deferred > 0);
     END
     """,
     """
     CREATE TEMP TRIGGER request_moves AFTER UPDATE OF kind, state, on_chain, deferred ON main.request
     WHEN (old.kind, old.state, old.on_chain, old.deferred > 0) <> (new.kind, new.state, new.on_chain, new.deferred > 0)
     BEGIN
-        SELECT count_rows(old.kind, old.state, old.on_chain, -1, -(old.deferred > 0), 0),
-            count_rows(new.kind, new.state, new.on_chain, 1, new.deferred > 0, 0);
+        SELECT count_row(
+            old.kind, old.state, old.on_chain, old.deferred > 0, new.kind, new.state, new.on_chain, new.deferred > 0
+        );
     END
     """,
     """
     CREATE TEMP TRIGGER request_goes AFTER DELETE ON main.request
     BEGIN
-        SELECT count_rows(old.kind, old.state, old.on_chain, -1, -(old.deferred > 0), 1);
+        SELECT count_row(old.kind, old.state, old.on_chain, old.deferred > 0, NULL, NULL, NULL, NULL);
     END
     """,
 )

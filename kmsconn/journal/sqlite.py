@@ -108,7 +108,7 @@ class SqliteDriver:
 
     def roll_back(self) -> None:
         """Undo the transaction, if there is one."""
-        self.tally.restore({})
+        self.tally.forget()
         if self.is_begun:
             with suppress(sqlite3.Error):  # the next BEGIN would tell
                 self.execute("ROLLBACK")
@@ -134,7 +134,7 @@ class SqliteDriver:
         # Another thread may serve each call; the journal lets only one run at a time. Nobody else writes, so nobody is waited for.
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         self._resources.callback(connection.close)
-        connection.create_function("count_rows", 6, self.tally.count)
+        connection.create_function("count_row", 8, self.tally.count)
         self._connection = connection
         self.execute = connection.execute
         for setting in (*settings, f"synchronous = {self._synchronous}", *_ALWAYS):

@@ -178,7 +178,7 @@ class FoundRows:
     before: int | None
 
 
-@attrs.frozen
+@frozen
 class Signing:
     """Signed bytes for the reply of a row, with their nonce and hash."""
 
