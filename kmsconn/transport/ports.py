@@ -76,7 +76,13 @@ async def offload_to_threads(use: str, work: Callable[[], T]) -> T:
 
     Cancellation: before the work starts; work that has started is finished.
     """
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=False, limiter=_limiter(use))
+    async with _limiter(use):  # what else ``trio.to_thread`` does costs as much as all of this
+        task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+        trio.lowlevel.start_thread_soon(
+            work, lambda outcome: token.run_sync_soon(trio.lowlevel.reschedule, task, outcome)
+        )
+        done: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return done
 
 
 async def offload_inline(use: str, work: Callable[[], T]) -> T:  # noqa: ARG001 - the port's signature
