@@ -1,7 +1,6 @@
 """Public: worlds, faults by name, harnesses and strategies for suites that prove a connector.
 
-The names here are stable, as are those of ``kmsconn.testing.faults``, the steps of a plan, and ``kmsconn.testing.hostile``, worlds with
-hostile answers. docs/fault-suites.md shows a suite.
+The names here are stable, as are those of ``kmsconn.testing.faults``, the steps of a plan. docs/fault-suites.md shows a suite.
 """
 
 # ruff: noqa: E402 - what needs the extra comes after the look at it

@@ -28,7 +28,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.testing.hostile.http import METADATA
+from tests.faults.hostile.connections import METADATA
 from tests.vectors import load
 
 GROUP: dict[str, Any] = load()["attestations"]

@@ -1,14 +1,45 @@
-"""JSON results and errors that no honest node gives, as bytes with names, and messages made of an honest one.
+"""JSON results and errors that no honest node gives, and messages made of an honest one; what hurts in any protocol.
 
 Each is legal enough to reach the reader it is meant for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from kmsconn.testing.hostile.changes import ANY, BIG_TEXT, DEPTHS, DIGITS, Change, always, nested
+DIGITS: Final = 5_000
+BIG_TEXT: Final = 1_000_000
+DEPTHS: Final = (10, 987, 100_000)
+
+Change = Callable[[bytes], bytes]
+"""Makes the bytes of the honest ones."""
+
+
+def always(raw: bytes) -> Change:
+    """Return what sends these bytes whatever is honest."""
+    return lambda _: raw
+
+
+def before(raw: bytes) -> Change:
+    """Return what sends these bytes before the honest ones."""
+    return lambda honest: raw + honest
+
+
+def nested(depth: int, opening: bytes, closing: bytes, middle: bytes = b"1") -> bytes:
+    """Return something nested so deep."""
+    return opening * depth + middle + closing * depth
+
+
+ANY: Final[Mapping[str, Change]] = {
+    "nothing": always(b""),
+    "half of it": lambda honest: honest[: len(honest) // 2],
+    "all but a byte": lambda honest: honest[:-1],
+    "twice of it": lambda honest: honest * 2,
+    "its bits turned": lambda honest: bytes(byte ^ 0xFF for byte in honest),
+}
+"""In the place of any message."""
 
 
 def _text(content: str | bytes) -> bytes:
@@ -16,10 +47,8 @@ def _text(content: str | bytes) -> bytes:
     return b'"' + raw + b'"'
 
 
-NUMBERS: Final[Mapping[str, int]] = {
-    "0": 0,
-    "1": 1,
-    "-1": -1,
+_NUMBERS: Final[Mapping[str, int]] = {
+    **{str(number): number for number in (0, 1, -1)},
     "2^53": 2**53,
     "2^63-1": 2**63 - 1,
     "2^63": 2**63,
@@ -31,10 +60,6 @@ NUMBERS: Final[Mapping[str, int]] = {
 """Numbers at the edges of what columns, words and Python's own conversions hold."""
 
 
-def _hex_of(number: int) -> bytes:
-    return _text(hex(number))
-
-
 def _decimal_of(number: int) -> bytes:
     # str() of more than 4,300 digits is refused by Python itself
     return str(number).encode() if number < 2**10_000 else b"1" + b"0" * DIGITS
@@ -44,8 +69,8 @@ RESULTS: Final[Mapping[str, bytes]] = {
     "null": b"null",
     "true": b"true",
     "false": b"false",
-    **{f"hex {name}": _hex_of(number) for name, number in NUMBERS.items()},
-    **{f"decimal {name}": _decimal_of(number) for name, number in NUMBERS.items()},
+    **{f"hex {name}": _text(hex(number)) for name, number in _NUMBERS.items()},
+    **{f"decimal {name}": _decimal_of(number) for name, number in _NUMBERS.items()},
     "float": b"1.5",
     "float 1e999": b"1e999",
     "NaN": b"NaN",
@@ -102,6 +127,16 @@ RESULTS: Final[Mapping[str, bytes]] = {
     **{f"objects nested {depth} deep": nested(depth, b'{"a":', b"}") for depth in DEPTHS},
 }
 """In the place of a call's ``result``, and of what a subscription pushes."""
+
+
+def _error(code: bytes = b"-32000", message: bytes = b'"no"') -> bytes:
+    return b'{"code": ' + code + b', "message": ' + message + b"}"
+
+
+def _revert(data: bytes) -> bytes:
+    return b'{"code": 3, "message": "execution reverted", "data": ' + data + b"}"
+
+
 ERRORS: Final[Mapping[str, bytes]] = {
     "true": b"true",
     "a number": b"-32000",
@@ -110,27 +145,19 @@ ERRORS: Final[Mapping[str, bytes]] = {
     "an empty list": b"[]",
     "no code": b'{"message": "no"}',
     "no message": b'{"code": -32000}',
-    "a huge code": b'{"code": 1' + b"0" * DIGITS + b', "message": "no"}',
-    "a code of 2^64": b'{"code": 18446744073709551616, "message": "no"}',
-    "a code that is a text": b'{"code": "-32000", "message": "no"}',
-    "a code that is infinite": b'{"code": 1e999, "message": "no"}',
-    "a message that is an object": b'{"code": -32000, "message": {"a": [1]}}',
-    "a message of surrogates": b'{"code": -32000, "message": "\\ud800"}',
-    "a message of a million characters": b'{"code": -32000, "message": "'
-    + b"revert " * (BIG_TEXT // 7)
-    + b'"}',
-    "a message of NUL bytes": b'{"code": -32000, "message": "\\u0000\\u001b[31m"}',
-    "data that is a list": b'{"code": 3, "message": "execution reverted", "data": []}',
-    "data nested": b'{"code": 3, "message": "execution reverted", "data": {"data": {"data": "0x"}}}',
-    "data of odd digits": b'{"code": 3, "message": "execution reverted", "data": "0xabc"}',
-    "data of a million digits": b'{"code": 3, "message": "execution reverted", "data": "0x'
-    + b"0" * BIG_TEXT
-    + b'"}',
-    "data of an Error of 2^255 characters": (
-        b'{"code": 3, "message": "execution reverted", "data": "0x08c379a0'
-        + f"{32:064x}{2**255:064x}".encode()
-        + b'"}'
-    ),
+    "a huge code": _error(b"1" + b"0" * DIGITS),
+    "a code of 2^64": _error(b"18446744073709551616"),
+    "a code that is a text": _error(b'"-32000"'),
+    "a code that is infinite": _error(b"1e999"),
+    "a message that is an object": _error(message=b'{"a": [1]}'),
+    "a message of surrogates": _error(message=rb'"\ud800"'),
+    "a message of a million characters": _error(message=_text(b"revert " * (BIG_TEXT // 7))),
+    "a message of NUL bytes": _error(message=rb'"\u0000\u001b[31m"'),
+    "data that is a list": _revert(b"[]"),
+    "data nested": _revert(b'{"data": {"data": "0x"}}'),
+    "data of odd digits": _revert(b'"0xabc"'),
+    "data of a million digits": _revert(_text(b"0x" + b"0" * BIG_TEXT)),
+    "data of an Error of 2^255 characters": _revert(_text(f"0x08c379a0{32:064x}{2**255:064x}")),
     **{f"data nested {n} deep": b'{"code": 3, "data": ' + nested(n, b"[", b"]") + b"}" for n in DEPTHS},
     **{f"a message nested {n} deep": b'{"message": ' + nested(n, b'{"a":', b"}") + b"}" for n in DEPTHS},
 }
@@ -142,11 +169,15 @@ def _each(old: bytes, new: bytes) -> Change:
 
 
 def _each_id(change: Callable[[bytes], bytes]) -> Change:
-    return lambda honest: _with_ids(honest, change)
+    return lambda honest: re.sub(rb'(?<="id":)[^,}]*', lambda found: change(found[0]), honest)
 
 
 def _ids(pattern: bytes) -> Change:
     return _each_id(lambda one: pattern % one)
+
+
+def _push(parameters: bytes) -> Change:
+    return always(b'{"jsonrpc":"2.0","method":"eth_subscription"' + parameters + b"}")
 
 
 MESSAGES: Final[Mapping[str, Change]] = {
@@ -182,15 +213,11 @@ MESSAGES: Final[Mapping[str, Change]] = {
         b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch limit"}}'
     ),
     "an error for nobody in a list": always(b'[{"jsonrpc":"2.0","id":null,"error":{}}]'),
-    "a push for nobody": always(
-        b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x0","result":7}}'
-    ),
-    "a push without parameters": always(b'{"jsonrpc":"2.0","method":"eth_subscription"}'),
-    "a push with a list": always(b'{"jsonrpc":"2.0","method":"eth_subscription","params":[[]]}'),
-    "a push nested 100000 deep": always(
-        b'{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x0","result":'
-        + nested(100_000, b"[", b"]")
-        + b"}}"
+    "a push for nobody": _push(b',"params":{"subscription":"0x0","result":7}'),
+    "a push without parameters": _push(b""),
+    "a push with a list": _push(b',"params":[[]]'),
+    "a push nested 100000 deep": _push(
+        b',"params":{"subscription":"0x0","result":' + nested(100_000, b"[", b"]") + b"}"
     ),
     "a question": always(b'{"jsonrpc":"2.0","id":1,"method":"eth_accounts","params":[]}'),
     "a thousand answers": always(b"[" + b",".join([b'{"id":1,"result":1}'] * 1_000) + b"]"),
@@ -198,12 +225,3 @@ MESSAGES: Final[Mapping[str, Change]] = {
     **{f"objects nested {depth} deep": always(nested(depth, b'{"id":', b"}")) for depth in DEPTHS},
 }
 """In the place of a whole message, one answer or a batch of them."""
-
-
-def _with_ids(honest: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    head, *rest = honest.split(b'"id":')
-    changed = []
-    for part in rest:
-        end = next(at for at, byte in enumerate(part) if byte in b",}")
-        changed.append(change(part[:end]) + part[end:])
-    return b'"id":'.join([head, *changed])
