@@ -45,33 +45,20 @@ def view(**options: Any) -> ViewCall[int]:
     return ViewCall(5, CONTRACT, b"\x01\x02", number, **options)
 
 
-async def test_an_answer_is_read_by_its_question() -> None:
-    assert await ask(Node(["0x07"]), view()) == 7
-
-
-async def test_a_view_is_a_call_at_the_latest_block_with_its_gas() -> None:
-    node = Node(["0x07"])
-    await ask(node, view(gas=100))
-    message = {"to": "0x" + "c0" * 20, "data": "0x0102", "gas": "0x64"}
-    assert node.batches == [[Call("eth_call", (message, "latest"))]]
-
-
-async def test_a_slot_is_read_from_storage() -> None:
-    node = Node(["0x" + "00" * 31 + "01"])
+async def test_a_view_is_a_call_at_the_latest_block_with_its_gas_and_a_slot_is_read_from_storage() -> None:
+    node = Node(["0x07", "0x" + "00" * 31 + "01"])
+    assert await ask(node, view(gas=100)) == 7
     assert await ask(node, StorageRead(5, CONTRACT, 9, number)) == 1
-    assert node.batches[0][0].params == ("0x" + "c0" * 20, f"0x{9:064x}", "latest")
+    message = {"to": "0x" + "c0" * 20, "data": "0x0102", "gas": "0x64"}
+    slot = ("0x" + "c0" * 20, f"0x{9:064x}", "latest")
+    assert node.batches[0] == [Call("eth_call", (message, "latest"))]
+    assert node.batches[1][0].params == slot
 
 
 async def test_many_questions_are_one_batch_and_their_answers_in_order() -> None:
     node = Node(["0x01", "0x02", "0x03"])
     assert await ask_all(node, [view(), view(), view()]) == [1, 2, 3]
     assert [len(batch) for batch in node.batches] == [3]
-
-
-async def test_no_questions_ask_nobody() -> None:
-    node = Node([])
-    assert await ask_all(node, []) == []
-    assert node.batches == []
 
 
 @pytest.mark.parametrize(
@@ -82,20 +69,21 @@ async def test_a_result_of_no_sense_is_unreachable_and_names_the_chain(result: A
         await ask(Node([result]), view())
 
 
-async def test_an_error_that_is_no_answer_is_unreachable_with_its_text() -> None:
-    with pytest.raises(Unreachable, match="-32000: header not found"):
-        await ask(Node([RpcError(-32000, "header not found")]), view())
-
-
-async def test_an_error_may_be_an_answer() -> None:
-    """A contract that reverts has said something."""
+async def test_an_error_may_be_an_answer_where_the_question_takes_it() -> None:
+    """A contract that reverts has said something; another text is that of a node."""
     question = view(on_error=lambda message, data: len(data or b""))
     assert await ask(Node([RpcError(3, "execution reverted", b"abc")]), question) == 3
+    no = RpcError(-32000, "header not found")
+    for other in (view(), view(on_error=lambda message, data: None)):
+        with pytest.raises(Unreachable, match="-32000: header not found"):
+            await ask(Node([no]), other)
 
 
-async def test_a_question_that_takes_an_error_may_still_not_take_this_one() -> None:
+async def test_one_bad_answer_spoils_the_batch_and_no_questions_ask_nobody() -> None:
     with pytest.raises(Unreachable):
-        await ask(Node([RpcError(-32000, "header not found")]), view(on_error=lambda message, data: None))
+        await ask_all(Node(["0x01", None]), [view(), view()])
+    node = Node([])
+    assert (await ask_all(node, []), node.batches) == ([], [])
 
 
 @pytest.mark.parametrize("error", [Rejected("never"), NotYet("not now")])
@@ -111,12 +99,6 @@ async def test_what_a_question_makes_of_its_answer_comes_out(error: Exception) -
 async def test_a_node_that_does_not_answer_is_the_callers_to_wait_for(error: Exception) -> None:
     with pytest.raises(type(error)):
         await ask(Node([error]), view())
-
-
-async def test_one_bad_answer_spoils_the_batch() -> None:
-    """All of them were needed."""
-    with pytest.raises(Unreachable):
-        await ask_all(Node(["0x01", None]), [view(), view()])
 
 
 async def test_a_question_to_the_other_revision_is_put_instead() -> None:

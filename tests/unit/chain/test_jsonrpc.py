@@ -38,22 +38,20 @@ def test_a_batch_is_an_array_with_ids_that_count_up_even_if_it_has_one_call() ->
     assert len(json.loads(encode(7, [Call("a")], batch=True))) == 1
 
 
-def test_answers_are_read_in_any_order() -> None:
-    text = '[{"jsonrpc":"2.0","id":2,"result":"b"},{"jsonrpc":"2.0","id":1,"result":"a"}]'
-    assert decode(text) == [RpcAnswer(2, "b"), RpcAnswer(1, "a")]
-
-
-def test_a_result_of_null_is_an_answer() -> None:
-    assert decode(b'{"id":1,"result":null}') == [RpcAnswer(1, None)]
-
-
-def test_an_error_of_null_beside_a_result_is_no_error() -> None:
-    assert decode('{"id":1,"result":"a","error":null}') == [RpcAnswer(1, "a")]
-
-
-def test_a_push_is_a_notification() -> None:
-    text = '{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1","result":{"n":1}}}'
-    assert decode(text) == [Notification("0x1", b'{"n":1}')]
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        pytest.param('[{"id":2,"result":"b"},{"id":1,"result":"a"}]', [RpcAnswer(2, "b"), RpcAnswer(1, "a")], id="in any order"),
+        pytest.param('{"id":1,"result":null}', [RpcAnswer(1, None)], id="null is a result"),
+        pytest.param('{"id":1,"result":"a","error":null}', [RpcAnswer(1, "a")], id="null is no error"),
+        pytest.param(
+            '{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1","result":{"n":1}}}',
+            [Notification("0x1", b'{"n":1}')], id="a push",
+        ),
+    ],
+)  # fmt: skip
+def test_answers_and_pushes_are_read(text: str, messages: list[Any]) -> None:
+    assert decode(text) == messages
 
 
 def test_an_error_without_an_id_is_a_complaint() -> None:
@@ -137,59 +135,42 @@ def test_an_error_that_nests_as_deeply_as_can_be_read_is_an_error() -> None:
             assert isinstance(message.outcome, RpcError)
 
 
-def test_a_message_is_cleaned_of_control_characters() -> None:
+def test_a_message_is_cleaned_of_control_characters_and_cut() -> None:
     assert clean("bad\x00\x1b[31m\nargument\u202e\x9f") == "bad [31m argument"
-
-
-def test_a_message_is_cut() -> None:
     assert len(clean("x" * 10_000)) == MAX_MESSAGE
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (-32005, "limit exceeded"),
-        (-32005, "daily request count exceeded, request rate limited"),
-        (429, "Your app has exceeded its compute units per second capacity"),
-        (-32000, "Too Many Requests"),
-        (-32016, "over rate limit"),
-    ],
-)
-def test_a_rate_limit_is_an_overload(code: int, message: str) -> None:
-    assert is_overload(RpcError(code, message))
-    assert not is_range_limit(RpcError(code, message))
+OVERLOADS = [
+    (-32005, "limit exceeded"),
+    (-32005, "daily request count exceeded, request rate limited"),
+    (429, "Your app has exceeded its compute units per second capacity"),
+    (-32000, "Too Many Requests"),
+    (-32016, "over rate limit"),
+]
+RANGES = [
+    (-32005, "query returned more than 10000 results"),
+    (-32602, "block range is too wide"),
+    (-32000, "exceed maximum block range: 5000"),
+    (-32602, "eth_getLogs is limited to a 10,000 block range"),
+    (-32008, "Log response size exceeded."),
+    (-32000, "query timed out"),
+]
+OTHERS = [
+    (-32000, "header not found"),
+    (-39001, "Unknown block"),
+    (-32602, "block range extends beyond current head block"),
+    (-32000, "nonce too low"),
+    (3, "execution reverted"),
+    (-32601, "method not found"),
+]
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (-32005, "query returned more than 10000 results"),
-        (-32602, "block range is too wide"),
-        (-32000, "exceed maximum block range: 5000"),
-        (-32602, "eth_getLogs is limited to a 10,000 block range"),
-        (-32008, "Log response size exceeded."),
-        (-32000, "query timed out"),
-    ],
-)
-def test_a_range_that_is_too_wide_is_no_overload(code: int, message: str) -> None:
-    assert is_range_limit(RpcError(code, message))
-    assert not is_overload(RpcError(code, message))
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (-32000, "header not found"),
-        (-39001, "Unknown block"),
-        (-32602, "block range extends beyond current head block"),
-        (-32000, "nonce too low"),
-        (3, "execution reverted"),
-        (-32601, "method not found"),
-    ],
-)
-def test_other_errors_are_the_callers(code: int, message: str) -> None:
-    error = RpcError(code, message)
-    assert (is_overload(error), is_range_limit(error)) == (False, False)
+@pytest.mark.parametrize(("code", "message"), OVERLOADS + RANGES + OTHERS)
+def test_overloads_and_ranges_that_are_too_wide_are_told_from_the_callers_errors(
+    code: int, message: str
+) -> None:
+    error, one = RpcError(code, message), (code, message)
+    assert (is_overload(error), is_range_limit(error)) == (one in OVERLOADS, one in RANGES)
 
 
 def test_the_outcome_of_a_call_is_returned_or_raised() -> None:
@@ -200,11 +181,8 @@ def test_the_outcome_of_a_call_is_returned_or_raised() -> None:
         call_result(RpcError(429, "slow down"))
 
 
-def test_a_batch_with_one_usable_answer_is_returned_whole() -> None:
+def test_a_batch_is_returned_whole_if_one_answer_is_usable_and_is_an_overload_if_none_is() -> None:
     limited = RpcError(429, "slow down")
     assert batch_results([limited, "0x1"]) == [limited, "0x1"]
-
-
-def test_a_batch_without_any_usable_answer_is_an_overload() -> None:
     with pytest.raises(Overloaded):
-        batch_results([RpcError(429, "slow down")] * 2)
+        batch_results([limited] * 2)

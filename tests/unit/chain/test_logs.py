@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmsconn.chain.logs import decode_log, read_block, read_logs, read_pushed_head
+from kmsconn.chain.logs import LogsRead, decode_log, read_block, read_logs, read_pushed_head
 from kmsconn.chain.port import Call, Count, Quantity, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
@@ -53,6 +53,11 @@ def head(number: int) -> dict[str, Any]:
     return {"number": hex(number), "timestamp": hex(1000 + number), "hash": "0x", "transactions": []}
 
 
+async def read_of(head: Any, logs: Any, start: int = 3, end: int | None = 9) -> LogsRead:
+    """Return what is read of an answer."""
+    return await read_logs(FakeRpc(head, logs), CONTRACT, (TOPIC,), start, end)
+
+
 async def test_head_and_logs_are_asked_in_one_batch_head_first() -> None:
     rpc = FakeRpc(head(9), [])
     await read_logs(rpc, CONTRACT, (TOPIC, OTHER), 3, 9)
@@ -66,7 +71,7 @@ async def test_head_and_logs_are_asked_in_one_batch_head_first() -> None:
 
 
 async def test_a_log_is_decoded() -> None:
-    read = await read_logs(FakeRpc(head(9), [json_log(5, 17)]), CONTRACT, (TOPIC,), 3, 9)
+    read = await read_of(head(9), [json_log(5, 17)])
     assert read.logs == (
         Log(
             address=CONTRACT,
@@ -80,14 +85,24 @@ async def test_a_log_is_decoded() -> None:
     )
 
 
-async def test_the_head_comes_from_the_same_answer() -> None:
-    read = await read_logs(FakeRpc(head(12), []), CONTRACT, (TOPIC,), 3, 9)
+async def test_the_head_comes_from_the_same_answer_and_removed_logs_are_dropped() -> None:
+    read = await read_of(head(12), [json_log(removed=True)])
     assert (read.head_number, read.head_timestamp, read.from_block, read.to_block) == (12, 1012, 3, 9)
+    assert (read.logs, read.malformed, read.trusted) == ((), (), False)
+    assert decode_log(json_log(removed=True)) is None
+
+
+async def test_a_log_told_twice_counts_once_and_logs_are_given_in_block_order() -> None:
+    told = [json_log(6, 0), json_log(5, 9), json_log(5, 1), json_log(5, 1, data="0xff")]
+    read = await read_of(head(9), told)
+    assert [(log.block_number, log.log_index, log.data) for log in read.logs] == [
+        (5, 1, b"\x12\x34"), (5, 9, b"\x12\x34"), (6, 0, b"\x12\x34"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("head_number", "trusted"), [(8, False), (9, True), (10, True)])
 async def test_a_node_below_the_end_of_the_range_is_not_trusted(head_number: int, trusted: bool) -> None:
-    read = await read_logs(FakeRpc(head(head_number), [json_log(4)]), CONTRACT, (TOPIC,), 3, 9)
+    read = await read_of(head(head_number), [json_log(4)])
     assert read.trusted is trusted
 
 
@@ -97,54 +112,19 @@ async def test_an_open_range_ends_at_the_head_of_the_node() -> None:
     read = await read_logs(rpc, CONTRACT, (TOPIC,), 3, None)
     assert rpc.asked[1].params[0]["toBlock"] == "latest"
     assert (read.to_block, read.trusted, [log.block_number for log in read.logs]) == (7, True, [7])
-
-
-async def test_an_open_range_of_a_node_below_its_beginning_is_not_trusted() -> None:
-    read = await read_logs(FakeRpc(head(7), []), CONTRACT, (TOPIC,), 8, None)
-    assert not read.trusted
-
-
-async def test_a_removed_log_is_dropped() -> None:
-    read = await read_logs(FakeRpc(head(12), [json_log(removed=True)]), CONTRACT, (TOPIC,), 3, 9)
-    assert (read.logs, read.malformed, read.trusted) == ((), (), False)
+    below = await read_of(head(7), [], 8, None)
+    far_above = await read_of(head(7), [json_log(2**40)], 3, None)
+    assert (below.trusted, far_above.trusted, len(far_above.malformed)) == (False, False, 1)
 
 
 @pytest.mark.parametrize(
-    "unwanted",
+    "wrong",
     [
         json_log(address="0x" + "c1" * 20),
         json_log(topics=["0x" + "03" * 32]),
         json_log(topics=[]),
         json_log(2),
         json_log(10),
-    ],
-)
-async def test_what_was_not_asked_for_is_dropped_and_told(unwanted: dict[str, Any]) -> None:
-    """It may stand where a log should, so that log may be missing."""
-    read = await read_logs(FakeRpc(head(12), [unwanted, json_log(5)]), CONTRACT, (TOPIC,), 3, 9)
-    assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, False)
-
-
-async def test_a_log_far_above_the_head_of_an_open_range_is_none() -> None:
-    read = await read_logs(FakeRpc(head(7), [json_log(2**40)]), CONTRACT, (TOPIC,), 3, None)
-    assert (len(read.malformed), read.trusted) == (1, False)
-
-
-async def test_a_log_told_twice_counts_once() -> None:
-    twice = [json_log(5, 1), json_log(5, 1, data="0xff"), json_log(5, 2)]
-    read = await read_logs(FakeRpc(head(9), twice), CONTRACT, (TOPIC,), 3, 9)
-    assert [(log.log_index, log.data) for log in read.logs] == [(1, b"\x12\x34"), (2, b"\x12\x34")]
-
-
-async def test_logs_are_given_in_block_order() -> None:
-    mixed = [json_log(6, 0), json_log(5, 9), json_log(5, 1)]
-    read = await read_logs(FakeRpc(head(9), mixed), CONTRACT, (TOPIC,), 3, 9)
-    assert [(log.block_number, log.log_index) for log in read.logs] == [(5, 1), (5, 9), (6, 0)]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
         None,
         17,
         {},
@@ -159,20 +139,21 @@ async def test_logs_are_given_in_block_order() -> None:
         json_log(topics="0x"),
     ],
 )
-async def test_a_malformed_log_is_told_and_the_rest_goes_on(broken: Any) -> None:
-    read = await read_logs(FakeRpc(head(9), [broken, json_log(5)]), CONTRACT, (TOPIC,), 3, 9)
+async def test_what_was_not_asked_for_or_is_malformed_is_told_and_the_rest_goes_on(wrong: Any) -> None:
+    """It may stand where a log should, so that log may be missing."""
+    read = await read_of(head(12), [wrong, json_log(5)])
     assert (len(read.malformed), len(read.logs), read.trusted) == (1, 1, False)
 
 
 async def test_refused_logs_still_tell_the_head() -> None:
     refusal = RpcError(-32005, "query returned more than 10000 results")
-    read = await read_logs(FakeRpc(head(9), refusal), CONTRACT, (TOPIC,), 3, 9)
+    read = await read_of(head(9), refusal)
     assert (read.head_number, read.trusted, read.failure) == (9, False, refusal)
 
 
 async def test_a_refused_head_is_raised() -> None:
     with pytest.raises(RpcError):
-        await read_logs(FakeRpc(RpcError(-32000, "no"), []), CONTRACT, (TOPIC,), 3, 9)
+        await read_of(RpcError(-32000, "no"), [])
 
 
 @pytest.mark.parametrize(
@@ -189,11 +170,7 @@ async def test_a_refused_head_is_raised() -> None:
 )
 async def test_an_answer_that_is_none_is_unreachable(block: Any, logs: Any) -> None:
     with pytest.raises(Unreachable):
-        await read_logs(FakeRpc(block, logs), CONTRACT, (TOPIC,), 3, 9)
-
-
-def test_a_removed_log_is_none() -> None:
-    assert decode_log(json_log(removed=True)) is None
+        await read_of(block, logs)
 
 
 @pytest.mark.parametrize("field", ["blockNumber", "logIndex"])

@@ -73,34 +73,22 @@ def test_the_request_has_all_that_a_server_needs() -> None:
     } < set(lines)
 
 
-def test_without_user_info_nobody_is_named() -> None:
-    assert b"Authorization" not in wire_to("ws://node").request
-
-
-def test_an_address_is_a_host_too() -> None:
-    assert b"\r\nHost: [::1]:8546\r\n" in b"\r\n" + wire_to("ws://[::1]:8546/").request
-
-
-def test_each_handshake_has_a_key_of_its_own() -> None:
-    assert wire_to().request != wire_to().request
-
-
-def test_a_host_that_no_request_can_name_is_no_websocket() -> None:
+def test_a_host_may_be_an_address_and_each_handshake_has_a_key_of_its_own() -> None:
+    request = wire_to("ws://[::1]:8546/").request
+    assert b"\r\nHost: [::1]:8546\r\n" in b"\r\n" + request
+    assert b"Authorization" not in request
+    assert wire_to("ws://[::1]:8546/").request != request
     with pytest.raises(NoWebsocket, match="cannot be requested"):
         wire_to(f"ws://{'a' * 64}/")
 
 
-def test_what_stands_behind_the_answer_is_read_next() -> None:
-    wire = wire_to()
-    assert wire.opens(answer(wire) + HELLO)
-    assert list(wire.receive(b"", no_ping)) == [b"Hello"]
-
-
-def test_the_answer_may_come_in_pieces() -> None:
+def test_the_answer_may_come_in_pieces_and_what_stands_behind_it_is_read_next() -> None:
     wire = wire_to()
     data = answer(wire)
-    found = [wire.opens(data[at : at + 1]) for at in range(len(data))]
-    assert found == [False] * (len(data) - 1) + [True]
+    found = [wire.opens(data[at : at + 1]) for at in range(len(data) - 1)]
+    assert found == [False] * (len(data) - 1)
+    assert wire.opens(data[-1:] + HELLO)
+    assert list(wire.receive(b"", no_ping)) == [b"Hello"]
 
 
 def test_what_came_in_part_behind_the_answer_is_read_to_its_end() -> None:
@@ -156,12 +144,18 @@ def test_a_message_is_written_as_masked_text() -> None:
     assert bytes(byte ^ frame[2 + at % 4] for at, byte in enumerate(frame[6:])) == b"Hello"
 
 
-def test_text_and_binary_messages_are_given_as_bytes() -> None:
-    assert Server().says(b"\x81\x02\xc3\xa9" + b"\x82\x02\x00\xff") == ["\u00e9".encode(), b"\x00\xff"]
-
-
-def test_fragments_are_one_message_and_what_follows_is_another() -> None:
-    assert Server().says(b"".join(PIECES) + HELLO) == [b"Hello", b"Hello"]
+@pytest.mark.parametrize(
+    ("data", "messages"),
+    [
+        pytest.param(
+            b"\x81\x02\xc3\xa9" + b"\x82\x02\x00\xff", ["\u00e9".encode(), b"\x00\xff"], id="text and binary"
+        ),
+        pytest.param(b"".join(PIECES) + HELLO, [b"Hello", b"Hello"], id="fragments and what follows"),
+        pytest.param(b"\x81\x7e\x03\xe8" + bytes(1000), [bytes(1000)], id="at the limit"),
+    ],
+)
+def test_messages_are_given_as_bytes(data: bytes, messages: list[bytes]) -> None:
+    assert Server().says(data) == messages
 
 
 def test_a_frame_may_come_in_single_bytes() -> None:
@@ -198,10 +192,6 @@ def test_the_limit_counts_bytes_as_they_arrive() -> None:
     assert server.wire.ended is None
     server.says("\u00e9".encode())
     assert server.wire.ended is not None
-
-
-def test_a_message_at_the_limit_passes() -> None:
-    assert Server().says(b"\x81\x7e\x03\xe8" + bytes(1000)) == [bytes(1000)]
 
 
 # The end.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -62,20 +63,24 @@ def registry(gateway: Gateway, events: list[Event] | None = None) -> Registry:
     return Registry(PROFILE, gateway, REFRESH, (events if events is not None else []).append)
 
 
-async def test_buckets_are_in_the_order_asked_for() -> None:
+@asynccontextmanager
+async def loaded(one: Registry) -> AsyncIterator[None]:
+    """Let a registry run once it has its first snapshot."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await one.wait_loaded()
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_buckets_are_in_the_order_asked_for_and_what_is_unknown_or_empty_is_left_out() -> None:
     one = registry(Gateway({ONE: "https://one", TWO: "https://two"}))
+    assert await one.find([ONE]) == [], "before the first snapshot"
     await one.load()
-    assert (await one.find([TWO, ONE])) == ["https://two", "https://one"]
-
-
-async def test_unknown_coprocessors_and_empty_buckets_are_left_out() -> None:
+    assert await one.find([TWO, STRANGER, ONE]) == ["https://two", "https://one"]
     one = registry(Gateway({ONE: "https://one", TWO: ""}))
     await one.load()
-    assert (await one.find([STRANGER, TWO, ONE])) == ["https://one"]
-
-
-async def test_before_the_first_snapshot_nothing_is_known() -> None:
-    assert await registry(Gateway()).find([ONE]) == []
+    assert await one.find([TWO, ONE]) == ["https://one"]
 
 
 async def test_a_zero_threshold_refuses_the_start() -> None:
@@ -92,27 +97,21 @@ async def test_a_registry_without_any_bucket_is_waited_for(buckets: dict[Address
 async def test_a_refresh_takes_what_is_new() -> None:
     gateway = Gateway({ONE: "https://one"})
     one = registry(gateway)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        await one.wait_loaded()
+    async with loaded(one):
         gateway.buckets = {TWO: "https://two"}
         await trio.sleep(REFRESH + 1)
         assert (await one.find([ONE, TWO])) == ["https://two"]
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works_again() -> None:
     gateway, events = Gateway({ONE: "https://one"}), list[Event]()
     one = registry(gateway, events)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        await one.wait_loaded()
+    async with loaded(one):
         gateway.down = True
         await trio.sleep(REFRESH + 1)
         assert (await one.find([ONE])) == ["https://one"]
         gateway.down = False
         await trio.sleep(RETRY + 1)
-        nursery.cancel_scope.cancel()
     assert [event.dependency for event in events if isinstance(event, AlertRaised)][:1] == [NAME]
     assert events[-1] == AlertCleared(NAME, "unreadable")
 
@@ -134,16 +133,13 @@ async def test_a_threshold_of_zero_while_running_is_named_and_changes_nothing() 
     """One wild answer must not end a connector that has a good snapshot."""
     gateway, events = Gateway({ONE: "https://one"}), list[Event]()
     one = registry(gateway, events)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.run)
-        await one.wait_loaded()
+    async with loaded(one):
         gateway.threshold = 0
         await trio.sleep(REFRESH)
         await trio.testing.wait_all_tasks_blocked()
         assert one.threshold == 1
         [alert] = [event for event in events if isinstance(event, AlertRaised)]
         assert "threshold on chain is 0" in alert.text
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_registry_of_too_many_coprocessors_is_not_asked_for_each() -> None:
@@ -237,14 +233,11 @@ async def test_one_that_cannot_be_looked_up_is_left_out() -> None:
     assert [event.text for event in one.told if isinstance(event, AlertRaised)] != []
 
 
-async def test_none_that_can_be_looked_up_is_a_dependency_that_does_not_answer() -> None:
-    with pytest.raises(Unreachable, match="are unknown"):
-        await case(first="refused").lookup.find([FIRST])
-
-
-async def test_nobody_with_a_bucket_is_an_empty_answer() -> None:
+async def test_nobody_with_a_bucket_is_an_empty_answer_and_nobody_to_look_up_is_unreachable() -> None:
     assert await case().lookup.find([FIRST]) == []
     assert await case().lookup.find([]) == []
+    with pytest.raises(Unreachable, match="are unknown"):
+        await case(first="refused").lookup.find([FIRST])
 
 
 async def test_what_was_said_before_counts_while_nobody_answers() -> None:

@@ -54,11 +54,13 @@ async def shown(sources: BothForms | ByPlace) -> list[list[str]]:
     return [[source.shown for source in bucket.ways()] for bucket in await sources.of(REFERENCE)]
 
 
-async def test_each_bucket_has_both_forms_the_handle_first() -> None:
+async def test_each_bucket_has_both_forms_the_handle_first_and_a_place_its_digest_alone() -> None:
     assert await shown(both_forms("https://a", "https://b/ct/")) == [
         [f"https://a/ct128/{HANDLE}/1", f"https://a/{DIGEST}"],
         [f"https://b/ct/ct128/{HANDLE}/1", f"https://b/ct/{DIGEST}"],
     ]
+    place = by_place("http://minio:9000/s3/us-east-1/ct128")
+    assert await shown(place) == [[f"http://minio:9000/ct128/{DIGEST}"]]
 
 
 async def test_the_form_that_was_found_last_is_asked_first_in_that_bucket() -> None:
@@ -72,12 +74,6 @@ async def test_the_form_that_was_found_last_is_asked_first_in_that_bucket() -> N
     sources.found(REFERENCE, by_handle)
     first, _ = (await sources.of(REFERENCE))[0].ways()
     assert first.address == by_handle.address
-
-
-async def test_a_place_is_asked_by_digest_without_credentials() -> None:
-    assert await shown(by_place("http://minio:9000/s3/us-east-1/ct128")) == [
-        [f"http://minio:9000/ct128/{DIGEST}"]
-    ]
 
 
 @pytest.mark.parametrize(
@@ -110,13 +106,10 @@ async def test_nobody_else_is_ever_shown_credentials(bucket: str) -> None:
     assert [way.manner for way in found.ways()] == [""]
 
 
-async def test_without_any_address_the_operators_bucket_stands_in() -> None:
+async def test_the_operators_bucket_stands_in_where_no_coprocessor_has_one_or_can_be_looked_up() -> None:
     url = f"http://minio:9000/spare/{DIGEST}"
     assert await shown(by_place(instead=OWN)) == [[url, f"{url} with credentials"]]
     assert await shown(by_place()) == []
-
-
-async def test_the_operators_bucket_stands_in_where_no_coprocessor_can_be_looked_up() -> None:
     assert await shown(by_place("unknown", instead=OWN)) == await shown(by_place(instead=OWN))
     with pytest.raises(Unreachable, match="looked up"):
         await shown(by_place("unknown"))
@@ -142,18 +135,17 @@ def order(standing: BucketStanding, now: float) -> str:
     return "".join(bucket.address[len("https://")] for bucket in standing.in_turn(BUCKETS, now))
 
 
-def test_as_long_as_all_give_the_order_stays() -> None:
-    standing = BucketStanding()
-    standing.gave(BUCKETS[1].address)
-    assert standing.in_turn(BUCKETS, 0.0) is BUCKETS
-
-
 def test_what_gave_nothing_goes_behind_the_others_in_the_old_order() -> None:
     standing = BucketStanding()
+    standing.gave(BUCKETS[1].address)
+    assert standing.in_turn(BUCKETS, 0.0) is BUCKETS, "as long as all give it stays"
     standing.gave_nothing(BUCKETS[1].address, 0.0)
     assert order(standing, 1.0) == "acb"
     standing.gave_nothing(BUCKETS[0].address, 0.0)
     assert order(standing, 1.0) == "cab"
+    standing.gave("https://a/other")
+    assert order(standing, 1.0) == "acb", "an object of any path gives it its turn again"
+    standing.gave_nothing(BUCKETS[0].address, 0.0)
     standing.gave_nothing(BUCKETS[2].address, 0.0)
     assert order(standing, 1.0) == "abc"
 
@@ -165,13 +157,6 @@ def test_it_has_its_turn_again_once_in_a_while() -> None:
     assert order(standing, AGAIN) == "abc"
     assert order(standing, AGAIN) == "bca"
     assert order(standing, 2 * AGAIN) == "abc"
-
-
-def test_it_is_in_its_turn_for_all_once_it_gave_an_object_of_any_path() -> None:
-    standing = BucketStanding()
-    standing.gave_nothing("https://a/ct", 0.0)
-    standing.gave("https://a/other")
-    assert order(standing, 1.0) == "abc"
 
 
 def test_a_flood_of_addresses_takes_no_more_room() -> None:
@@ -217,14 +202,25 @@ async def first_success(ways: Any, hedge_delay: float, *, calm: bool = True) -> 
     return race.won[0]
 
 
-async def test_the_first_way_wins_when_it_is_quick() -> None:
-    assert await first_success([way("a", after=0.5), way("b")], 1.0) == "a"
-    assert trio.current_time() == 0.5
+@pytest.mark.parametrize(
+    ("ways", "won", "seconds"),
+    [
+        ([way("a", after=0.5), way("b")], "a", 0.5),
+        ([way(Unreachable("down")), way("b", after=0.1)], "b", 0.1),
+        ([way("a", after=60)], "a", 60),
+    ],
+    ids=["a quick first way", "a failure starts the next at once", "the only way has all the time"],
+)
+async def test_the_first_way_that_succeeds_wins(ways: list[Any], won: str, seconds: float) -> None:
+    assert await first_success(ways, 1.0) == won
+    assert trio.current_time() == seconds
 
 
-async def test_a_failure_starts_the_next_at_once() -> None:
-    assert await first_success([way(Unreachable("down")), way("b", after=0.1)], 1.0) == "b"
-    assert trio.current_time() == 0.1
+async def test_all_reasons_are_told_when_every_way_fails_or_there_is_none() -> None:
+    with pytest.raises(Unreachable, match="one; two"):
+        await first_success([way(Unreachable("one")), way(Unreachable("two"), after=5)], 1.0)
+    with pytest.raises(Unreachable, match="no bucket is left to ask"):
+        await first_success([], 1.0)
 
 
 async def test_a_slow_way_is_overtaken_and_cancelled() -> None:
@@ -240,21 +236,6 @@ async def test_a_slow_way_may_still_win(calm: bool, seconds: float) -> None:
     ways = [way("a", after=3), way(Unreachable("x"), after=1), way("c", after=60)]
     assert await first_success(ways, 1.0, calm=calm) == "a"
     assert trio.current_time() == seconds
-
-
-async def test_the_only_way_has_all_the_time() -> None:
-    assert await first_success([way("a", after=60)], 1.0) == "a"
-    assert trio.current_time() == 60
-
-
-async def test_all_reasons_are_told_when_every_way_fails() -> None:
-    with pytest.raises(Unreachable, match="one; two"):
-        await first_success([way(Unreachable("one")), way(Unreachable("two"), after=5)], 1.0)
-
-
-async def test_nowhere_to_ask_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match="no bucket is left to ask"):
-        await first_success([], 1.0)
 
 
 async def test_a_terminal_error_is_not_hidden() -> None:

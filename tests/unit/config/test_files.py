@@ -39,29 +39,18 @@ def test_the_directory_is_that_of_the_variable_else_one_below_the_working_direct
 
 def test_configurations_are_the_toml_files_in_order(folder: Path) -> None:
     assert [path.name for path in configurations(folder)] == ["a.toml", "b.toml"]
-
-
-def test_a_directory_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert configurations(tmp_path / "absent") == []
+    assert configurations(folder / "absent") == []
 
 
 @pytest.mark.parametrize("written", ["a", "a.toml"])
-def test_a_name_is_found_in_the_directory(folder: Path, written: str) -> None:
-    assert find_file(written, {"KMS_CONNECTOR_CONFIG_DIR": str(folder)}) == folder / "a.toml"
-
-
-@pytest.mark.parametrize("written", ["a", "a.toml"])
-def test_a_path_comes_before_the_directory(folder: Path, written: str) -> None:
+def test_a_name_is_found_in_the_directory_after_the_working_directory(folder: Path, written: str) -> None:
+    environ = {"KMS_CONNECTOR_CONFIG_DIR": str(folder)}
+    assert find_file(written, environ) == folder / "a.toml"
     Path("a.toml").touch()
-    assert find_file(written, {"KMS_CONNECTOR_CONFIG_DIR": str(folder)}) == Path("a.toml")
+    assert find_file(written, environ) == Path("a.toml")
 
 
-def test_an_absolute_path_is_not_looked_for_in_the_directory(folder: Path, tmp_path: Path) -> None:
-    written = str(tmp_path / "a.toml")
-    assert find_file(written, {"KMS_CONNECTOR_CONFIG_DIR": str(folder)}) == Path(written)
-
-
-@pytest.mark.parametrize("written", ["absent", "absent.toml", ".", ""])
+@pytest.mark.parametrize("written", ["absent", "absent.toml", ".", "", "/absolute/a.toml"])
 def test_what_is_nowhere_stays_as_it_was_written(folder: Path, written: str) -> None:
     assert find_file(written, {"KMS_CONNECTOR_CONFIG_DIR": str(folder)}) == Path(written)
 
@@ -99,12 +88,8 @@ def test_no_two_settings_have_one_name() -> None:
 def test_settings_of_several_groups_change_at_once_and_all_others_stay() -> None:
     changed = keys.SETTINGS.but(drain_grace=5.0, reorg_window=7.0)
     assert (changed.work.drain_grace, changed.reading.reorg_window) == (5.0, 7.0)
-    assert changed.but(drain_grace=20.0, reorg_window=30.0) == keys.SETTINGS.but(
-        drain_grace=20.0, reorg_window=30.0
-    )
-
-
-def test_a_name_that_is_no_setting_is_refused() -> None:
+    again = {"drain_grace": 20.0, "reorg_window": 30.0}
+    assert changed.but(**again) == keys.SETTINGS.but(**again)
     with pytest.raises(TypeError, match="patience"):
         keys.SETTINGS.but(patience=1.0)
 
@@ -119,19 +104,33 @@ def merged(**files: dict[str, Any]) -> Merged:
     )
 
 
-def test_an_option_of_one_file_is_kept() -> None:
-    assert merged(a={"decryption_polling": "1s"}, b={}).options == {"decryption_polling": "1s"}
+DROPPED = "b.toml: healthcheck_timeout is dropped: a.toml gives another value, which is taken"
+CONTRACT = "decryption_contract.address"
+
+# Options of both files → those of the merged one, and its notes.
+MERGED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[str]]] = {
+    "of one file": ({"decryption_polling": "1s"}, {}, {"decryption_polling": "1s"}, []),
+    "endpoints of both": (
+        {"gateway_url": "http://x"}, {"gateway_url": ["ws://y", "http://x"]}, {"gateway_url": ["http://x", "ws://y"]}, [],
+    ),
+    "an alias": (
+        {"ct_attestation.enabled": False}, {}, {"attestation": "off"}, ["a.toml: ct_attestation.enabled becomes attestation"],
+    ),
+    "two durations": (
+        {"healthcheck_timeout": "3s"}, {"healthcheck_timeout": "5s"}, {"healthcheck_timeout": "3s"}, [DROPPED],
+    ),
+    "one duration in two spellings": (
+        {"healthcheck_timeout": "1m"}, {"healthcheck_timeout": "60s"}, {"healthcheck_timeout": "1m"}, [],
+    ),
+    "one address in two spellings": ({CONTRACT: ACL}, {CONTRACT: ACL.lower()}, {CONTRACT: ACL}, []),
+}  # fmt: skip
 
 
-def test_endpoints_are_united_in_the_order_of_the_files() -> None:
-    options = merged(a={"gateway_url": "http://x"}, b={"gateway_url": ["ws://y", "http://x"]}).options
-    assert options == {"gateway_url": ["http://x", "ws://y"]}
-
-
-def test_an_alias_becomes_its_option_and_a_note_says_so() -> None:
-    result = merged(a={"ct_attestation.enabled": False})
-    assert result.options == {"attestation": "off"}
-    assert result.notes == ("a.toml: ct_attestation.enabled becomes attestation",)
+@pytest.mark.parametrize("case", MERGED.values(), ids=MERGED)
+def test_two_files_become_one(case: Any) -> None:
+    one, other, options, notes = case
+    result = merged(a=one, b=other)
+    assert (result.options, list(result.notes)) == (options, notes)
 
 
 @pytest.mark.parametrize(
@@ -154,18 +153,6 @@ def test_what_has_no_place_here_is_dropped_with_its_reason_and_without_its_value
     assert "hunter2" not in result.notes[0]
 
 
-def test_of_two_durations_the_first_is_taken_and_a_note_says_so() -> None:
-    result = merged(a={"healthcheck_timeout": "3s"}, b={"healthcheck_timeout": "5s"})
-    assert result.options == {"healthcheck_timeout": "3s"}
-    assert result.notes == (
-        "b.toml: healthcheck_timeout is dropped: a.toml gives another value, which is taken",
-    )
-
-
-def test_one_duration_in_two_spellings_is_no_difference() -> None:
-    assert merged(a={"healthcheck_timeout": "1m"}, b={"healthcheck_timeout": "60s"}).notes == ()
-
-
 @pytest.mark.parametrize(
     ("name", "one", "other"),
     [
@@ -179,11 +166,6 @@ def test_what_says_which_node_this_is_must_not_differ(name: str, one: Any, other
         merged(a={name: one}, b={name: other})
     (fault,) = caught.value.faults
     assert str(fault) == f"{name}: differs between a.toml and b.toml; make them the same first"
-
-
-def test_one_address_in_two_spellings_is_no_conflict() -> None:
-    name = "decryption_contract.address"
-    assert merged(a={name: ACL}, b={name: ACL.lower()}).options == {name: ACL}
 
 
 def test_a_merged_file_reads_as_what_was_merged() -> None:

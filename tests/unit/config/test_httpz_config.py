@@ -179,22 +179,22 @@ def test_the_name_of_the_command_line_moves_the_account(tmp_path: Path) -> None:
     assert address_of(settings) == "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
 
 
-def test_the_table_of_s3_by_file_and_by_variable(tmp_path: Path) -> None:
-    table = {"region": "eu-west-1", "bucket": "ct128", "endpoint": "http://127.0.0.1:9000"}
-    expected = S3Fallback("eu-west-1", "ct128", "http://127.0.0.1:9000")
-    assert load({**LEAST, "s3_config": table}, tmp_path).protocol.httpz.s3 == expected
-    variables = {f"KMS_CONNECTOR_S3_CONFIG__{name.upper()}": value for name, value in table.items()}
-    assert load(LEAST, tmp_path, variables).protocol.httpz.s3 == expected
-    moved = load({**LEAST, "s3_config": table}, tmp_path, {"KMS_CONNECTOR_S3_CONFIG__REGION": "us-east-1"})
-    assert moved.protocol.httpz.s3 == attrs.evolve(expected, region="us-east-1")
-
-
-def test_the_table_of_aws_kms_by_file_and_by_variable(tmp_path: Path) -> None:
-    table = {"key_id": "alias/x", "region": "eu-west-1", "endpoint": "http://127.0.0.1:4566"}
-    expected = AwsKmsKey("alias/x", "eu-west-1", "http://127.0.0.1:4566")
-    assert load({**LEAST, "aws_kms_config": table}, tmp_path).wallet.aws_kms == expected
-    variables = {f"KMS_CONNECTOR_AWS_KMS_CONFIG__{name.upper()}": value for name, value in table.items()}
-    assert load(LEAST, tmp_path, variables).wallet.aws_kms == expected
+@pytest.mark.parametrize(
+    ("name", "first", "found", "made"),
+    [
+        ("s3_config", "bucket", lambda settings: settings.protocol.httpz.s3, S3Fallback("eu-west-1", "x", "http://127.0.0.1:9")),
+        ("aws_kms_config", "key_id", lambda settings: settings.wallet.aws_kms, AwsKmsKey("x", "eu-west-1", "http://127.0.0.1:9")),
+    ],
+)  # fmt: skip
+def test_a_table_by_file_and_by_variable(
+    name: str, first: str, found: Callable[[Settings], Any], made: Any, tmp_path: Path
+) -> None:
+    table = {first: "x", "region": "eu-west-1", "endpoint": "http://127.0.0.1:9"}
+    variables = {environment_name(f"{name}.{member}"): value for member, value in table.items()}
+    assert found(load({**LEAST, name: table}, tmp_path)) == made
+    assert found(load(LEAST, tmp_path, variables)) == made
+    moved = {environment_name(f"{name}.region"): "us-east-1"}
+    assert found(load({**LEAST, name: table}, tmp_path, moved)) == attrs.evolve(made, region="us-east-1")
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,11 @@ def test_one_gateway_has_it_all() -> None:
     assert settings.ciphertexts.attestation is AttestationMode.OFF
 
 
-def test_the_file_may_name_the_generation_itself(tmp_path: Path) -> None:
+def test_the_file_may_name_the_generation_itself_and_the_environment_wins(tmp_path: Path) -> None:
     path = write(tmp_path, {"profile": "httpz-rc7", **LEAST})
     assert load_config(path, environ={}).protocol.profile == "httpz-rc7"
+    path = write(tmp_path, {"profile": "fhevm", **LEAST})
+    assert load_config(path, environ=PROFILE).protocol.profile == "httpz-rc7"
 
 
 @pytest.mark.parametrize("name", ["fhevm-0.14", "FHEVM-0.15", "fhevm"])
@@ -264,11 +266,6 @@ def test_the_releases_of_fhevm_are_one_generation(tmp_path: Path, name: str) -> 
         load_config(path, environ={})
     assert "ethereum_chain_id" in {fault.place for fault in refused.value.faults}
     assert "profile" not in {fault.place for fault in refused.value.faults}
-
-
-def test_the_environment_may_name_another_generation_than_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path, {"profile": "fhevm", **LEAST})
-    assert load_config(path, environ=PROFILE).protocol.profile == "httpz-rc7"
 
 
 def test_a_name_of_the_other_generation_is_unknown_and_nobody_is_sent_to_another_profile(
@@ -328,12 +325,9 @@ def test_the_form_of_plaintexts_can_be_chosen(value: str) -> None:
 # --- 6.1: values of the environment
 
 
-def test_variables_match_in_any_case_of_letters() -> None:
-    assert start({"kms_connector_Chain_Id": "7"}).chains.gateway.chain_id == 7
-
-
-def test_the_directory_of_configurations_is_no_option() -> None:
-    assert start({"KMS_CONNECTOR_CONFIG_DIR": "/somewhere"}).monitoring.service_name == "kms-connector"
+def test_variables_match_in_any_case_of_letters_and_that_of_the_directory_is_no_option() -> None:
+    settings = start({"kms_connector_Chain_Id": "7", "KMS_CONNECTOR_CONFIG_DIR": "/somewhere"})
+    assert settings.chains.gateway.chain_id == 7
 
 
 @pytest.mark.parametrize(
@@ -355,16 +349,14 @@ def test_an_empty_variable_counts_as_unset(key: str) -> None:
     assert settings.monitoring.service_name == "kms-connector"
 
 
-def test_an_empty_mnemonic_and_no_other_wallet_is_a_fault() -> None:
+def test_a_mnemonic_that_is_empty_or_wrong_is_told_with_its_reason(tmp_path: Path) -> None:
     found = faults(lambda: load_config(environ={**PROFILE, "KMS_CONNECTOR_MNEMONIC": ""}))
     assert "no wallet is configured" in found["private_key"].message
+    found = faults(lambda: load({**LEAST, "mnemonic": "test " * 12}, tmp_path))
+    assert found["mnemonic"].message.startswith("Invalid mnemonic: its checksum is wrong")
 
 
 # --- 6.2 and 6.3: a file judged alone
-
-
-def test_a_file_of_the_six_keys_is_valid(tmp_path: Path) -> None:
-    assert load(LEAST, tmp_path, alone=True).chains.gateway.chain_id == 31337
 
 
 @pytest.mark.parametrize("key", LEAST)
@@ -381,21 +373,7 @@ def test_a_file_judged_alone_is_not_helped_by_the_environment(tmp_path: Path) ->
     assert load(LEAST, tmp_path, environ, alone=True).monitoring.service_name == "kms-connector"
 
 
-def test_the_sample_of_the_specification_is_valid(tmp_path: Path) -> None:
-    tables = {
-        "s3_config": {"region": "us-east-1", "bucket": "ct128", "endpoint": "http://127.0.0.1:9000"},
-        "aws_kms_config": {"key_id": "alias/tx-sender"},
-    }
-    settings = load({**LEAST, "service_name": "kms-connector-1", **tables}, tmp_path, alone=True)
-    assert settings.wallet.aws_kms == AwsKmsKey("alias/tx-sender")
-
-
 # --- 6.3: rules
-
-
-def test_a_wrong_mnemonic_is_told_with_its_reason(tmp_path: Path) -> None:
-    found = faults(lambda: load({**LEAST, "mnemonic": "test " * 12}, tmp_path))
-    assert found["mnemonic"].message.startswith("Invalid mnemonic: its checksum is wrong")
 
 
 @pytest.mark.parametrize(
@@ -459,23 +437,21 @@ def test_an_empty_value_of_what_must_be_configured_is_a_fault(key: str, tmp_path
 @pytest.mark.parametrize(
     ("endpoint", "allowed", "warned"),
     [
-        ("http://minio:9000", False, True),
-        ("http://minio:9000", True, False),
-        ("https://s3.example", False, False),
+        ("http://minio:9000", False, ["s3_config.endpoint"]),
+        ("http://minio:9000", True, []),
+        ("https://s3.example", False, []),
+        (None, False, ["s3_config"]),
     ],
 )
-def test_a_configured_bucket_without_tls_that_is_not_asked_is_warned_about(
-    endpoint: str, allowed: bool, warned: bool, tmp_path: Path
+def test_a_bucket_that_is_not_asked_is_warned_about(
+    endpoint: str | None, allowed: bool, warned: list[str], tmp_path: Path
 ) -> None:
-    table = {"region": "us-east-1", "bucket": "ct128", "endpoint": endpoint}
-    settings = load({**LEAST, "s3_config": table, "allow_http_buckets": allowed}, tmp_path)
-    assert [place for place in warnings(settings) if "s3" in place] == ["s3_config.endpoint"] * warned
-
-
-def test_a_missing_s3_table_is_one_warning_and_no_fault(tmp_path: Path) -> None:
-    settings = load(LEAST, tmp_path)
-    assert settings.protocol.httpz.s3 is None
-    assert [place for place in warnings(settings) if "s3" in place] == ["s3_config"]
+    table = (
+        {"s3_config": {"region": "us-east-1", "bucket": "ct128", "endpoint": endpoint}} if endpoint else {}
+    )
+    settings = load({**LEAST, **table, "allow_http_buckets": allowed}, tmp_path)
+    assert (settings.protocol.httpz.s3 is None) == (endpoint is None)
+    assert [place for place in warnings(settings) if "s3" in place] == warned
 
 
 # --- 5.5: texts about private keys

@@ -58,8 +58,12 @@ def test_every_name_of_the_three_services_is_known_once(name: str) -> None:
     assert sum(name in table for table in (OPTIONS, ALIASES, ACCEPTED)) == 1
 
 
-def test_every_described_option_is_on_the_page_of_a_generation() -> None:
+def test_every_option_is_described_in_a_sentence_with_an_example_or_a_default() -> None:
     assert DESCRIBED.keys() - OPTIONS.keys() - HTTPZ_RC7.options.keys() == set()
+    assert [name for name, option in OPTIONS.items() if not re.fullmatch(r"[A-Z`].*\.", option.doc)] == []
+    assert [name for name, option in OPTIONS.items() if not option.example and option.default is None] == []
+    assert [name for name in OPTIONS if f"| `{name}` |" not in reference()] == []
+    assert {alias.option for alias in ALIASES.values()} <= OPTIONS.keys()
 
 
 def test_every_field_of_the_settings_says_how_it_is_read() -> None:
@@ -69,20 +73,8 @@ def test_every_field_of_the_settings_says_how_it_is_read() -> None:
     assert silent - whole == {"tracing"}
 
 
-def test_every_option_says_what_it_means_in_a_sentence() -> None:
-    assert [name for name, option in OPTIONS.items() if not re.fullmatch(r"[A-Z`].*\.", option.doc)] == []
-
-
-def test_an_alias_leads_to_an_option() -> None:
-    assert {alias.option for alias in ALIASES.values()} <= OPTIONS.keys()
-
-
 def test_nesting_is_two_underscores_in_the_environment() -> None:
     assert environment_name("ct_attestation.head_timeout") == "KMS_CONNECTOR_CT_ATTESTATION__HEAD_TIMEOUT"
-
-
-def test_an_option_without_an_example_has_a_default() -> None:
-    assert [name for name, option in OPTIONS.items() if not option.example and option.default is None] == []
 
 
 def test_a_message_names_options_as_their_generation_does() -> None:
@@ -102,33 +94,15 @@ def explained(
     return {row.name: row for row in rows}
 
 
-def test_a_value_of_the_file_names_the_file(tmp_path: Path) -> None:
-    row = explained(tmp_path)["gateway_chain_id"]
-    assert (row.value, row.source) == ("10901", "kmsconn.toml")
-
-
-def test_a_value_of_the_environment_names_its_variable(tmp_path: Path) -> None:
-    row = explained(tmp_path, KMS_CONNECTOR_DECRYPTION_POLLING="250ms")["decryption_polling"]
-    assert (row.value, row.source) == ("250ms", "KMS_CONNECTOR_DECRYPTION_POLLING")
-
-
-def test_a_default_is_called_one(tmp_path: Path) -> None:
-    assert explained(tmp_path)["log_level"].source == "default"
-
-
-def test_an_option_that_must_be_set_and_is_not_says_so(tmp_path: Path) -> None:
-    row = explained(tmp_path, {"gateway_chain_id": None})["gateway_chain_id"]
-    assert (row.value, row.source) == ("–", "not set")
-
-
-def test_every_option_has_its_row_and_its_variable(tmp_path: Path) -> None:
-    rows = explained(tmp_path)
+def test_every_option_is_explained_by_its_value_and_where_that_comes_from(tmp_path: Path) -> None:
+    rows = explained(tmp_path, {"gateway_chain_id": None}, KMS_CONNECTOR_DECRYPTION_POLLING="250ms")
+    found = {name: (row.value, row.source) for name, row in rows.items()}
+    assert found["ethereum_chain_id"] == ("11155111", "kmsconn.toml")
+    assert found["decryption_polling"] == ("250ms", "KMS_CONNECTOR_DECRYPTION_POLLING")
+    assert found["gateway_chain_id"] == ("–", "not set")
+    assert found["roles"] == ("hear, work, send", "default")
     assert rows["pools.aborts"].variable == "KMS_CONNECTOR_POOLS__ABORTS"
     assert len(rows) > 60
-
-
-def test_roles_are_shown_as_words_in_the_order_of_the_reference(tmp_path: Path) -> None:
-    assert explained(tmp_path)["roles"].value == "hear, work, send"
 
 
 @pytest.mark.parametrize(
@@ -148,10 +122,6 @@ def test_no_row_shows_a_secret(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 
 DOCS = Path(__file__).parents[3] / "docs"
-
-
-def test_the_reference_names_every_option() -> None:
-    assert [name for name in OPTIONS if f"| `{name}` |" not in reference()] == []
 
 
 def test_the_sample_loads_once_a_wallet_is_given() -> None:

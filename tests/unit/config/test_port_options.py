@@ -24,19 +24,13 @@ def key_file(folder: Path, text: str = f'[[keys]]\nid = "one"\nsha256 = "{DIGEST
     return str(path)
 
 
-def test_it_is_off_by_default(tmp_path: Path) -> None:
-    assert load(tmp_path).http_api is None
-
-
 def test_an_address_turns_it_on_with_the_originals_defaults(tmp_path: Path) -> None:
-    assert load(tmp_path, {"http_endpoint": HERE}).http_api == HttpApi(HERE, frozenset({11155111}))
-    http = HttpApi(HERE, frozenset())
-    assert (http.max_in_flight_decryptions, http.decryption_timeout, http.max_body_bytes) == (
-        1000,
-        30,
-        1 << 20,
-    )
-    assert (http.max_decryption_request_bits, http.max_allowed_contracts) == (2048, 10)
+    assert load(tmp_path).http_api is None
+    http = load(tmp_path, {"http_endpoint": HERE}).http_api
+    assert http == HttpApi(HERE, frozenset({11155111}))
+    assert (http.max_in_flight_decryptions, http.decryption_timeout) == (1000, 30)
+    assert (http.max_body_bytes, http.max_decryption_request_bits) == (1 << 20, 2048)
+    assert http.max_allowed_contracts == 10
 
 
 def test_each_limit_is_set_by_its_name_in_the_original(tmp_path: Path) -> None:
@@ -70,33 +64,79 @@ def test_chain_ids_are_a_list_or_its_text(tmp_path: Path, written: Any) -> None:
     assert http.supported_chain_ids == {11155111}
 
 
-def test_a_supported_chain_must_be_configured(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"http_endpoint": HERE, "supported_chain_ids": [5, 11155111]})
-    assert "5: no such chain" in faults["supported_chain_ids"].message
+# Changes → the option that is named, what is said of it, and what to do; a file is there under its name.
+FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "a supported chain that is not configured": (
+        {"supported_chain_ids": [5, 11155111]}, "supported_chain_ids", "5: no such chain", "",
+    ),
+    "everybody at any address": ({"http_endpoint": ANYWHERE}, "http_endpoint", "everybody could ask", "api_keys_file"),
+    "a shadow": ({"mode": "shadow"}, "http_endpoint", "a shadow answers nobody", "leave http_endpoint out"),
+    "a file of keys that is not there": ({"api_keys_file": "none"}, "api_keys_file", "", ""),
+    "one key in two places": (
+        {"api_keys_file": "keys.toml", "api_key_digest": DIGEST}, "api_key_digest", "has this key", "",
+    ),
+    "a digest that is none": ({"api_key_digest": "the key itself"}, "api_key_digest", "", ""),
+    "a certificate without its key": (
+        {"tls_config.cert_path": "cert.pem"}, "tls_config.key_path", "is required", "",
+    ),
+    "a key without its certificate": (
+        {"tls_config.key_path": "key.pem"}, "tls_config.cert_path", "is required", "",
+    ),
+    "no certificate and no key": (
+        {"tls_config.cert_path": "cert.pem", "tls_config.key_path": "key.pem"},
+        "tls_config.cert_path", "belong together", "",
+    ),
+    "a status page for everybody": (
+        {"status_page": "on", "monitoring_endpoint": ANYWHERE}, "status_page", "needs status_page_token_file", "",
+    ),
+    "a token that is not there": (
+        {"status_page_token_file": "none"}, "status_page_token_file", "cannot be read", "",
+    ),
+}  # fmt: skip
 
 
-def test_everybody_is_served_on_loopback_alone(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"http_endpoint": ANYWHERE})
-    assert "everybody could ask" in faults["http_endpoint"].message
-    assert "api_keys_file" in faults["http_endpoint"].remedy
-    assert faults_of(tmp_path, {"http_endpoint": ANYWHERE, "http_without_keys": True}) == {}
-    assert faults_of(tmp_path, {"http_endpoint": ANYWHERE, "api_key_digest": DIGEST}) == {}
+@pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS)
+def test_what_does_not_fit_together_is_a_fault(tmp_path: Path, case: Any) -> None:
+    changes, option, said, remedy = case
+    key_file(tmp_path)
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text("no PEM")
+    paths = {
+        name: str(tmp_path / value) for name, value in changes.items() if name.endswith(("_file", "_path"))
+    }
+    faults = faults_of(tmp_path, {"http_endpoint": HERE, **changes, **paths})
+    assert list(faults) == [option]
+    assert said in faults[option].message
+    assert remedy in faults[option].remedy
+    assert "the key itself" not in str(faults)
 
 
-def test_a_shadow_answers_nobody(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, {"http_endpoint": HERE, "mode": "shadow"})["http_endpoint"]
-    assert "a shadow answers nobody" in fault.message
-    assert "leave http_endpoint out" in fault.remedy
-    assert faults_of(tmp_path, {"mode": "shadow"}) == {}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"http_endpoint": ANYWHERE, "http_without_keys": True},
+        {"http_endpoint": ANYWHERE, "api_key_digest": DIGEST},
+        {"mode": "shadow"},
+        {"status_page": "on", "monitoring_endpoint": HERE},
+    ],
+)
+def test_what_fits_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert faults_of(tmp_path, changes) == {}
 
 
-def test_keys_without_tls_are_warned_about(tmp_path: Path) -> None:
-    warnings = warnings_of(tmp_path, {"http_endpoint": ANYWHERE, "api_key_digest": DIGEST})
-    assert "without TLS" in warnings["http_endpoint"].message
-
-
-def test_options_without_an_address_have_no_effect_and_say_so(tmp_path: Path) -> None:
-    assert "http_endpoint is not set" in str(warnings_of(tmp_path, {"max_body_bytes": 5})["max_body_bytes"])
+@pytest.mark.parametrize(
+    ("changes", "option", "told"),
+    [
+        ({"http_endpoint": ANYWHERE, "api_key_digest": DIGEST}, "http_endpoint", "without TLS"),
+        ({"max_body_bytes": 5}, "max_body_bytes", "http_endpoint is not set"),
+        ({"http_endpoint": HERE, "endpoint_addresses": ["http://a:1"]}, "endpoint_addresses", "this process"),
+    ],
+    ids=["keys without TLS", "an option without the address", "an option of the original's proxy"],
+)
+def test_what_has_no_effect_or_little_is_warned_about(
+    tmp_path: Path, changes: dict[str, Any], option: str, told: str
+) -> None:
+    assert told in str(warnings_of(tmp_path, changes)[option])
 
 
 def test_keys_are_read_from_their_file_with_their_limits(tmp_path: Path) -> None:
@@ -156,43 +196,6 @@ def test_a_file_without_keys_is_a_fault(text: str) -> None:
         read_api_keys(text.encode())
 
 
-def test_a_key_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
-    assert "api_keys_file" in faults_of(
-        tmp_path, {"http_endpoint": HERE, "api_keys_file": str(tmp_path / "none")}
-    )
-
-
-def test_one_key_stands_in_one_place(tmp_path: Path) -> None:
-    values = {"http_endpoint": HERE, "api_keys_file": key_file(tmp_path), "api_key_digest": DIGEST}
-    assert "has this key" in faults_of(tmp_path, values)["api_key_digest"].message
-
-
-def test_a_digest_that_is_none_is_not_shown(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"http_endpoint": HERE, "api_key_digest": "the key itself"})
-    assert "the key itself" not in str(faults["api_key_digest"])
-
-
-def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
-    for name in ("cert.pem", "key.pem"):
-        (tmp_path / name).write_text("no PEM")
-    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    assert "is required" in str(
-        faults_of(tmp_path, {"http_endpoint": HERE, "tls_config.cert_path": certificate})[
-            "tls_config.key_path"
-        ]
-    )
-    assert "is required" in str(
-        faults_of(tmp_path, {"http_endpoint": HERE, "tls_config.key_path": key})["tls_config.cert_path"]
-    )
-    both = {"http_endpoint": HERE, "tls_config.cert_path": certificate, "tls_config.key_path": key}
-    assert "belong together" in faults_of(tmp_path, both)["tls_config.cert_path"].message
-
-
-def test_options_of_the_originals_proxy_start_unchanged(tmp_path: Path) -> None:
-    values = {"http_endpoint": HERE, "endpoint_addresses": ["http://a:1"]}
-    assert "this process" in warnings_of(tmp_path, values)["endpoint_addresses"].remedy
-
-
 TOKEN = "0123456789abcdef"
 
 
@@ -208,16 +211,6 @@ def test_by_default_there_is_no_token_and_loopback_alone_is_served(tmp_path: Pat
     assert (monitoring.status_page, monitoring.status_page_token) == (StatusPage.LOOPBACK, None)
 
 
-def test_on_at_another_address_needs_a_token(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"status_page": "on", "monitoring_endpoint": ANYWHERE})
-    assert "needs status_page_token_file" in faults["status_page"].message
-
-
-def test_on_at_a_loopback_address_needs_none(tmp_path: Path) -> None:
-    values = {"status_page": "on", "monitoring_endpoint": HERE}
-    assert load(tmp_path, values).monitoring.status_page is StatusPage.ON
-
-
 def test_the_token_is_read_from_its_file_and_never_shows(tmp_path: Path) -> None:
     values = {
         "status_page": "on",
@@ -225,6 +218,7 @@ def test_the_token_is_read_from_its_file_and_never_shows(tmp_path: Path) -> None
         "status_page_token_file": token_file(tmp_path, f"{TOKEN}\n"),
     }
     settings = load(tmp_path, values)
+    assert settings.monitoring.status_page is StatusPage.ON
     assert settings.monitoring.status_page_token == Secret(TOKEN)
     assert TOKEN not in repr(settings)
 
@@ -234,11 +228,6 @@ def test_a_file_without_a_token_is_a_fault_that_does_not_quote_it(tmp_path: Path
     faults = faults_of(tmp_path, {"status_page_token_file": token_file(tmp_path, content)})
     assert "holds no token" in faults["status_page_token_file"].message
     assert not content.strip() or content not in str(faults)
-
-
-def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, {"status_page_token_file": str(tmp_path / "absent")})
-    assert "cannot be read" in faults["status_page_token_file"].message
 
 
 def test_a_file_that_others_may_read_is_warned_about(tmp_path: Path) -> None:

@@ -62,9 +62,6 @@ def test_every_address_has_its_checksum(network: Network) -> None:
 def test_the_protocol_config_is_not_the_verifier(network: Network) -> None:
     assert network.protocol_config != network.kms_verifier
     assert protocol_config_instead_of(parse_address(network.kms_verifier)) == network.protocol_config
-
-
-def test_nothing_is_known_of_another_contract() -> None:
     assert protocol_config_instead_of(parse_address(ACL)) is None
 
 
@@ -91,19 +88,26 @@ def test_ethereum_is_the_host_chain_where_none_is_listed(tmp_path: Path) -> None
     assert checksum(settings.chains.host_chains[0].acl) == ACL
 
 
-def test_a_listed_host_chain_gets_its_acl_from_the_network(tmp_path: Path) -> None:
-    hosts = [{"url": "http://amoy", "chain_id": 80002}, {"url": "http://sepolia", "chain_id": 11155111}]
-    settings = load(tmp_path, "testnet", {"host_chains": hosts})
-    assert [checksum(host.acl) for host in settings.chains.host_chains] == [
-        NETWORKS["testnet"].acls[80002],
-        ACL,
-    ]
+AMOY, DEVNETS = NETWORKS["testnet"].acls[80002], NETWORKS["devnet"].decryption
 
 
-def test_host_chains_of_the_environment_get_their_acl_too(tmp_path: Path) -> None:
-    hosts = '[{"url": "http://amoy", "chainId": 80002}]'
+@pytest.mark.parametrize(
+    ("hosts", "acls"),
+    [
+        (
+            [{"url": "http://amoy", "chain_id": 80002}, {"url": "http://sepolia", "chain_id": 11155111}],
+            [AMOY, ACL],
+        ),
+        ('[{"url": "http://amoy", "chainId": 80002}]', [AMOY]),
+        ([{"url": "http://sepolia", "chain_id": 11155111, "acl_address": DEVNETS}], [DEVNETS]),
+    ],
+    ids=["of a file", "as the environment writes them", "one that is given wins"],
+)
+def test_a_listed_host_chain_gets_its_acl_from_the_network(
+    tmp_path: Path, hosts: Any, acls: list[str]
+) -> None:
     settings = load(tmp_path, "testnet", {"host_chains": hosts})
-    assert checksum(settings.chains.host_chains[0].acl) == NETWORKS["testnet"].acls[80002]
+    assert [checksum(host.acl) for host in settings.chains.host_chains] == acls
 
 
 @pytest.mark.parametrize("value", ["[", "{}", 5, [5], [{"chain_id": "x"}]])
@@ -111,12 +115,6 @@ def test_host_chains_of_no_form_are_faults_with_a_network_too(tmp_path: Path, va
     assert all(
         place.startswith("host_chains") for place in faults(tmp_path, "testnet", {"host_chains": value})
     )
-
-
-def test_an_acl_that_is_given_wins(tmp_path: Path) -> None:
-    hosts = [{"url": "http://sepolia", "chain_id": 11155111, "acl_address": NETWORKS["devnet"].decryption}]
-    settings = load(tmp_path, "testnet", {"host_chains": hosts})
-    assert checksum(settings.chains.host_chains[0].acl) == NETWORKS["devnet"].decryption
 
 
 @pytest.mark.parametrize("network", [None, "testnet"])
@@ -159,22 +157,15 @@ def test_the_chain_id_of_another_network_is_a_fault(tmp_path: Path, name: str) -
     assert "and that of testnet is" in found[name].message
 
 
-def test_a_host_chain_of_the_network_that_is_not_listed_is_warned_about(tmp_path: Path) -> None:
-    warnings = load(tmp_path, "testnet").warnings
-    assert [str(one) for one in warnings] == [
-        "host_chains: chain 80002 of testnet is not listed: its requests wait; add its url"
+@pytest.mark.parametrize(("network", "chain"), [("testnet", 80002), ("mainnet", 137)])
+def test_a_host_chain_of_the_network_that_is_not_listed_is_warned_about(
+    tmp_path: Path, network: str, chain: int
+) -> None:
+    assert [str(one) for one in load(tmp_path, network).warnings] == [
+        f"host_chains: chain {chain} of {network} is not listed: its requests wait; add its url"
     ]
-
-
-def test_polygon_is_a_host_chain_of_mainnet(tmp_path: Path) -> None:
-    assert [str(one) for one in load(tmp_path, "mainnet").warnings] == [
-        "host_chains: chain 137 of mainnet is not listed: its requests wait; add its url"
-    ]
-
-
-def test_a_network_in_the_file_is_meant_by_every_command_that_reads_it(tmp_path: Path) -> None:
-    assert load(tmp_path, None, {"network": "testnet"}) == load(tmp_path, "testnet")
 
 
 def test_a_network_of_a_command_wins_over_that_of_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, None, {"network": "testnet"}) == load(tmp_path, "testnet")
     assert load(tmp_path, "testnet", {"network": "tesnet"}) == load(tmp_path, "testnet")

@@ -352,9 +352,12 @@ def test_a_name_before_0_14_is_taken_for_its_option(
     assert [warning.remedy for warning in reading.findings.warnings] == [f"taken as {option}"]
 
 
-def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_not_text_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
         load_config(tmp_path / "absent.toml", environ={})
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_config(tmp_path / "binary.toml", environ={})
 
 
 def test_a_file_that_is_no_toml_names_the_line_and_quotes_nothing(tmp_path: Path) -> None:
@@ -364,12 +367,6 @@ def test_a_file_that_is_no_toml_names_the_line_and_quotes_nothing(tmp_path: Path
         load_config(path, environ={})
     assert len(caught.value.faults) == 1  # what it would have said cannot be called missing
     assert KEY[:8] not in str(caught.value)
-
-
-def test_a_file_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="UTF-8"):
-        load_config(tmp_path / "binary.toml", environ={})
 
 
 @pytest.mark.parametrize("name", list(COMPLETE))
@@ -413,10 +410,7 @@ def test_a_warning_says_what_is_right(
 def test_a_file_with_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
     path = write_toml(tmp_path, mode=0o644)
     assert [warning.place for warning in load_config(path, environ={}).warnings] == [str(path)]
-
-
-def test_a_file_without_a_key_may_be_read_by_others(tmp_path: Path) -> None:
-    path = write_toml(tmp_path, {"private_key": None}, mode=0o644)
+    write_toml(tmp_path, {"private_key": None}, mode=0o644)
     assert load_config(path, environ={"KMS_CONNECTOR_PRIVATE_KEY": KEY}).warnings == ()
 
 

@@ -20,6 +20,12 @@ from kmsconn.operate.control.server import control_path
 from tests.unit.config.sample_values import ADDRESS, faults_of, load, warnings_of, write_toml
 
 URL = "postgresql://kmsconn@db/kmsconn"
+WORKER: dict[str, Any] = {
+    "journal": URL,
+    "roles": ["hear", "work"],
+    "private_key": None,
+    "tx_sender_address": ADDRESS,
+}
 
 
 def password_file(folder: Path, text: str = "hunter2\n", mode: int = 0o600) -> str:
@@ -63,6 +69,27 @@ def test_a_password_file_that_others_may_read_is_warned_about(tmp_path: Path) ->
     assert list(warnings_of(tmp_path, {"journal": URL, "journal_password_file": path})) == [path]
 
 
+# Changes → the option that is named, and what is said of it.
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "SQLite has one process, which does all": ({"roles": ["hear", "work"]}, "roles", "SQLite has one process"),
+    "who sends nothing must know the account that does": (
+        {**WORKER, "tx_sender_address": None}, "tx_sender_address", "sends nothing does not know for which node it works",
+    ),
+    "a raw key of one that sends is a risk on a main network": (
+        {"journal": URL, "ethereum_chain_id": 1}, "private_key", "main network",
+    ),
+    "who sends needs a key": ({**WORKER, "roles": ["send"]}, "private_key", "no wallet is configured"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS)
+def test_what_does_not_fit_the_journal_is_a_fault(tmp_path: Path, case: Any) -> None:
+    changes, option, said = case
+    faults = faults_of(tmp_path, changes)
+    assert list(faults) == [option]
+    assert said in faults[option].message
+
+
 @pytest.fixture(autouse=True)
 def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever folders this machine has."""
@@ -92,79 +119,35 @@ def test_an_option_of_postgresql_is_warned_about_beside_a_file_of_sqlite(
     assert "postgresql://" in warning.remedy
 
 
-def test_a_process_over_a_file_of_sqlite_must_do_all(tmp_path: Path) -> None:
-    assert "SQLite has one process" in faults_of(tmp_path, {"roles": ["hear", "work"]})["roles"].message
-
-
-def test_a_process_over_a_file_of_sqlite_may_say_that_it_does_all(tmp_path: Path) -> None:
+def test_roles_pool_and_lease_become_settings(tmp_path: Path) -> None:
     assert load(tmp_path, {"roles": ["send", "work", "hear"]}).work.roles == ROLES
+    changes = {"journal": URL, "database_pool_size": 2, "lease": "3s"}
+    found = load(tmp_path, changes, {"KMS_CONNECTOR_ROLES": "work,send"})
+    assert found.work.roles == {Role.WORK, Role.SEND}
+    assert (found.storage.database_pool_size, found.storage.lease) == (2, 3.0)
 
 
-def test_the_roles_of_the_environment_are_a_comma_list(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"journal": URL}, {"KMS_CONNECTOR_ROLES": "work,send"})
-    assert settings.work.roles == {Role.WORK, Role.SEND}
-
-
-def test_pool_and_lease_become_settings(tmp_path: Path) -> None:
-    found = load(tmp_path, {"journal": URL, "database_pool_size": 2, "lease": "3s"}).storage
-    assert (found.database_pool_size, found.lease) == (2, 3.0)
-
-
-def test_the_control_socket_of_a_journal_in_postgresql_is_beside_the_file_and_named_as_the_service(
-    tmp_path: Path,
-) -> None:
-    settings = load(tmp_path, {"journal": URL, "service_name": "kmsconn/2"})
-    assert control_path(settings) == tmp_path / "kmsconn-2.sock"
-
-
-def test_it_is_in_the_folder_of_the_service_manager_where_there_is_one(
+def test_the_control_socket_is_where_it_is_configured_or_beside_the_journal_or_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "RUN", tmp_path)
-    assert control_path(load(tmp_path, {"journal": URL})) == tmp_path / "kmsconn.sock"
+    def place(**changes: Any) -> Path:
+        return control_path(load(tmp_path, {"journal": URL, **changes}))
+
+    assert place(control_socket="/run/kmsconn/c.sock") == Path("/run/kmsconn/c.sock")
+    assert place(journal="sqlite:////var/lib/k.db") == Path("/var/lib/k.db.sock")
+    assert place(service_name="kmsconn/2") == tmp_path / "kmsconn-2.sock"
+    without_a_file = load(tmp_path, {"journal": URL}).but(control_socket=None)
+    assert control_path(without_a_file) == Path("kmsconn.sock")
+    monkeypatch.setattr(storage, "RUN", tmp_path / "of the service manager")
+    storage.RUN.mkdir()
+    assert place() == storage.RUN / "kmsconn.sock"
 
 
-def test_without_a_file_it_is_in_the_current_folder(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"journal": URL}).but(control_socket=None)
-    assert control_path(settings) == Path("kmsconn.sock")
-
-
-def test_the_control_socket_of_a_journal_in_a_file_is_beside_it(tmp_path: Path) -> None:
-    assert control_path(load(tmp_path, {"journal": "sqlite:////var/lib/k.db"})) == Path("/var/lib/k.db.sock")
-
-
-def test_a_configured_control_socket_wins(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"journal": URL, "control_socket": "/run/kmsconn/c.sock"})
-    assert control_path(settings) == Path("/run/kmsconn/c.sock")
-
-
-WORKER: dict[str, Any] = {
-    "journal": URL,
-    "roles": ["hear", "work"],
-    "private_key": None,
-    "tx_sender_address": ADDRESS,
-}
-
-
-def test_a_process_that_leaves_sending_to_others_needs_no_key(tmp_path: Path) -> None:
+def test_a_process_that_leaves_sending_to_others_needs_no_key_and_risks_none(tmp_path: Path) -> None:
     settings = load(tmp_path, WORKER)
     assert not settings.sends
     assert checksum(settings.wallet.tx_sender_address or Address(bytes(20))) == ADDRESS
-
-
-def test_it_must_know_the_account_that_sends(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, {**WORKER, "tx_sender_address": None})["tx_sender_address"]
-    assert "sends nothing does not know for which node it works" in fault.message
-
-
-def test_a_raw_key_of_it_is_no_risk_on_a_main_network(tmp_path: Path) -> None:
     assert not load(tmp_path, {"journal": URL, "roles": ["work"], "ethereum_chain_id": 1}).sends
-    faults = faults_of(tmp_path, {"journal": URL, "ethereum_chain_id": 1})
-    assert "main network" in faults["private_key"].message
-
-
-def test_who_sends_needs_a_key(tmp_path: Path) -> None:
-    assert list(faults_of(tmp_path, {**WORKER, "roles": ["send"]})) == ["private_key"]
 
 
 Words = Callable[..., dict[str, str]]
@@ -219,19 +202,19 @@ def test_what_is_alike_or_not_said_is_no_difference(words: Words) -> None:
     assert differences([]) == []
 
 
-def cores(one: str, other: str) -> bool:
-    return bool(differences([("a", {"kms_core_endpoints": one}), ("b", {"kms_core_endpoints": other})]))
-
-
-def test_cores_differ_by_number_and_order() -> None:
-    assert cores("http://a:1", "http://a:1, http://b:1")
-    assert cores("http://a:1, http://b:1", "http://b:1, http://a:1")
-    assert cores("http://a:1, http://b:1", "http://b:1, http://c:1")
-
-
-def test_a_core_may_have_another_address_on_another_machine() -> None:
-    assert not cores("http://localhost:1", "http://core:1")
-    assert not cores("http://a:1, http://b:1", "http://a:1, http://localhost:1")
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ("http://a:1", "http://a:1, http://b:1", True),
+        ("http://a:1, http://b:1", "http://b:1, http://a:1", True),
+        ("http://a:1, http://b:1", "http://b:1, http://c:1", True),
+        ("http://localhost:1", "http://core:1", False),
+        ("http://a:1, http://b:1", "http://a:1, http://localhost:1", False),
+    ],
+)
+def test_cores_differ_by_number_and_order_and_not_by_the_machine(one: str, other: str, differ: bool) -> None:
+    told = [("a", {"kms_core_endpoints": one}), ("b", {"kms_core_endpoints": other})]
+    assert bool(differences(told)) is differ
 
 
 @pytest.mark.parametrize(
@@ -292,17 +275,18 @@ def test_an_address_shows_servers_and_database_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "shown", "local"),
     [
-        ("postgresql://u@db/k", "postgresql://db/k"),
-        ("postgresql:///k", "postgresql:///k"),
-        ("postgresql://[::1]:5433/k", "postgresql://[::1]:5433/k"),
-        ("postgresql://a:5433,b:5433/k", "postgresql://a:5433,b:5433/k"),
-        ("postgresql:///k?host=/run/pg", "postgresql:///k?host=/run/pg"),
+        ("postgresql://u@db/k", "postgresql://db/k", False),
+        ("postgresql:///k", "postgresql:///k", False),
+        ("postgresql://[::1]:5433/k", "postgresql://[::1]:5433/k", False),
+        ("postgresql://a:5433,b:5433/k", "postgresql://a:5433,b:5433/k", False),
+        ("postgresql:///k?host=/run/pg", "postgresql:///k?host=/run/pg", True),
     ],
 )
-def test_an_address_shows_as_a_url(url: str, shown: str) -> None:
-    assert str(parse_postgres_url(url)) == shown
+def test_an_address_shows_as_a_url_and_is_local_by_a_socket(url: str, shown: str, local: bool) -> None:
+    address = parse_postgres_url(url)
+    assert (str(address), address.is_local) == (shown, local)
 
 
 def test_the_keywords_are_those_of_libpq_with_the_password() -> None:
@@ -315,15 +299,4 @@ def test_the_keywords_are_those_of_libpq_with_the_password() -> None:
         "password": "p",
         "sslmode": "require",
     }
-
-
-def test_what_is_left_to_libpq_has_no_keyword() -> None:
     assert parse_postgres_url("postgresql:///k").keywords() == {"dbname": "k"}
-
-
-@pytest.mark.parametrize(
-    ("url", "local"),
-    [("postgresql:///k?host=/run/pg", True), ("postgresql:///k", False), ("postgresql://db/k", False)],
-)
-def test_an_address_by_a_socket_is_local(url: str, local: bool) -> None:
-    assert parse_postgres_url(url).is_local is local

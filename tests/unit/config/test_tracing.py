@@ -24,22 +24,36 @@ def well(**variables: str) -> TracingSettings:
     return settings
 
 
-def test_traces_are_off_without_an_endpoint() -> None:
-    assert read(OTEL_SERVICE_NAME="node-1") == (None, [])
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, []),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": URL, "OTEL_SDK_DISABLED": "true"}, []),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": URL, "OTEL_TRACES_EXPORTER": "none"}, []),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": URL, "OTEL_TRACES_EXPORTER": "zipkin"}, ["OTEL_TRACES_EXPORTER"]),
+        *(
+            ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url}, ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+            for url in ("collector:4318", "ftp://collector", "http://")
+        ),
+    ],
+)
+def test_traces_are_off_without_an_endpoint_or_by_a_switch(
+    variables: dict[str, str], warned: list[str]
+) -> None:
+    assert read(OTEL_SERVICE_NAME="node-1", **variables) == (None, warned)
 
 
-def test_the_general_endpoint_gets_the_path_of_traces() -> None:
+def test_the_general_endpoint_gets_the_path_of_traces_and_that_for_traces_is_used_as_it_is() -> None:
     assert well().endpoint == f"{URL}/v1/traces"
     assert well(OTEL_EXPORTER_OTLP_ENDPOINT=f"{URL}/otlp/").endpoint == f"{URL}/otlp/v1/traces"
-
-
-def test_the_endpoint_for_traces_is_used_as_it_is() -> None:
     assert well(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="https://one/spans").endpoint == "https://one/spans"
 
 
-@pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
-def test_the_standard_switches_turn_traces_off(off: dict[str, str]) -> None:
-    assert read(OTEL_EXPORTER_OTLP_ENDPOINT=URL, **off) == (None, [])
+def test_times_are_milliseconds_and_compression_is_a_word() -> None:
+    settings = well(OTEL_EXPORTER_OTLP_TIMEOUT="2500", OTEL_BSP_SCHEDULE_DELAY="200")
+    assert (settings.timeout, settings.delay) == (2.5, 0.2)
+    assert well(OTEL_EXPORTER_OTLP_COMPRESSION="gzip").gzip
+    assert not well(OTEL_EXPORTER_OTLP_COMPRESSION="none").gzip
 
 
 def test_headers_are_secrets_and_those_for_traces_win() -> None:
@@ -84,16 +98,6 @@ def test_a_part_of_the_traces_is_chosen_by_the_low_half_of_the_id() -> None:
     assert TracingSettings(URL, ratio=1.0).samples((1 << 128) - 1)
 
 
-def test_times_are_milliseconds() -> None:
-    settings = well(OTEL_EXPORTER_OTLP_TIMEOUT="2500", OTEL_BSP_SCHEDULE_DELAY="200")
-    assert (settings.timeout, settings.delay) == (2.5, 0.2)
-
-
-def test_compression() -> None:
-    assert well(OTEL_EXPORTER_OTLP_COMPRESSION="gzip").gzip
-    assert not well(OTEL_EXPORTER_OTLP_COMPRESSION="none").gzip
-
-
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -116,15 +120,3 @@ def test_a_ratio_that_is_none_is_a_warning() -> None:
         OTEL_EXPORTER_OTLP_ENDPOINT=URL, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="2"
     )
     assert (settings and settings.ratio, warned) == (1.0, ["OTEL_TRACES_SAMPLER_ARG"])
-
-
-@pytest.mark.parametrize("url", ["collector:4318", "ftp://collector", "http://"])
-def test_an_endpoint_that_is_no_url_turns_traces_off_with_a_warning(url: str) -> None:
-    assert read(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=url) == (None, ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-
-
-def test_another_exporter_turns_traces_off_with_a_warning() -> None:
-    assert read(OTEL_EXPORTER_OTLP_ENDPOINT=URL, OTEL_TRACES_EXPORTER="zipkin") == (
-        None,
-        ["OTEL_TRACES_EXPORTER"],
-    )

@@ -68,27 +68,74 @@ def test_a_signing_key_file_gives_its_key(tmp_path: Path) -> None:
     assert settings.wallet.private_key == Secret(KEY)
 
 
-def test_a_signing_key_file_that_is_none_is_named(tmp_path: Path) -> None:
+NO_WALLET: dict[str, Any] = {"private_key": None}
+
+# Changes → the option that is named, what is said of it, and what to do.
+FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "no wallet": ({}, "private_key", "no wallet is configured", "private_key_file"),
+    "a region of aws kms without its key": (
+        {"aws_kms_config.region": "http://127.0.0.1:1"}, "aws_kms_config.key_id", "", "",
+    ),
+    "an endpoint of aws kms without its key": (
+        {"aws_kms_config.endpoint": "http://127.0.0.1:1"}, "aws_kms_config.key_id", "", "",
+    ),
+    "a shadow without wallet and account": (
+        {"mode": "shadow"}, "tx_sender_address", "", "set tx_sender_address",
+    ),
+    "an account that is not the wallet's": (
+        {"private_key": KEY, "tx_sender_address": OTHER_ADDRESS}, "tx_sender_address", "and the wallet is", "",
+    ),
+    "an active connector with an account alone": (
+        {"tx_sender_address": OTHER_ADDRESS}, "private_key", "no wallet is configured", "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS)
+def test_a_wallet_that_is_missing_or_contradicted_is_a_fault(tmp_path: Path, case: Any) -> None:
+    changes, option, said, remedy = case
+    faults = faults_of(tmp_path, {**NO_WALLET, **changes})
+    assert list(faults) == [option]
+    assert said in faults[option].message
+    assert remedy in faults[option].remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\x03", "no signing key file of the Core: the file ends within"),
+        (bytes.fromhex(HEADER) + bytes(32), ""),
+    ],
+)
+def test_a_signing_key_file_that_is_none_or_beyond_the_curve_is_named(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
     path = tmp_path / "signing_key"
-    path.write_bytes(b"\x03")
+    path.write_bytes(content)
+    path.chmod(0o600)
     faults = faults_of(tmp_path, {"private_key": None, "signing_key_path": str(path)})
-    assert "no signing key file of the Core: the file ends within" in faults["signing_key_path"].message
+    assert list(faults) == ["signing_key_path"]
+    assert told in faults["signing_key_path"].message
 
 
-def test_a_signing_key_file_of_a_key_beyond_the_curve_is_refused(tmp_path: Path) -> None:
-    path = signing_key_file(tmp_path, "00" * 32)
-    assert list(faults_of(tmp_path, {"private_key": None, "signing_key_path": path})) == ["signing_key_path"]
+def test_the_test_phrase_is_warned_about_and_no_other(tmp_path: Path) -> None:
+    warnings = warnings_of(tmp_path, {"private_key": None, "mnemonic": TEST_PHRASE})
+    assert "whose keys are public" in warnings["mnemonic"].message
+    assert warnings_of(tmp_path, {"private_key": None, "mnemonic": PHRASE}) == {}
 
 
-def test_a_mnemonic_gives_the_key_of_its_account(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"private_key": None, "mnemonic": PHRASE, "account_index": 1})
-    assert address_of(settings) == "0xCf28E90D4A6dB23c34E1881aEF5fd9fF2e478634".lower()
-
-
-def test_the_service_name_gives_the_account_of_a_mnemonic(tmp_path: Path) -> None:
-    """The changelog's row 27."""
-    changes = {"private_key": None, "mnemonic": TEST_PHRASE, "service_name": "kms-connector-2"}
-    assert address_of(load(tmp_path, changes)) == "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC".lower()
+@pytest.mark.parametrize(
+    ("phrase", "which", "address"),
+    [
+        (PHRASE, {"account_index": 1}, "0xCf28E90D4A6dB23c34E1881aEF5fd9fF2e478634"),
+        (TEST_PHRASE, {"service_name": "kms-connector-2"}, "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"),
+    ],
+)
+def test_a_mnemonic_gives_the_key_of_its_account(
+    tmp_path: Path, phrase: str, which: dict[str, Any], address: str
+) -> None:
+    settings = load(tmp_path, {"private_key": None, "mnemonic": phrase, **which})
+    assert address_of(settings) == address.lower()
 
 
 @pytest.mark.parametrize(
@@ -108,10 +155,7 @@ def test_the_service_name_gives_the_account_of_a_mnemonic(tmp_path: Path) -> Non
 )
 def test_the_account_is_the_number_after_the_last_dash(name: str, index: int) -> None:
     assert account_index({"account_index": None, "service_name": name}) == index
-
-
-def test_a_given_account_comes_before_the_service_name() -> None:
-    assert account_index({"account_index": 0, "service_name": "kms-connector-3"}) == 0
+    assert account_index({"account_index": 1, "service_name": name}) == 1, "a given account comes first"
 
 
 def test_a_wrong_mnemonic_is_named_and_no_word_of_it_told(tmp_path: Path) -> None:
@@ -119,15 +163,6 @@ def test_a_wrong_mnemonic_is_named_and_no_word_of_it_told(tmp_path: Path) -> Non
     assert list(faults) == ["mnemonic"]
     assert "Invalid mnemonic" in faults["mnemonic"].message
     assert not any(word in str(faults) for word in ["kojote", *PHRASE.split()[1:]])
-
-
-def test_the_test_phrase_is_warned_about(tmp_path: Path) -> None:
-    warnings = warnings_of(tmp_path, {"private_key": None, "mnemonic": TEST_PHRASE})
-    assert "whose keys are public" in warnings["mnemonic"].message
-
-
-def test_another_phrase_is_not_warned_about(tmp_path: Path) -> None:
-    assert warnings_of(tmp_path, {"private_key": None, "mnemonic": PHRASE}) == {}
 
 
 def test_a_key_in_aws_kms_is_kept_as_its_name_only(tmp_path: Path) -> None:
@@ -140,13 +175,6 @@ def test_a_key_in_aws_kms_is_kept_as_its_name_only(tmp_path: Path) -> None:
     settings = load(tmp_path, changes)
     assert settings.wallet.private_key is None
     assert settings.wallet.aws_kms == AwsKmsKey("alias/x", "eu-west-1", "http://127.0.0.1:4566")
-
-
-@pytest.mark.parametrize("option", ["region", "endpoint"])
-def test_a_part_of_aws_kms_without_its_key_is_a_fault(tmp_path: Path, option: str) -> None:
-    changes = {"private_key": None, f"aws_kms_config.{option}": "http://127.0.0.1:1"}
-    faults = faults_of(tmp_path, changes)
-    assert list(faults) == ["aws_kms_config.key_id"]
 
 
 def test_settings_without_a_wallet_cannot_be_made(tmp_path: Path) -> None:
@@ -223,16 +251,11 @@ def test_only_the_source_in_use_is_read_under_httpz(tmp_path: Path) -> None:
     ]
 
 
-def test_a_first_source_that_cannot_be_used_is_a_fault_under_httpz_too(tmp_path: Path) -> None:
+def test_no_wallet_and_a_first_source_that_cannot_be_used_are_faults_under_httpz_too(tmp_path: Path) -> None:
     wallet, findings = of_httpz(tmp_path, signing_key_path=tmp_path / "absent", private_key=Secret(KEY))
-    assert wallet is None
-    assert [fault.place for fault in findings.faults] == ["signing_key_path"]
-
-
-def test_there_is_no_wallet_by_default_under_httpz(tmp_path: Path) -> None:
+    assert (wallet, [fault.place for fault in findings.faults]) == (None, ["signing_key_path"])
     wallet, findings = of_httpz(tmp_path)
-    assert wallet is None
-    assert [fault.message for fault in findings.faults] == ["no wallet is configured"]
+    assert (wallet, [fault.message for fault in findings.faults]) == (None, ["no wallet is configured"])
 
 
 # --- main networks
@@ -242,19 +265,13 @@ MAINNET = [{"gateway_chain_id": 261131}, {"ethereum_chain_id": 1}]
 
 
 @pytest.mark.parametrize("chain", MAINNET)
-def test_a_raw_key_on_a_main_network_is_a_fault(tmp_path: Path, chain: dict[str, Any]) -> None:
+def test_a_raw_key_on_a_main_network_needs_leave_and_one_in_aws_kms_none(
+    tmp_path: Path, chain: dict[str, Any]
+) -> None:
     fault = faults_of(tmp_path, chain)["private_key"]
     assert "is a main network" in fault.message
     assert "allow_raw_key_on_mainnet" in fault.remedy
-
-
-@pytest.mark.parametrize("chain", MAINNET)
-def test_a_raw_key_on_a_main_network_may_be_allowed(tmp_path: Path, chain: dict[str, Any]) -> None:
     assert load(tmp_path, {**chain, "allow_raw_key_on_mainnet": True}).wallet.private_key == Secret(KEY)
-
-
-@pytest.mark.parametrize("chain", MAINNET)
-def test_a_key_in_aws_kms_needs_no_leave_on_a_main_network(tmp_path: Path, chain: dict[str, Any]) -> None:
     settings = load(tmp_path, {**chain, "private_key": None, "aws_kms_config.key_id": "alias/x"})
     assert settings.wallet.aws_kms == AwsKmsKey("alias/x")
 
@@ -296,32 +313,12 @@ def test_user_info_and_query_of_the_endpoint_of_aws_kms_do_not_show(tmp_path: Pa
 
 # --- shadow mode
 
-NO_WALLET = {"private_key": None}
-
 
 def test_a_shadow_needs_no_wallet_where_its_account_is_named(tmp_path: Path) -> None:
     """It signs nothing, and the address says whose replies it compares."""
     settings = load(tmp_path, {**NO_WALLET, "mode": "shadow", "tx_sender_address": OTHER_ADDRESS})
     assert not settings.wallet.can_sign
     assert settings.wallet.tx_sender_address == parse_address(OTHER_ADDRESS)
-
-
-def test_a_shadow_without_wallet_and_account_is_a_fault(tmp_path: Path) -> None:
-    """The remedy names the option."""
-    found = faults_of(tmp_path, {**NO_WALLET, "mode": "shadow"})
-    assert "set tx_sender_address" in found["tx_sender_address"].remedy
-
-
-def test_an_account_that_is_not_the_wallets_is_a_fault(tmp_path: Path) -> None:
-    """In either mode."""
-    found = faults_of(tmp_path, {"tx_sender_address": OTHER_ADDRESS})
-    assert "and the wallet is" in found["tx_sender_address"].message
-
-
-def test_an_active_connector_needs_a_wallet_whatever_account_is_named(tmp_path: Path) -> None:
-    """An address signs nothing."""
-    found = faults_of(tmp_path, {**NO_WALLET, "tx_sender_address": OTHER_ADDRESS})
-    assert found["private_key"].message == "no wallet is configured"
 
 
 def key_file(folder: Path, content: str, mode: int = 0o600, name: str = "key") -> str:
@@ -331,24 +328,13 @@ def key_file(folder: Path, content: str, mode: int = 0o600, name: str = "key") -
     return str(path)
 
 
-def test_a_key_file_takes_the_place_of_the_option(tmp_path: Path) -> None:
+def test_a_key_file_and_a_systemd_credential_take_the_place_of_the_option(tmp_path: Path) -> None:
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load(tmp_path, environ=credentials).wallet.private_key == Secret(KEY), "none is there"
     settings = load(tmp_path, {"private_key": None, "private_key_file": key_file(tmp_path, f"0x{KEY}\n")})
     assert settings.wallet.private_key == Secret(f"0x{KEY}")
-
-
-def test_a_systemd_credential_is_found_by_itself(tmp_path: Path) -> None:
     key_file(tmp_path, KEY, name="private_key")
-    settings = load(tmp_path, {"private_key": None}, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
-    assert settings.wallet.private_key == Secret(KEY)
-
-
-def test_a_credentials_directory_without_a_key_is_not_a_fault(tmp_path: Path) -> None:
-    assert load(tmp_path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}).wallet.private_key == Secret(KEY)
-
-
-def test_no_wallet_is_a_fault_that_says_how_to_give_one(tmp_path: Path) -> None:
-    fault = faults_of(tmp_path, {"private_key": None})["private_key"]
-    assert "private_key_file" in fault.remedy
+    assert load(tmp_path, {"private_key": None}, credentials).wallet.private_key == Secret(KEY)
 
 
 @pytest.mark.parametrize(
@@ -366,22 +352,13 @@ def test_a_key_file_that_others_may_read_is_warned_about(tmp_path: Path) -> None
 
 
 FILE_KEY = bytes(31) + b"\x01"
-FILE = (
-    bytes.fromhex(
-        "0300000000000000302e35000000000300000000000000302e310d00000000000000507269766174655369674b6579"
-        "000000002000000000000000"
-    )
-    + FILE_KEY
-)
+FILE = bytes.fromhex(HEADER) + FILE_KEY
 
 
 def test_the_file_of_the_specification_holds_key_1() -> None:
     assert len(FILE) == 91
     assert read_signing_key(FILE) == FILE_KEY
-
-
-def test_what_follows_the_key_is_passed_over() -> None:
-    assert read_signing_key(FILE + bytes(2000)) == FILE_KEY
+    assert read_signing_key(FILE + bytes(2000)) == FILE_KEY, "what follows is passed over"
 
 
 @pytest.mark.parametrize(

@@ -9,30 +9,16 @@ from kmsconn.ethereum.ids import FHE_TYPES, PLAINTEXT_BITS, chain_id_of, fhe_typ
 from tests import vectors
 
 
-def test_bytes_are_written_in_lower_case_with_prefix() -> None:
-    assert to_hex(b"\x00\xab") == "0x00ab"
-
-
-def test_no_bytes_are_a_bare_prefix() -> None:
-    assert (to_hex(b""), from_hex("0x")) == ("0x", b"")
-
-
-def test_upper_case_digits_are_read() -> None:
-    assert from_hex("0XAB") == b"\xab"
+def test_bytes_and_quantities_are_written_in_lower_case_with_prefix_and_read_in_either() -> None:
+    assert (to_hex(b"\x00\xab"), to_hex(b"")) == ("0x00ab", "0x")
+    assert (from_hex("0XAB"), from_hex("0x")) == (b"\xab", b"")
+    assert (quantity(0), from_quantity("0x00ff")) == ("0x0", 255)
 
 
 @pytest.mark.parametrize("text", ["", "ab", "0xa", "0xzz", "0x a", "0xab cd", "0xab ", " 0xab"])
 def test_what_is_no_hex_text_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"hex|fromhex"):
         from_hex(text)
-
-
-def test_zero_is_one_digit() -> None:
-    assert quantity(0) == "0x0"
-
-
-def test_leading_zeros_of_a_quantity_are_taken() -> None:
-    assert from_quantity("0x00ff") == 255
 
 
 @pytest.mark.parametrize("text", ["", "0x", "12", "0x-1", "0x1_0", "0x 1", "-0x1", "0xg", "0x1" + "0" * 64])
@@ -68,8 +54,10 @@ def test_a_count_can_be_counted_on_from() -> None:
 B6 = bytes.fromhex("5a88e7aa46f312ff70df6e84c85eb40cdfd42b18a9ff00000000000030390500")
 
 
-def test_b6_a_handle_taken_apart() -> None:
+def test_a_handle_is_taken_apart() -> None:
+    """B.6 of the specification, and a chain id that fills its eight bytes."""
     assert (chain_id_of(B6), fhe_type_of(B6)) == (12345, 5)
+    assert chain_id_of(bytes(22) + b"\xff" * 8 + b"\0\0") == 2**64 - 1
 
 
 @pytest.mark.parametrize("entry", vectors.load()["ciphertexts"], ids=lambda entry: entry["name"])
@@ -78,17 +66,9 @@ def test_handles_of_the_vectors(entry: dict[str, object]) -> None:
     assert (chain_id_of(handle), fhe_type_of(handle)) == (entry["host_chain_id"], entry["fhe_type"])
 
 
-def test_the_types_are_those_of_the_contracts() -> None:
+def test_the_types_are_those_of_the_contracts_and_eight_can_be_decrypted() -> None:
     assert sorted(vectors.abi_source()["enums"]["FheType"].values()) == list(FHE_TYPES)
-
-
-def test_only_eight_types_can_be_decrypted() -> None:
     assert PLAINTEXT_BITS == {0: 2, 2: 8, 3: 16, 4: 32, 5: 64, 6: 128, 7: 160, 8: 256}
-
-
-def test_a_chain_id_fills_its_eight_bytes() -> None:
-    raw = bytes(22) + b"\xff" * 8 + b"\0\0"
-    assert chain_id_of(raw) == 2**64 - 1
 
 
 LOREM = b"Lorem ipsum dolor sit amet, consectetur adipisicing elit"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 from hypothesis import given
@@ -67,6 +69,21 @@ def test_no_representation_holds_the_secret() -> None:
 def test_a_signature_is_low_s_with_v_27_or_28_and_always_the_same() -> None:
     assert is_canonical(SIGNATURE)
     assert KEY.sign(DIGEST) == SIGNATURE
+    assert recover(DIGEST, high_s()) == KEY.address
+    assert not is_canonical(high_s())
+
+
+@pytest.mark.parametrize("base", [0, 27, 35, 37, 253])
+def test_any_form_of_v_recovers_and_contracts_take_only_27_and_28(base: int) -> None:
+    signature = with_v(base + SIGNATURE[64] - 27)
+    assert recover(DIGEST, signature) == KEY.address
+    assert is_canonical(signature) is (base == 27)
+
+
+@pytest.mark.parametrize("v", [2, 3, 4, 26, 29, 34])
+def test_another_v_does_not(v: int) -> None:
+    assert recover(DIGEST, with_v(v)) is None
+    assert not is_canonical(with_v(v))
 
 
 def test_only_digests_are_signed_and_recovered() -> None:
@@ -74,26 +91,6 @@ def test_only_digests_are_signed_and_recovered() -> None:
         KEY.sign(b"short")
     with pytest.raises(ValueError, match="32 bytes"):
         recover(b"short", SIGNATURE)
-
-
-@pytest.mark.parametrize("base", [0, 27, 35, 37, 253])
-def test_v_forms_that_recover(base: int) -> None:
-    assert recover(DIGEST, with_v(base + SIGNATURE[64] - 27)) == KEY.address
-
-
-@pytest.mark.parametrize("v", [2, 3, 4, 26, 29, 34])
-def test_v_forms_that_do_not(v: int) -> None:
-    assert recover(DIGEST, with_v(v)) is None
-
-
-def test_high_s_recovers_but_is_not_canonical() -> None:
-    assert recover(DIGEST, high_s()) == KEY.address
-    assert not is_canonical(high_s())
-
-
-@pytest.mark.parametrize("v", [0, 1, 26, 29, 35])
-def test_contracts_take_only_v_27_and_28(v: int) -> None:
-    assert not is_canonical(with_v(v))
 
 
 @pytest.mark.parametrize(
@@ -120,15 +117,19 @@ def test_a_foreign_signature_becomes_the_canonical_one_of_its_key(digest: bytes,
     assert recoverable(digest, r, ORDER - s if high else s, key.address) == signature
 
 
-@pytest.mark.parametrize(("r", "s"), [(0, 1), (1, 0), (ORDER, 1), (1, ORDER), (-1, 1), (2**256, 2**256)])
-def test_numbers_out_of_range_are_no_signature(r: int, s: int) -> None:
-    assert recoverable(bytes(32), r, s, PrivateKey.parse("33" * 32).address) is None
+RIGHT = PrivateKey.parse("33" * 32).sign(bytes(32))
+R, S = int.from_bytes(RIGHT[:32]), int.from_bytes(RIGHT[32:64])
 
 
-def test_a_signature_of_another_key_is_not_taken_for_ours() -> None:
-    signature = PrivateKey.parse("33" * 32).sign(bytes(32))
-    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:64])
-    assert recoverable(bytes(32), r, s, PrivateKey.parse("44" * 32).address) is None
+@pytest.mark.parametrize(
+    ("r", "s", "key"),
+    [
+        *((r, s, "33") for r, s in ((0, 1), (1, 0), (ORDER, 1), (1, ORDER), (-1, 1), (2**256, 2**256))),
+        pytest.param(R, S, "44", id="of another key"),
+    ],
+)
+def test_what_is_no_signature_of_a_key_is_not_taken_for_one(r: int, s: int, key: str) -> None:
+    assert recoverable(bytes(32), r, s, PrivateKey.parse(key * 32).address) is None
 
 
 SENDER_KEY = PrivateKey((0x11).to_bytes(32))
@@ -237,15 +238,9 @@ def struct_hash() -> bytes:
     return hash_struct(UNIFIED, USER.address, b"\xc0\xff\xee", contracts, 1767225600, 604800, EXTRA_DATA)
 
 
-def test_b8_struct_hash() -> None:
+def test_struct_hash_separator_digest_and_signature_of_b8() -> None:
     assert struct_hash().hex() == "15a3f352ea3585c8c83cbeddd87a313e975b6b781d5815c7d62793eeffe1424c"
-
-
-def test_b8_domain_separator() -> None:
     assert DOMAIN.separator.hex() == "d4689316021acd0ca7a748091447a984a50b4fef55086c7c3c43e9983a90756f"
-
-
-def test_b8_digest_and_signature() -> None:
     digest = signing_digest(DOMAIN, struct_hash())
     assert digest.hex() == "0b9ce3eae909192b62e9b65004b5bd5cdf9a1a23c396ac0a7c1633288e9cab3c"
     assert USER.sign(digest).hex() == (
@@ -279,32 +274,21 @@ def test_encoding_of_each_type(kind: str, value: object, encoded: bytes) -> None
     assert hash_struct(type_string, value) == keccak256(keccak256(type_string.encode()) + encoded)
 
 
-def test_the_wrong_number_of_values_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="1 values"):
-        hash_struct("T(bool x)")
-
-
 @pytest.mark.parametrize(
-    "text", ["T", "(bool b)", "", "T(bool b) ", "T(B b,A a)B(bool b)A(bool a)", "T(bool b)U"]
+    ("text", "values", "told"),
+    [
+        ("T(bool x)", (), "1 values"),
+        ("T(T t)", (((),),), "refers to itself"),
+        ("T(U u)", ((),), "U"),
+        *(
+            (text, (0, 0), "no type string")
+            for text in ("T", "(bool b)", "", "T(bool b) ", "T(B b,A a)B(bool b)A(bool a)", "T(bool b)U")
+        ),
+    ],
 )
-def test_other_type_strings_are_value_errors(text: str) -> None:
-    with pytest.raises(ValueError, match="no type string"):
-        hash_struct(text, 0, 0)
-
-
-def test_a_struct_that_refers_to_itself_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="refers to itself"):
-        hash_struct("T(T t)", ((),))
-
-
-def test_a_type_that_the_string_does_not_explain_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="U"):
-        hash_struct("T(U u)", ())
-
-
-def test_a_struct_in_a_struct_is_its_own_hash() -> None:
-    inner = hash_struct("U(bool b)", True)
-    assert hash_struct("T(U u)U(bool b)", (True,)) == keccak256(keccak256(b"T(U u)U(bool b)") + inner)
+def test_what_is_no_struct_is_a_value_error(text: str, values: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        hash_struct(text, *values)
 
 
 def test_an_array_of_structs_is_the_hash_of_their_hashes() -> None:
@@ -320,6 +304,7 @@ def test_deeper_structs_carry_only_what_they_refer_to() -> None:
     middle = keccak256(keccak256(b"A(B b)B(bool c)") + deepest)
     assert hash_struct(text.decode(), ((True,),)) == keccak256(keccak256(text) + middle)
     assert hash_struct("A(B b)B(bool c)", (True,)) == middle
+    assert hash_struct("T()") == keccak256(keccak256(b"T()"))
 
 
 def test_the_key_digests_of_a_keygen_have_the_type_hashes_of_the_specification() -> None:
@@ -332,7 +317,3 @@ def test_the_key_digests_of_a_keygen_have_the_type_hashes_of_the_specification()
     assert (
         keccak256(digest.encode()).hex() == "ddd108772e6a3899feb04d148ae915cbe3eb5ebd202688080399e9921ac3616b"
     )
-
-
-def test_the_empty_struct_has_only_its_type() -> None:
-    assert hash_struct("T()") == keccak256(keccak256(b"T()"))

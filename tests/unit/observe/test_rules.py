@@ -154,17 +154,11 @@ def test_a_page_without_a_place_for_what_is_printed_is_refused() -> None:
 # --- selectors
 
 
-def test_a_selector_names_no_label_that_its_family_lacks() -> None:
+def test_a_selector_is_of_labels_and_buckets_that_there_are() -> None:
     with pytest.raises(ValueError, match="kmsconn_gaps has no label chain"):
         promql.select(gauges.GAPS, 'chain="gateway"')
-
-
-def test_a_limit_that_ends_no_bucket_is_refused() -> None:
     with pytest.raises(ValueError, match="has no bucket that ends at 7 s"):
         promql.within(families.INCLUSION_SECONDS, 7)
-
-
-def test_a_gauge_has_no_buckets() -> None:
     with pytest.raises(ValueError, match="kmsconn_gaps is no histogram"):
         promql.buckets(gauges.GAPS)
 

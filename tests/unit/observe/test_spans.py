@@ -78,43 +78,29 @@ def whole() -> list[Span]:
     return Process().hear((0.0, RECORDED), *BEFORE_THE_REPLY, *REPLY)
 
 
-def test_a_request_has_a_span_for_each_stage_and_for_itself() -> None:
-    assert names(whole()) == [
-        "record", "check", "gather", "submit", "answer", "sign", "broadcast", "include", "public_decryption", "finalize",
+def test_a_request_has_a_span_for_each_stage_and_for_itself_that_lasts_as_long() -> None:
+    assert [(span.name, round(span.end - span.start, 3)) for span in whole()] == [
+        ("record", 0.0), ("check", 0.5), ("gather", 0.2), ("submit", 0.1), ("answer", 1.0), ("sign", 0.1), ("broadcast", 0.2),
+        ("include", 0.4), ("public_decryption", 2.5), ("finalize", 30.0),
     ]  # fmt: skip
 
 
 def test_all_spans_are_of_the_request_s_trace_and_below_its_own_span() -> None:
     spans = whole()
+    assert len({span.span_id for span in spans}) == len(spans)
     assert {span.trace_id for span in spans} == {TRACE.trace_id}
     assert {span.parent_id for span in spans if span.name != PUBLIC} == {TRACE.span_id}
     [root] = [span for span in spans if span.name == PUBLIC]
     assert (root.span_id, root.parent_id) == (TRACE.span_id, None)
 
 
-def test_each_span_has_an_id_of_its_own() -> None:
-    spans = whole()
-    assert len({span.span_id for span in spans}) == len(spans)
-
-
-def test_a_span_lasts_as_long_as_what_it_is_about() -> None:
-    lasted = {span.name: round(span.end - span.start, 3) for span in whole()}
-    assert lasted == {
-        "record": 0.0, "check": 0.5, "gather": 0.2, "submit": 0.1, "answer": 1.0, "sign": 0.1, "broadcast": 0.2,
-        "include": 0.4, "public_decryption": 2.5, "finalize": 30.0,
-    }  # fmt: skip
-
-
 def test_the_next_process_goes_on_with_the_same_trace() -> None:
+    """The request's own span begins when it was recorded, whichever process did."""
     first, second = Process(), Process(now=1010.0)
     spans = [*first.hear((0.0, RECORDED), *BEFORE_THE_REPLY), *second.hear(*REPLY)]
     assert {span.trace_id for span in spans} == {TRACE.trace_id}
     assert {span.parent_id for span in spans if span.name != PUBLIC} == {TRACE.span_id}
-
-
-def test_the_request_s_own_span_begins_when_it_was_recorded_whichever_process_did() -> None:
-    second = Process(now=1010.0)
-    [root] = [span for span in second.hear(*REPLY) if span.parent_id is None]
+    [root] = [span for span in spans if span.parent_id is None]
     assert (round(root.start, 3), round(root.end, 3)) == (1008.2, 1010.7)
 
 
@@ -128,9 +114,11 @@ def test_attributes_name_request_place_core_and_transactions() -> None:
     assert spans["include"]["kmsconn.reply.block"] == 60
 
 
-def test_a_failed_pass_is_an_error_with_its_cause_and_its_time() -> None:
+def test_a_failed_pass_and_a_reply_that_goes_back_are_errors_with_their_cause() -> None:
     [span] = Process().hear((2.0, events.StageFailed(1, PUBLIC, "check", "denied", 2.0, id=ID)))
     assert (span.name, span.error, span.end - span.start) == ("check", "denied", 2.0)
+    [span] = Process().hear((0.0, events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0", id=ID)))
+    assert (span.name, span.error) == ("return", "status 0")
 
 
 def test_the_wait_of_a_deferred_request_is_a_span_once_it_is_over() -> None:
@@ -149,11 +137,6 @@ def test_a_request_without_a_reply_ends_with_its_own_span(state: State, failed: 
     spans = process.hear((0.0, RECORDED), (3.0, events.RequestClosed(1, PUBLIC, state, "so", "other", id=ID)))
     assert (spans[-1].span_id, spans[-1].end - spans[-1].start) == (TRACE.span_id, 3.0)
     assert bool(spans[-1].error) is failed
-
-
-def test_a_reply_that_goes_back_is_an_error() -> None:
-    [span] = Process().hear((0.0, events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0", id=ID)))
-    assert (span.name, span.error) == ("return", "status 0")
 
 
 def test_a_trace_that_is_not_sampled_has_no_span_but_its_log_lines_have_its_id() -> None:
@@ -227,21 +210,15 @@ def test_a_span_has_its_ids_times_and_attributes() -> None:
     assert span.status.code == Status.STATUS_CODE_UNSET
 
 
-def test_the_resource_names_the_service_and_its_version() -> None:
-    [resource] = read(Span("check", WIRE_TRACE, 5, ROOT, 0.0, 1.0, {})).resource_spans
+def test_the_resource_names_the_service_and_its_version_and_a_failure_has_the_status_error() -> None:
+    [resource] = read(
+        Span("public_decryption", WIRE_TRACE, ROOT, None, 0.0, 1.0, {}, "denied")
+    ).resource_spans
     found = {one.key: one.value.string_value for one in resource.resource.attributes}
     assert (found["service.name"], found["service.version"]) == ("node-1", __version__)
-
-
-def test_a_failure_has_the_status_error() -> None:
-    request = read(Span("check", WIRE_TRACE, 5, ROOT, 0.0, 1.0, {}, "denied"))
-    [span] = request.resource_spans[0].scope_spans[0].spans
+    [span] = resource.scope_spans[0].spans
     assert (span.status.code, span.status.message) == (Status.STATUS_CODE_ERROR, "denied")
-
-
-def test_the_request_s_own_span_has_no_parent() -> None:
-    request = read(Span("public_decryption", WIRE_TRACE, ROOT, None, 0.0, 1.0, {}))
-    assert request.resource_spans[0].scope_spans[0].spans[0].parent_span_id == b""
+    assert span.parent_span_id == b"", "the request's own span has no parent"
 
 
 SMALL = TracingSettings("http://collector:4318/v1/traces", queue=4, batch=2, timeout=3.0)
@@ -295,22 +272,17 @@ async def running(bench: Bench) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def test_spans_are_exported_after_a_while() -> None:
+async def test_spans_are_exported_after_a_while_and_a_full_batch_at_once() -> None:
     bench = make()
     async with running(bench):
         bench.finish(1)
         await trio.sleep(SMALL.delay - 0.1)
         assert bench.exporter.batches == []
         await trio.sleep(0.2)
-    assert bench.exporter.batches == [1]
-
-
-async def test_a_full_batch_is_exported_at_once() -> None:
-    bench = make()
-    async with running(bench):
+        assert bench.exporter.batches == [1]
         bench.finish(1, 2, 3)
         await trio.sleep(0.1)
-    assert bench.exporter.batches == [2, 1]
+    assert bench.exporter.batches == [1, 2, 1]
 
 
 async def test_what_the_queue_does_not_hold_is_lost_and_counted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -21,29 +23,29 @@ from tests.unit.observe.snapshots import CONTRACT, SNAPSHOT, snapshot
 PUBLIC = Kind.PUBLIC_DECRYPTION
 
 
-def test_before_the_connector_runs_it_is_starting_and_has_every_part() -> None:
-    before, monitor = status_of(Monitor()), Monitor()
-    monitor.watch(snapshot)
-    assert before["state"] == "starting"
-    assert before.keys() == status_of(monitor).keys()
-
-
-def test_the_state_is_that_of_health() -> None:
+def watching(**changes: Any) -> Monitor:
+    """Return a monitor of a connector with these statistics."""
     monitor = Monitor()
-    monitor.watch(snapshot)
+    monitor.watch(lambda: snapshot(**changes))
+    return monitor
+
+
+def test_before_the_connector_runs_it_is_starting_and_has_every_part() -> None:
+    before = status_of(Monitor())
+    assert before["state"] == "starting"
+    assert before.keys() == status_of(watching()).keys()
+
+
+def test_the_state_is_that_of_health_and_an_alert_has_its_remedy() -> None:
+    monitor = watching()
     assert status_of(monitor)["state"] == "healthy"
     monitor.on_event(events.AlertRaised("gateway", "unreachable", "refused", events.Severity.CRITICAL))
     assert status_of(monitor)["state"] == "unhealthy"
-    monitor.watch(lambda: snapshot(draining=True))
-    assert status_of(monitor)["state"] == "draining"
-
-
-def test_an_alert_has_its_remedy() -> None:
-    monitor = Monitor()
-    monitor.on_event(events.AlertRaised("gateway", "unreachable", "refused", events.Severity.CRITICAL))
     [alert] = status_of(monitor)["alerts"]
     assert (alert["dependency"], alert["severity"]) == ("gateway", "critical")
     assert alert["remedy"].startswith("check that it runs")
+    monitor.watch(lambda: snapshot(draining=True))
+    assert status_of(monitor)["state"] == "draining"
 
 
 def test_every_open_request_is_in_one_place_of_the_flow() -> None:
@@ -55,48 +57,31 @@ def test_every_open_request_is_in_one_place_of_the_flow() -> None:
         quarantined_logs=0,
     )  # fmt: skip
     queue = attrs.evolve(SNAPSHOT.queue, counts=counts, running={"gather": 2, "answer": 1})
-    monitor = Monitor()
-    monitor.watch(lambda: snapshot(queue=queue))
-    assert status_of(monitor)["flow"] == {
+    assert status_of(watching(queue=queue))["flow"] == {
         "waiting": 3, "deferred": 4, "check": 0, "gather": 2, "submit": 0, "answer": 1,
         "answered": 1, "signed": 2, "included": 3, "finalized": 0,
     }  # fmt: skip
 
 
 def test_a_contract_is_named_with_its_chain_and_lag() -> None:
-    monitor = Monitor()
-    monitor.watch(lambda: snapshot(chains={"gateway": ChainStatistics(55, chain_id=10901)}))
+    monitor = watching(chains={"gateway": ChainStatistics(55, chain_id=10901)})
     monitor.on_event(events.CursorMoved(10901, CONTRACT, 50, 55))
     [contract] = status_of(monitor)["contracts"]
     assert (contract["chain"], contract["lag"]) == ("gateway", 6)
 
 
-def test_a_core_says_what_is_wrong_with_it() -> None:
-    monitor = Monitor()
-    monitor.watch(lambda: snapshot(cores={"core[0]": CoreStatistics(False, "refused")}))
-    assert status_of(monitor)["cores"] == [{"name": "core[0]", "serving": False, "text": "refused"}]
-
-
-def test_the_balance_is_in_ether_and_in_replies() -> None:
-    monitor = Monitor()
-    monitor.watch(snapshot)
-    [manager] = status_of(monitor)["transactions"]
+def test_cores_balance_and_clients_over_http_are_shown() -> None:
+    shown = status_of(watching(cores={"core[0]": CoreStatistics(False, "refused")}))
+    assert shown["cores"] == [{"name": "core[0]", "serving": False, "text": "refused"}]
+    [manager] = shown["transactions"]
     assert (manager["balance"], manager["replies_left"], manager["next_nonce"]) == (3.0, 3000, 41)
-
-
-def test_clients_over_http_are_shown_where_any_are_served() -> None:
-    monitor = Monitor()
-    monitor.watch(snapshot)
-    assert status_of(monitor)["http"] is None
-    monitor.watch(lambda: snapshot(http=HttpApiStatistics(waiting=3, places=1000, connections=7)))
-    shown = status_of(monitor)["http"]
-    assert (shown["waiting"], shown["places"], shown["connections"]) == (3, 1000, 7)
+    assert shown["http"] is None
+    served = status_of(watching(http=HttpApiStatistics(waiting=3, places=1000, connections=7)))["http"]
+    assert (served["waiting"], served["places"], served["connections"]) == (3, 1000, 7)
 
 
 def test_the_page_shows_what_the_command_shows_with_the_balance_in_ether() -> None:
-    monitor = Monitor()
-    monitor.watch(snapshot)
-    shown, parts = status_of(monitor), parts_of(snapshot())
+    shown, parts = status_of(watching()), parts_of(snapshot())
     for part in ("chains", "cores", "buckets"):
         assert shown[part] == [{"name": name, **one} for name, one in parts[part].items()]
     [page], [command] = shown["transactions"], parts["transactions"].values()
@@ -124,35 +109,39 @@ def test_a_ready_connector_without_alerts_is_healthy() -> None:
     assert report() == HealthReport(True, True, True, True, True, "", True, False, ())
 
 
-def test_before_it_is_ready_it_is_not_healthy_and_says_so() -> None:
-    found = report(ready=False)
-    assert not found.healthy
-    assert "not ready" in found.details
+ROLE = critical("role send", "nobody sends", "role-missing")
+
+# What was told → whether it is healthy, and the details.
+TOLD: dict[str, tuple[list[Event], bool, str]] = {
+    "a critical alert": ([critical("txmanager gateway", "0 wei")], False, "txmanager gateway: 0 wei"),
+    "a warning": ([warning("bucket a", "slow")], True, "bucket a: slow"),
+    # every process that is left tells it: a restart of one that works would not bring the role back
+    "a critical alert about other processes": ([ROLE], True, "role send: nobody sends"),
+    "which hides none of the process itself": (
+        [ROLE, critical("journal", "full", "unwritable")], False, "journal: full; role send: nobody sends",
+    ),
+    "a cleared alert": ([critical("gateway", "x"), AlertCleared("gateway", "unreachable")], True, ""),
+    "an alert that changes": ([critical("gateway", "x"), warning("gateway", "y")], True, "gateway: y"),
+    "two causes of a dependency": (
+        [critical("core[0]", "x", "signer"), warning("core[0]", "y", "slow"), AlertCleared("core[0]", "slow")],
+        False, "core[0]: x",
+    ),
+    "critical alerts first": ([warning("a", "1"), critical("b", "2")], False, "b: 2; a: 1"),
+}  # fmt: skip
 
 
-def test_a_critical_alert_makes_it_unhealthy() -> None:
-    found = report(critical("txmanager gateway", "0 wei"))
-    assert not found.healthy
-    assert found.details == "txmanager gateway: 0 wei"
+@pytest.mark.parametrize("case", TOLD.values(), ids=TOLD)
+def test_alerts_say_how_it_is(case: tuple[list[Event], bool, str]) -> None:
+    told, healthy, details = case
+    found = report(*told)
+    assert (found.healthy, found.details) == (healthy, details)
+    assert all(alert.critical for alert in found.alerts if alert.dependency.startswith("role"))
 
 
-def test_a_warning_is_named_and_leaves_it_healthy() -> None:
-    found = report(warning("bucket a", "slow"))
-    assert found.healthy
-    assert found.details == "bucket a: slow"
-
-
-def test_a_critical_alert_about_other_processes_is_named_and_leaves_it_healthy() -> None:
-    """Every process that is left tells it: a restart of one that works would not bring the role back."""
-    found = report(critical("role send", "nobody sends the replies", "role-missing"))
-    assert found.healthy
-    assert found.details == "role send: nobody sends the replies"
-    assert found.alerts[0].critical
-
-
-def test_it_hides_no_critical_alert_of_the_process_itself() -> None:
-    found = report(critical("role send", "nobody", "role-missing"), critical("journal", "full", "unwritable"))
-    assert not found.healthy
+def test_before_it_is_ready_and_while_draining_it_is_not_healthy_and_says_so() -> None:
+    before, draining = report(ready=False), report(draining=True)
+    assert (before.healthy, "not ready" in before.details) == (False, True)
+    assert (draining.healthy, draining.details) == (False, "draining")
 
 
 def test_the_causes_that_are_about_other_processes() -> None:
@@ -161,37 +150,11 @@ def test_the_causes_that_are_about_other_processes() -> None:
     assert found == {"role-missing", "settings-differ", "member-fenced"}
 
 
-def test_a_cleared_alert_is_forgotten() -> None:
-    assert report(critical("gateway", "x"), AlertCleared("gateway", "unreachable")).healthy
-
-
-def test_an_alert_that_changes_replaces_the_former() -> None:
-    assert report(critical("gateway", "x"), warning("gateway", "y")).details == "gateway: y"
-
-
-def test_two_causes_of_a_dependency_are_two_alerts() -> None:
-    """A warning of one cause hides no critical alert of another, and its end does not end that."""
-    found = report(
-        critical("core[0]", "x", "signer"), warning("core[0]", "y", "slow"), AlertCleared("core[0]", "slow")
-    )
-    assert (found.healthy, found.details) == (False, "core[0]: x")
-
-
-def test_critical_alerts_come_first() -> None:
-    assert report(warning("a", "1"), critical("b", "2")).details == "b: 2; a: 1"
-
-
 def test_readiness_is_latched() -> None:
     """A dependency lost later is an alert of its own; what was ready once does not fall back to starting."""
     health = Health()
     health.report(ready=True, draining=False)
     assert health.report(ready=False, draining=False).ready
-
-
-def test_while_draining_it_is_not_healthy() -> None:
-    found = report(draining=True)
-    assert not found.healthy
-    assert found.details == "draining"
 
 
 @pytest.mark.parametrize(

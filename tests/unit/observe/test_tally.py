@@ -40,9 +40,6 @@ def counted(tally: EventTally, family: families.Family) -> dict[tuple[str, ...],
 
 def test_every_event_is_counted_or_left_out_on_purpose() -> None:
     assert {*COUNTING, *UNCOUNTED} == {type(event) for event in EACH}
-
-
-def test_the_sample_events_are_one_of_each() -> None:
     several = {*events.Event.__subclasses__(), *events.EventOfRequest.__subclasses__()}
     assert {type(event) for event in EACH} == several - {events.EventOfRequest}
 
@@ -135,6 +132,7 @@ def test_the_labels_are_those_of_0_14(kind: Kind, event_type: str, response_type
     found = tallied(*told)
     assert counted(found, families.RECEIVED) == {(event_type,): 1}
     assert counted(found, families.RESPONSES) == {(response_type,): 1}
+    assert observed(found, families.DECRYPTION_LATENCY) == 0
 
 
 @pytest.mark.parametrize("kind", [Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_CONTEXT_DESTROYED])
@@ -165,10 +163,6 @@ def test_replies_of_other_chains_are_not_counted_as_the_gateways() -> None:
     assert found[families.OTHER_SENT] == {("ethereum", "keygen_response"): 1}
     assert found[families.OTHER_RETURNED] == {("ethereum", "keygen_response"): 1}
     assert counted(tallied(*told), families.SENT) == {}
-
-
-def test_the_latency_of_decryptions_is_that_of_decryptions() -> None:
-    assert observed(tallied(events.AnswerKept(1, Kind.KEYGEN, 90_000.0)), families.DECRYPTION_LATENCY) == 0
 
 
 @pytest.mark.parametrize(
@@ -207,12 +201,9 @@ def test_the_series_of_0_14_are_there_from_the_start() -> None:
     assert len(begun[families.RECEIVED]) == len(Kind)
 
 
-def test_an_unforeseen_error_is_a_failed_pick() -> None:
+def test_an_unforeseen_error_is_a_failed_pick_and_a_reply_that_is_given_up_a_failed_response() -> None:
     event = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.QUARANTINED, "KeyError", "unexpected")
     assert tallied(event).families[families.PICK_ERRORS]["public_decryption_request",] == 1
-
-
-def test_an_answer_whose_reply_is_given_up_is_a_failed_response() -> None:
     kept = events.AnswerKept(1, Kind.PUBLIC_DECRYPTION, 0.4)
     ended = events.RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.REJECTED, "reverts", "reply")
     assert tallied(kept, ended).families[families.RESPONSE_ERRORS]["public_decryption_response",] == 1
@@ -251,48 +242,35 @@ def ready_monitor() -> Monitor:
     return monitor
 
 
-def test_liveness_says_alive_in_the_words_of_0_14() -> None:
+def test_liveness_is_503_where_a_part_stands_still_and_its_dependency_is_there() -> None:
+    """In the words of 0.14 where it is alive."""
     found = answer("/liveness", Monitor(), IDENTITY)
     assert (found.status, json.loads(found.body)) == (200, {"status_code": "200", "status": "alive"})
-
-
-STALLED = StalledTask("reader of 0x01", "gateway", 301.0)
-
-
-def test_liveness_is_503_where_a_part_stands_still_and_names_it() -> None:
     monitor = Monitor()
     monitor.watch(lambda: snapshot(stalled=(STALLED,)))
     found = answer("/liveness", monitor, IDENTITY)
     assert found.status == 503
     assert "reader of 0x01 has made no progress for 301 s" in json.loads(found.body)["details"]
-
-
-def test_liveness_is_200_where_the_dependency_of_that_part_is_gone() -> None:
-    monitor = Monitor()
-    monitor.watch(lambda: snapshot(stalled=(STALLED,)))
     monitor.on_event(AlertRaised("gateway", "unreachable", "refused", Severity.CRITICAL))
-    assert answer("/liveness", monitor, IDENTITY).status == 200
+    assert answer("/liveness", monitor, IDENTITY).status == 200, "its dependency is gone"
+    draining = Monitor()
+    draining.watch(lambda: snapshot(stalled=(STALLED,), draining=True))
+    assert answer("/liveness", draining, IDENTITY).status == 200
 
 
-def test_liveness_is_200_while_it_drains() -> None:
-    monitor = Monitor()
-    monitor.watch(lambda: snapshot(stalled=(STALLED,), draining=True))
-    assert answer("/liveness", monitor, IDENTITY).status == 200
-
-
-def test_version_names_the_service() -> None:
+def test_each_path_has_its_answer() -> None:
     body = json.loads(answer("/version", Monitor(), IDENTITY).body)
     assert body == {"name": "kmsconn", "version": "0.1.0", "build": "unknown"}
-
-
-def test_healthz_is_200_when_ready() -> None:
-    found = answer("/healthz", ready_monitor(), IDENTITY)
-    assert found.status == 200
-    assert json.loads(found.body)["healthy"] is True
-
-
-def test_healthz_is_503_before_the_connector_runs() -> None:
+    ready = answer("/healthz", ready_monitor(), IDENTITY)
+    assert (ready.status, json.loads(ready.body)["healthy"]) == (200, True)
     assert answer("/healthz", Monitor(), IDENTITY).status == 503
+    metrics = answer("/metrics", ready_monitor(), IDENTITY)
+    assert metrics.content_type.startswith("text/plain; version=0.0.4")
+    assert b"kmsconn_ready 1.0" in metrics.body
+    assert answer("/", Monitor(), IDENTITY).status == 404
+
+
+STALLED = StalledTask("reader of 0x01", "gateway", 301.0)
 
 
 def test_healthz_is_503_with_the_critical_alert_named() -> None:
@@ -302,26 +280,8 @@ def test_healthz_is_503_with_the_critical_alert_named() -> None:
     body = json.loads(found.body)
     assert found.status == 503
     assert (body["gateway_connected"], body["details"]) == (False, "gateway: refused")
-    assert body["alerts"] == [
-        {
-            "dependency": "gateway",
-            "cause": "unreachable",
-            "text": "refused",
-            "severity": "critical",
-            "remedy": cause_of("unreachable").remedy,
-            "count": 1,
-        }
-    ]
-
-
-def test_metrics_are_prometheus_text() -> None:
-    found = answer("/metrics", ready_monitor(), IDENTITY)
-    assert found.content_type.startswith("text/plain; version=0.0.4")
-    assert b"kmsconn_ready 1.0" in found.body
-
-
-def test_another_path_is_not_found() -> None:
-    assert answer("/", Monitor(), IDENTITY).status == 404
+    told = {"dependency": "gateway", "cause": "unreachable", "text": "refused", "severity": "critical"}
+    assert body["alerts"] == [{**told, "remedy": cause_of("unreachable").remedy, "count": 1}]
 
 
 def test_metrics_are_rendered_at_most_once_a_second() -> None:

@@ -84,11 +84,8 @@ def test_the_stage_is_the_one_that_a_request_is_in() -> None:
     ]  # fmt: skip
 
 
-def test_a_returned_reply_is_where_it_went_back_to() -> None:
+def test_a_returned_reply_is_where_it_went_back_to_and_a_closed_request_in_its_end() -> None:
     assert stage_after(*WAY[:10], events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0")) == "answered"
-
-
-def test_a_closed_request_is_in_its_end() -> None:
     assert stage_after(WAY[0], events.RequestClosed(1, PUBLIC, State.REJECTED, "malformed")) == "rejected"
 
 
@@ -101,6 +98,8 @@ def test_a_long_way_loses_its_middle_and_keeps_its_start() -> None:
     [timeline] = played([recorded(1), *(deferred(f"reason {number}") for number in range(200))]).newest(9)
     assert len(timeline.steps) == STEPS_KEPT
     assert (timeline.steps[0].name, timeline.steps[-1].detail) == ("recorded", "check: reason 199")
+    [timeline] = played([deferred("long " * 1000)]).newest(9)
+    assert len(timeline.steps[0].detail) == DETAIL_CHARACTERS
 
 
 def test_how_often_a_wait_came_is_counted_however_long_the_way_is() -> None:
@@ -114,11 +113,6 @@ def test_how_often_a_wait_came_is_counted_however_long_the_way_is() -> None:
     assert [step.times for step in timeline.steps] == [1, 5 * STEPS_KEPT, 1, 3 * STEPS_KEPT]
     assert timeline.steps[-1].at == timeline.changed
     assert len(timeline.told) <= 2 * STEPS_KEPT
-
-
-def test_a_long_reason_is_cut() -> None:
-    [timeline] = played([deferred("long " * 1000)]).newest(9)
-    assert len(timeline.steps[0].detail) == DETAIL_CHARACTERS
 
 
 def test_the_request_without_news_for_the_longest_is_forgotten() -> None:
@@ -180,15 +174,12 @@ def test_what_is_older_than_the_window_is_not_told() -> None:
     assert list(timelines.latencies()) == []
 
 
-def test_a_reply_that_the_contract_had_already_is_no_latency_and_no_throughput() -> None:
+def test_what_is_recorded_and_included_is_throughput_unless_the_contract_had_it_already() -> None:
+    timelines = told_to(Timelines(lambda: 100.0), *WAY)
+    assert (sum(timelines.recorded.series(200.0)), sum(timelines.included.series(200.0))) == (1, 1)
     timelines = told_to(Timelines(lambda: 100.0), events.ReplyIncluded(1, PUBLIC, 60, 9.0, found=True))
     assert list(timelines.latencies()) == []
     assert sum(timelines.included.series(200.0)) == 0
-
-
-def test_what_is_recorded_and_included_is_throughput() -> None:
-    timelines = told_to(Timelines(lambda: 100.0), *WAY)
-    assert (sum(timelines.recorded.series(200.0)), sum(timelines.included.series(200.0))) == (1, 1)
 
 
 def test_throughput_is_counted_in_whole_spans() -> None:

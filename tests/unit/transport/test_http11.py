@@ -42,16 +42,33 @@ def headers_of(data: bytes) -> dict[str, str]:
     return dict(reader.head.headers)
 
 
-def test_status_headers_and_a_body_of_a_length() -> None:
-    reader, body = read(OK + b"Content-Length: 4\r\nX-Thing:  a b \t\r\n\r\nbody")
+LENGTH = b"Content-Length: 4\r\n"
+
+# Method and bytes → the status, and the body; nothing is left, and the connection may carry another request.
+WHOLE: dict[str, tuple[str, bytes, int, bytes]] = {
+    "a body of a length": ("GET", OK + LENGTH + b"\r\nbody", 200, b"body"),
+    "lengths that agree": ("GET", OK + b"Content-Length: 2, 2\r\nContent-Length: 2\r\n\r\nxy", 200, b"xy"),
+    "chunks, extensions and trailers": (
+        "GET", CHUNKED + b'4\r\nbody\r\nA;x="y"\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n', 200, b"body0123456789",
+    ),
+    "a status that has no body": ("GET", b"HTTP/1.1 204 No Content\r\n" + LENGTH + b"\r\n", 204, b""),
+    "another one": ("GET", b"HTTP/1.1 304 Not Modified\r\n" + LENGTH + b"\r\n", 304, b""),
+    "the answer to HEAD": ("HEAD", OK + LENGTH + b"\r\n", 200, b""),
+    "interim answers": (
+        "GET",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + OK + LENGTH + b"\r\nbody", 200, b"body",
+    ),
+    "a status line without a reason": ("GET", b"HTTP/1.1 404\r\n" + LENGTH + b"\r\nbody", 404, b"body"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WHOLE.values(), ids=WHOLE)
+def test_a_whole_answer_is_read(case: tuple[str, bytes, int, bytes]) -> None:
+    method, data, status, expected = case
+    reader, body = read(data, method)
     assert reader.head is not None
-    assert (reader.head.status, reader.head.headers) == (200, {"content-length": "4", "x-thing": "a b"})
-    assert (body, reader.done, reader.reusable) == (b"body", True, True)
-
-
-def test_chunks_extensions_and_trailers() -> None:
-    reader, body = read(CHUNKED + b'4\r\nbody\r\nA;x="y"\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n')
-    assert (body, reader.done, reader.reusable) == (b"body0123456789", True, True)
+    assert (reader.head.status, body) == (status, expected)
+    assert (reader.done, reader.reusable) == (True, True)
 
 
 def test_tiny_chunks_come_as_one_piece() -> None:
@@ -65,26 +82,6 @@ def test_without_a_length_the_body_lasts_until_the_end() -> None:
     assert (body, reader.done) == (b"body", False)
     reader.receive_end()
     assert (reader.done, reader.reusable) == (True, False)
-
-
-@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-def test_some_statuses_have_no_body(status: bytes) -> None:
-    reader, body = read(b"HTTP/1.1 " + status + b"\r\nContent-Length: 4\r\n\r\n")
-    assert (body, reader.done, reader.reusable) == (b"", True, True)
-
-
-def test_a_head_has_no_body_whatever_it_announces() -> None:
-    reader, body = read(OK + b"Content-Length: 4\r\n\r\n", "HEAD")
-    assert (body, reader.done, reader.reusable) == (b"", True, True)
-
-
-def test_interim_answers_are_passed_over() -> None:
-    reader, body = read(
-        b"HTTP/1.1 100 Continue\r\n\r\n"
-        b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\nx"
-    )
-    assert reader.head is not None
-    assert (reader.head.status, body, reader.reusable) == (200, b"x", True)
 
 
 @pytest.mark.parametrize(
@@ -115,22 +112,11 @@ def test_after_bytes_that_nobody_asked_for_the_connection_is_not_kept(rest: byte
     assert not later.reusable
 
 
-def test_of_repeated_headers_the_last_counts() -> None:
+def test_of_repeated_headers_the_last_counts_and_bytes_are_utf_8_or_else_latin_1() -> None:
+    assert headers_of(OK + b"X-Thing:  a b \t\r\n\r\n") == {"x-thing": "a b"}
     assert headers_of(OK + b"X: 1\r\nx: 2\r\n\r\n")["x"] == "2"
-
-
-def test_header_bytes_are_utf_8_or_else_latin_1() -> None:
     assert headers_of(OK + "X: ü\r\n\r\n".encode())["x"] == "ü"
     assert headers_of(OK + "X: ü\r\n\r\n".encode("latin-1"))["x"] == "ü"
-
-
-def test_lengths_that_agree_are_one() -> None:
-    reader, _ = read(OK + b"Content-Length: 2, 2\r\nContent-Length: 2\r\n\r\nxy")
-    assert reader.done
-
-
-def test_a_status_line_needs_no_reason() -> None:
-    assert read(b"HTTP/1.1 404\r\n\r\n")[0].head is not None
 
 
 @pytest.mark.parametrize(
@@ -145,6 +131,8 @@ def test_a_status_line_needs_no_reason() -> None:
         b"HTTP/1.1 099 OK\r\n\r\n",
         b"HTTP/1.1  200 OK\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: thing\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 204\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\n",
         b"http/1.1 200 OK\r\n\r\n",
         OK + b" folded: x\r\n\r\n",
         OK + b"X : 1\r\n\r\n",
@@ -252,11 +240,6 @@ def test_an_end_before_any_byte_is_no_answer() -> None:
         exchange().receive_end()
 
 
-def test_a_switch_that_was_not_asked_for_is_refused() -> None:
-    with pytest.raises(HttpError):
-        read(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: thing\r\nConnection: Upgrade\r\n\r\n")
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -293,14 +276,6 @@ def test_a_header_that_would_not_stay_in_its_line_is_refused(field: tuple[str, s
     with pytest.raises(ValueError, match="header") as refused:
         make_request("GET", "/", [("Host", "a"), field])
     assert "secret" not in str(refused.value)
-
-
-def test_lengths_that_differ_are_refused_where_no_body_follows_too() -> None:
-    with pytest.raises(HttpError):
-        exchange().receive(b"HTTP/1.1 204\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\n")
-
-
-LENGTH = b"Content-Length: 4\r\n"
 
 
 def plain(data: bytes, method: str = "GET") -> tuple[PlainAnswer, bytes]:
@@ -352,32 +327,21 @@ def test_an_answer_with_one_length_is_plain(lines: bytes) -> None:
 )
 def test_what_says_anything_else_is_not_plain(data: bytes) -> None:
     assert read_plain_answer("GET", data) is None
-
-
-def test_the_answer_of_a_tunnel_is_not_plain() -> None:
     assert read_plain_answer("CONNECT", OK + LENGTH + b"\r\n") is None
 
 
-def test_a_body_comes_in_pieces() -> None:
+def test_a_plain_body_comes_in_pieces_until_its_end() -> None:
+    answer, rest = plain(OK + LENGTH + b"\r\nbo")
+    assert (answer.receive(rest), answer.done, answer.reusable) == (b"bo", False, False)
+    with pytest.raises(HttpError, match="received 2 bytes, expected 4"):
+        answer.receive_end()
     answer, rest = plain(OK + LENGTH + b"\r\nb")
-    assert (answer.receive(rest), answer.done, answer.reusable) == (b"b", False, False)
+    answer.receive(rest)
     assert (answer.receive(b"ody"), answer.done, answer.reusable) == (b"ody", True, True)
+    answer.receive_end()
+    assert (answer.done, answer.reusable) == (True, False)
 
 
 def test_what_comes_behind_the_body_is_left_and_noted() -> None:
     answer, rest = plain(OK + LENGTH + b"\r\nbodyx")
     assert (answer.receive(rest), answer.done, answer.alone) == (b"body", True, False)
-
-
-def test_an_end_within_the_body_is_an_error() -> None:
-    answer, rest = plain(OK + LENGTH + b"\r\nbo")
-    answer.receive(rest)
-    with pytest.raises(HttpError, match="received 2 bytes, expected 4"):
-        answer.receive_end()
-
-
-def test_after_the_end_the_connection_carries_nothing() -> None:
-    answer, rest = plain(OK + LENGTH + b"\r\nbody")
-    answer.receive(rest)
-    answer.receive_end()
-    assert (answer.done, answer.reusable) == (True, False)

@@ -44,29 +44,15 @@ def test_a_backoff_holds_longer_with_each_failure_and_lets_go() -> None:
     assert not backoff.holds(1.0)
 
 
-async def test_a_ring_before_the_wait_is_heard() -> None:
-    wake_up = WakeUp()
-    wake_up.notify({"any": "push"})
-    with trio.fail_after(1):
-        await wake_up.wait()
-
-
-async def test_many_notifications_are_one_wake() -> None:
+async def test_many_notifications_before_the_wait_are_one_wake() -> None:
     wake_up = WakeUp()
     for _ in range(5):
-        wake_up.notify()
-    await wake_up.wait()
+        wake_up.notify({"any": "push"})
+    with trio.fail_after(1):
+        await wake_up.wait()
     with trio.move_on_after(1) as scope:
         await wake_up.wait()
     assert scope.cancelled_caught
-
-
-async def test_a_ring_during_the_wait_is_heard() -> None:
-    wake_up = WakeUp()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wake_up.wait)
-        await wait_all_tasks_blocked()
-        wake_up.notify()
 
 
 async def test_a_cancelled_wait_loses_no_ring() -> None:
@@ -79,8 +65,19 @@ async def test_a_cancelled_wait_loses_no_ring() -> None:
         await wake_up.wait()
 
 
-async def test_inline_work_stays_in_the_loops_thread() -> None:
+async def test_a_ring_during_the_wait_is_heard() -> None:
+    wake_up = WakeUp()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake_up.wait)
+        await wait_all_tasks_blocked()
+        wake_up.notify()
+
+
+async def test_inline_work_stays_in_the_loops_thread_and_threaded_work_leaves_it() -> None:
     assert await offload_inline("hash", threading.get_ident) == threading.get_ident()
+    assert await offload_to_threads("hash", threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await offload_to_threads("hash", lambda: 1 // 0)
 
 
 async def test_inline_work_is_a_checkpoint() -> None:
@@ -89,15 +86,6 @@ async def test_inline_work_is_a_checkpoint() -> None:
         scope.cancel()
         await offload_inline("hash", lambda: done.append(1))
     assert (scope.cancelled_caught, done) == (True, [])
-
-
-async def test_threaded_work_leaves_the_loops_thread() -> None:
-    assert await offload_to_threads("hash", threading.get_ident) != threading.get_ident()
-
-
-async def test_an_exception_of_the_work_comes_out() -> None:
-    with pytest.raises(ZeroDivisionError):
-        await offload_to_threads("hash", lambda: 1 // 0)
 
 
 def test_each_use_has_a_limiter_of_its_own() -> None:
@@ -139,17 +127,17 @@ def step(result: Any, *, after: float = 0.0, log: list[str] | None = None) -> Ca
     return run
 
 
-async def test_nothing_to_do_is_done() -> None:
+async def test_the_steps_run_beside_each_other_and_results_are_in_their_order() -> None:
     assert await together([]) == []
-
-
-async def test_results_are_in_the_order_of_the_steps() -> None:
     assert await together([step("a", after=3), step("b", after=1), step("c", after=2)]) == ["a", "b", "c"]
-
-
-async def test_the_steps_run_beside_each_other() -> None:
-    await together([step("a", after=3), step("b", after=3), step("c", after=2)])
     assert trio.current_time() == 3
+
+
+async def test_of_two_failures_the_earlier_one_counts_and_of_two_at_once_one() -> None:
+    with pytest.raises(Unreachable, match="early"):
+        await together([step(Unreachable("late"), after=2), step(Unreachable("early"), after=1)])
+    with pytest.raises((Unreachable, Rejected)):
+        await together([step(Unreachable("one"), after=1), step(Rejected("other"), after=1)])
 
 
 @pytest.mark.parametrize("others", [0, 1, 5])
@@ -166,16 +154,6 @@ async def test_a_failure_cancels_the_rest() -> None:
     with pytest.raises(Rejected):
         await together([step("a", after=9, log=log), step(Rejected("never"), after=1), step("b", log=log)])
     assert log == ["a cancelled"]
-
-
-async def test_of_two_failures_the_earlier_one_counts() -> None:
-    with pytest.raises(Unreachable, match="early"):
-        await together([step(Unreachable("late"), after=2), step(Unreachable("early"), after=1)])
-
-
-async def test_of_two_failures_at_once_one_comes_out() -> None:
-    with pytest.raises((Unreachable, Rejected)):
-        await together([step(Unreachable("one"), after=1), step(Rejected("other"), after=1)])
 
 
 async def test_a_foreign_exception_comes_out_in_a_group() -> None:

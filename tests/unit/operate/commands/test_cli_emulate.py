@@ -23,7 +23,6 @@ from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.load import Load
 from kmsconn.emulator.relayers import PostVerdict
 from kmsconn.emulator.traffic import GENERATIONS
-from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import PROFILES
 from kmsconn.operate.commands.main import main, make_parser
@@ -48,38 +47,59 @@ def run_command(monkeypatch: pytest.MonkeyPatch, verdict: ChainVerdict, *argumen
     return main(["emulate", "--write-config", "k.toml", *arguments])
 
 
-def test_the_file_is_required() -> None:
-    with pytest.raises(SystemExit) as caught:
-        make_parser().parse_args(["emulate", "--rate", "1", "--duration", "1"])
-    assert caught.value.code == 2
+FILE = ["--write-config", "k.toml"]
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--rate", "-1"], ["--duration", "-1"], ["--size", "31"], ["--shards", "0"], ["--computing", "-1"],
-        ["--profile", "nonsense"], ["--seed", "x"], ["--control", "0"], ["--control", "x"], ["--history", "0"],
-        ["--members", "0"], ["--members", "3"], ["--members", "x"], ["--core-release", "0.13"],
+        ["--rate", "1", "--duration", "1"],  # without the file
+        *(
+            [*FILE, *wrong.split()]
+            for wrong in (
+                "--rate -1", "--duration -1", "--size 31", "--shards 0", "--computing -1", "--profile nonsense", "--seed x",
+                "--control 0", "--control x", "--history 0", "--members 0", "--members 3", "--members x", "--core-release 0.13",
+                "--core 127.0.0.1:50051", "--core http://127.0.0.1/", "--signer 0xab", "--params small",
+            )
+        ),
     ],
 )  # fmt: skip
 def test_wrong_values_are_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        make_parser().parse_args(["emulate", "--write-config", "k.toml", *arguments])
+        make_parser().parse_args(["emulate", *arguments])
     assert caught.value.code == 2
 
 
-def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[emulation.EmulationPlan] = []
+def emulations(
+    monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> list[tuple[emulation.EmulationPlan, Emulation]]:
+    """Return what the command makes of its arguments."""
+    made: list[tuple[emulation.EmulationPlan, Emulation]] = []
     real = Emulation.of
-    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
-    run_command(
-        monkeypatch, WELL, "--rate", "5", "--duration", "2", "--size", "64", "--seed", "7", "--shards", "2",
+    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: noted(made, (plan, real(plan)))[1]))
+    run_command(monkeypatch, WELL, *arguments)
+    return made
+
+
+def test_arguments_become_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    [(plan, _)] = emulations(
+        monkeypatch, "--rate", "5", "--duration", "2", "--size", "64", "--seed", "7", "--shards", "2",
         "--computing", "0.5", "--forms", "public", "wallet", "--core-release", "0.14", "0.16",
     )  # fmt: skip
     load = Load(5.0, 2.0, ("public", "wallet"))
     releases = (CoreRelease.V0_14, CoreRelease.V0_16)
     expected: dict[str, Any] = {"size": 64, "seed": 7, "shards": 2, "releases": releases, "computing": 0.5}
-    assert plans == [emulation.EmulationPlan(Path("k.toml"), load, **expected)]
+    assert plan == emulation.EmulationPlan(Path("k.toml"), load, **expected)
+
+
+def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    [(plan, _)] = emulations(monkeypatch, "--rate", "0", "--control", "9000", "--history", "60")
+    assert plan == emulation.EmulationPlan(Path("k.toml"), None, control=9000, history=60.0)
+
+
+def test_the_profile_chooses_the_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    [(_, made)] = emulations(monkeypatch, "--profile", "httpz-rc7")
+    assert isinstance(made.dependencies, HttpzDependencies)
 
 
 def test_the_releases_of_the_option_are_those_of_the_emulator() -> None:
@@ -99,18 +119,6 @@ CORE = ["--core", "http://127.0.0.1:50051", "--signer", "0x" + "ab" * 20]
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--core", "127.0.0.1:50051"], ["--core", "http://127.0.0.1/"], ["--signer", "0xab"], ["--params", "small"],
-    ],
-)  # fmt: skip
-def test_wrong_addresses_of_real_cores_are_wrong_usage(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        make_parser().parse_args(["emulate", "--write-config", "k.toml", *arguments])
-    assert caught.value.code == 2
-
-
-@pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (CORE[:2], "--signer: is given 0 times, --core 1 times"),
@@ -126,13 +134,18 @@ def test_wrong_addresses_of_real_cores_are_wrong_usage(arguments: list[str]) -> 
         ([*CORE, "--computing", "1"], "--computing: is for emulated Cores"),
         ([*CORE, "--size", "2048"], "--size: is for emulated ciphertexts"),
         ([*CORE, "--rate", "1"], "real Cores cannot decrypt emulated ciphertexts"),
+        (["--kinds", "all", "--profile", "httpz-rc7"], "httpz-rc7 has no emulated key lifecycle"),
+        (["--posts", "7", "--profile", "httpz-rc7"], "takes nothing over HTTP"),
+        (["--profile", "fhevm", "--forms", "public", "user"], "fhevm has no form 'user'"),
+        (["--profile", "httpz-rc7", "--forms", "public", "direct"], "httpz-rc7 has no form 'direct'"),
+        (["--profile", "httpz-rc7", "--forms", "public", "nonsense"], "httpz-rc7 has no form 'nonsense'"),
         (["--ciphertexts", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--upgrade", "--members", "4"], "--upgrade: no key lifecycle is led"),
         (["--upgrade", "--kinds", "all"], "--upgrade: a centralised Core cannot migrate a key"),
         ([*CORE * 4, "--upgrade", "--kinds", "all"], "--upgrade: real Cores are led through no upgrade"),
     ],
 )
-def test_real_parts_that_do_not_fit_together_are_named(
+def test_what_does_not_fit_together_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
 ) -> None:
     assert run_command(monkeypatch, WELL, *arguments) == 2
@@ -183,25 +196,12 @@ def test_an_upgrade_is_led_through_a_migration() -> None:
     assert {"key across an upgrade", "abort of a migration", "migration"} <= set(keys.steps)
 
 
-def test_a_generation_without_a_life_of_keys_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_command(monkeypatch, WELL, "--kinds", "all", "--profile", "httpz-rc7") == 2
-    assert "httpz-rc7 has no emulated key lifecycle" in capsys.readouterr().err
-
-
 def test_posts_alone_are_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["emulate", "--write-config", "k.toml", "--rate", "0", "--posts", "7", "--duration", "3"]
     plan = plan_of(make_parser().parse_args(arguments))
     assert plan.load == Load(0.0, 3.0, (), posts=7.0)
     emulated = Emulation.of(plan)
     assert emulated.result().posts == PostVerdict(0, {}, None, None)
-
-
-def test_a_generation_without_http_takes_no_posts() -> None:
-    arguments = ["emulate", "--write-config", "k.toml", "--posts", "7", "--profile", "httpz-rc7"]
-    with pytest.raises(ConfigError, match="takes nothing over HTTP"):
-        plan_of(make_parser().parse_args(arguments))
 
 
 def test_posts_are_told_and_decide_over_the_status_too() -> None:
@@ -221,14 +221,6 @@ def test_posts_are_told_and_decide_over_the_status_too() -> None:
     }
 
 
-def test_without_a_rate_there_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[emulation.EmulationPlan] = []
-    real = Emulation.of
-    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: real(noted(plans, plan))))
-    run_command(monkeypatch, WELL, "--rate", "0", "--control", "9000", "--history", "60")
-    assert plans == [emulation.EmulationPlan(Path("k.toml"), None, control=9000, history=60.0)]
-
-
 def test_history_is_counted_in_blocks_of_the_gateway() -> None:
     made = Emulation.of(emulation.EmulationPlan(Path("k.toml"), None, history=60.0))
     assert isinstance(made.dependencies, FhevmDependencies)
@@ -243,26 +235,8 @@ def test_the_moments_of_requests_reach_the_ground_truth() -> None:
     assert {core.core.on_answer for core in dependencies.cores} == {ground_truth.note_given}
 
 
-@pytest.mark.parametrize(
-    ("profile", "wrong"), [("fhevm", "user"), ("httpz-rc7", "direct"), ("httpz-rc7", "nonsense")]
-)
-def test_a_form_that_the_generation_does_not_have_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], profile: str, wrong: str
-) -> None:
-    assert run_command(monkeypatch, WELL, "--profile", profile, "--forms", "public", wrong) == 2
-    assert f"{profile} has no form '{wrong}'" in capsys.readouterr().err
-
-
 def test_the_profiles_are_the_generations() -> None:
     assert set(PROFILES) == set(GENERATIONS)
-
-
-def test_the_profile_chooses_the_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Emulation] = []
-    real = Emulation.of
-    monkeypatch.setattr(Emulation, "of", classmethod(lambda _, plan: noted(made, real(plan))))
-    run_command(monkeypatch, WELL, "--profile", "httpz-rc7")
-    assert isinstance(made[0].dependencies, HttpzDependencies)
 
 
 @pytest.mark.parametrize(
@@ -291,31 +265,23 @@ def test_the_last_line_for_machines_is_one_object(
     }  # fmt: skip
 
 
-def test_without_an_answer_there_are_no_latencies() -> None:
-    nothing = ChainVerdict(emitted=1, answered=0, doubled=0, strays=0, p50=None, p99=None)
-    assert (command.summary(result(nothing), 1.0)["p50_ms"], command.progress(nothing, 1.0)[-1]) == (
-        None,
-        "-",
-    )
-
-
 def test_the_text_says_what_came_of_it() -> None:
     assert list(command.report(result(WELL), 12.34)) == [
         "emitted    4 in 12.3 s",
         "node 1     4 answered, 0 open, 0 doubled; p50 250 ms, p99 500 ms from the event's block to the reply's",
         "every request was answered once",
     ]
-
-
-def test_the_text_of_a_bad_end_says_so() -> None:
     text = list(command.report(result(attrs.evolve(WELL, strays=2)), 1.0))
     assert "2 replies to unknown ids" in text[1]
     assert text[-1] == "NOT every request was answered once"
 
 
-def test_progress_names_doubles_only_where_there_are_some() -> None:
+def test_progress_names_doubles_and_latencies_only_where_there_are_some() -> None:
     assert "doubled" not in command.progress(WELL, 3.0)
     assert "1 doubled" in command.progress(attrs.evolve(WELL, doubled=1), 3.0)
+    nothing = ChainVerdict(emitted=1, answered=0, doubled=0, strays=0, p50=None, p99=None)
+    assert command.progress(nothing, 1.0)[-1] == "-"
+    assert command.summary(result(nothing), 1.0)["p50_ms"] is None
 
 
 MISSING = attrs.evolve(WELL, answered=0, p50=None, p99=None)

@@ -48,17 +48,35 @@ def test_a_journal_is_copied_and_the_rows_are_counted(
     db.close()
 
 
-def test_both_addresses_are_judged_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert copy("kmsconn.db", "postgresql://u:hunter2@db") == 2
-    told = capsys.readouterr().err
-    assert "FROM: must be sqlite:///PATH" in told
-    assert "TO: names no database" in told
-    assert "hunter2" not in told
-
-
-def test_a_journal_is_not_copied_to_itself(original: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert copy(f"sqlite:///{original}", f"sqlite:///{original}") == 2
-    assert "TO: is the same journal as FROM" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["kmsconn.db", "postgresql://u:hunter2@db"],
+            ["FROM: must be sqlite:///PATH", "TO: names no database"],
+        ),
+        (["sqlite:///one", "sqlite:///one"], ["TO: is the same journal as FROM"]),
+        (
+            ["sqlite:///one", "sqlite:///two", "--from-password-file", "password"],
+            ["--from-password-file: is of no use: FROM is a file"],
+        ),
+        (
+            ["sqlite:///one", "postgresql://u:hunter2@db/k", "--to-password-file", "password"],
+            ["--to-password-file: names a second password"],
+        ),
+    ],
+    ids=["both addresses at once", "to itself", "a password file for a file", "two passwords"],
+)
+def test_what_cannot_be_copied_is_told_without_a_secret(
+    original: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: list[str]
+) -> None:
+    password = original.with_name("password")
+    password.write_text("hunter2\n")
+    here = {"sqlite:///one": f"sqlite:///{original}", "password": str(password)}
+    assert copy(*(here.get(one, one) for one in arguments)) == 2
+    said = capsys.readouterr().err
+    assert [one for one in told if one not in said] == []
+    assert "hunter2" not in said
 
 
 def test_a_second_copy_is_refused(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,26 +85,6 @@ def test_a_second_copy_is_refused(original: Path, tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert copy(*arguments) == 3
     assert "copy.db is not empty: it has rows of the table request" in capsys.readouterr().err
-
-
-def test_a_password_file_is_for_a_database(
-    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    password = tmp_path / "password"
-    password.write_text("hunter2\n")
-    arguments = (f"sqlite:///{original}", f"sqlite:///{tmp_path}/copy.db", "--from-password-file", password)
-    assert copy(*arguments) == 2
-    assert "--from-password-file: is of no use: FROM is a file" in capsys.readouterr().err
-
-
-def test_a_password_is_given_once(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    password = tmp_path / "password"
-    password.write_text("hunter2\n")
-    arguments = (f"sqlite:///{original}", "postgresql://u:hunter2@db/k", "--to-password-file", password)
-    assert copy(*arguments) == 2
-    told = capsys.readouterr().err
-    assert "--to-password-file: names a second password" in told
-    assert "hunter2" not in told
 
 
 def test_without_the_extra_it_says_what_to_install(
@@ -121,9 +119,13 @@ def test_a_broken_log_ends_with_1_and_names_the_line(log: Path, capsys: pytest.C
     assert capsys.readouterr().out.startswith(f"broken: {log}:5 does not follow the line before it")
 
 
-def test_a_file_that_is_not_there_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "verify", str(tmp_path / "no")]) == 2
+def test_what_cannot_be_read_is_wrong_usage(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "verify", str(log.with_name("no"))]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "export", str(log), "--since", "yesterday"])
+    assert ended.value.code == 2
+    assert "must be a time" in capsys.readouterr().err
 
 
 def exported(log: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[int]:
@@ -131,11 +133,8 @@ def exported(log: Path, capsys: pytest.CaptureFixture[str], *options: str) -> li
     return [json.loads(line)["seq"] for line in capsys.readouterr().out.splitlines()]
 
 
-def test_transitions_are_exported_as_json(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exported(log, capsys) == exported(log, capsys, "--json") == [1, 2, 3]
-
-
 def test_an_export_can_be_limited_to_a_kind_and_a_time(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exported(log, capsys) == exported(log, capsys, "--json") == [1, 2, 3]
     assert exported(log, capsys, "--kind", "user_decryption") == [2]
     assert exported(log, capsys, "--since", "1970-01-01T00:16:42") == [2, 3]
     assert exported(log, capsys, "--until", "1970-01-01T00:16:42Z") == [1]
@@ -149,10 +148,3 @@ def test_csv_has_headings(log: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("2", "user_decryption", "answered"),
         ("3", "public_decryption", "answered"),
     ]
-
-
-def test_a_time_that_is_none_is_wrong_usage(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["audit", "export", str(log), "--since", "yesterday"])
-    assert ended.value.code == 2
-    assert "must be a time" in capsys.readouterr().err

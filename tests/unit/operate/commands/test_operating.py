@@ -69,18 +69,14 @@ def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
     )
 
 
-def test_a_role_that_nobody_has_is_told() -> None:
-    assert [*status.as_text(STOPPED | {"processes": PROCESSES[1:]})][-2:] == [
+def test_a_role_that_nobody_has_and_settings_that_differ_are_told() -> None:
+    found = [{"option": "lease", "text": "5s at a@one (member 1); 9s at b@two (member 2)"}]
+    answer = STOPPED | {"processes": PROCESSES[1:], "different_settings": found}
+    assert [*status.as_text(answer)][-3:] == [
         "NOBODY         has the role hear: requests wait until a process with it is started",
         "NOBODY         has the role send: requests wait until a process with it is started",
+        "DIFFERENT      lease: 5s at a@one (member 1); 9s at b@two (member 2); set it alike in all processes",
     ]
-
-
-def test_settings_that_differ_are_told() -> None:
-    found = [{"option": "lease", "text": "5s at a@one (member 1); 9s at b@two (member 2)"}]
-    assert [*status.as_text(STOPPED | {"different_settings": found})][-1] == (
-        "DIFFERENT      lease: 5s at a@one (member 1); 9s at b@two (member 2); set it alike in all processes"
-    )
 
 
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
@@ -145,14 +141,11 @@ def test_a_replay_names_each_comparison() -> None:
     ]
 
 
-def test_an_empty_quarantine_says_so() -> None:
-    assert [*told("quarantine.list", {"logs": [], "requests": []})] == ["nothing is quarantined"]
-
-
-def test_a_log_is_listed_by_its_name() -> None:
+def test_a_log_is_listed_by_its_name_and_an_empty_quarantine_says_so() -> None:
     log = {"log": "0x12345678:3", "block": 9, "contract": "0xAb", "found_at": 0.0, "reason": "unknown form"}
     [line] = told("quarantine.list", {"logs": [log], "requests": []})
     assert line == "0x12345678:3     log of block 9, 0xAb  1970-01-01T00:00:00+00:00  unknown form"
+    assert told("quarantine.list", {"logs": [], "requests": []}) == ["nothing is quarantined"]
 
 
 @pytest.fixture
@@ -163,27 +156,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_names_are_printed_in_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_or_paths_of_configurations_are_printed_in_order(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("two.toml", "one.toml", "three.md"):
         (folder / name).touch()
     assert main(["list"]) == 0
     assert capsys.readouterr().out == "one.toml\ntwo.toml\n"
-
-
-def test_paths_are_printed_in_full(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "one.toml").touch()
     assert main(["list", "-f"]) == 0
-    assert capsys.readouterr().out == f"{folder / 'one.toml'}\n"
-
-
-def test_a_directory_that_is_not_there_is_a_warning_and_an_empty_list(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert capsys.readouterr().out == f"{folder / 'one.toml'}\n{folder / 'two.toml'}\n"
     monkeypatch.setenv("KMS_CONNECTOR_CONFIG_DIR", str(folder / "absent"))
     assert main(["list", "--full-path"]) == 0
     said = capsys.readouterr()
-    assert said.out == ""
-    assert "warning: the directory" in said.err
+    assert (said.out, "warning: the directory" in said.err) == ("", True)
 
 
 def test_validate_takes_a_name_of_the_directory_and_names_the_file(
@@ -223,12 +208,6 @@ def test_a_path_is_asked_for_at_the_address_of_the_variable(
     assert asked == ["http://127.0.0.1:9200/liveness"]
 
 
-def executed(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes) -> int:
-    """Run the command against an answer."""
-    monkeypatch.setattr(checking, "ask", lambda _: (status, body))
-    return checking.health(argparse.Namespace(endpoint="http://127.0.0.1:1/healthz"))
-
-
 @pytest.mark.parametrize(
     ("written", "url"),
     [
@@ -243,22 +222,27 @@ def test_the_variable_is_read_as_an_address_and_as_a_url(written: str, url: str)
     assert checking.health_url({"KMS_CONNECTOR_MONITORING_ENDPOINT": written}) == url
 
 
-def test_200_is_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert executed(monkeypatch, 200, b'{"healthy": true, "details": ""}') == 0
-    assert capsys.readouterr().out == "HTTP 200: well\n"
+NOT_WELL = json.dumps({"healthy": False, "details": "gateway: down; core[0]: is not serving"}).encode()
 
 
-def test_503_is_not_and_each_reason_is_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("answer", "ended", "printed"),
+    [
+        ((200, b'{"healthy": true, "details": ""}'), 0, "HTTP 200: well\n"),
+        ((503, NOT_WELL), 1, "HTTP 503: gateway: down\ncore[0]: is not serving\n"),
+        *(((404, body), 1, "HTTP 404") for body in (b"", b"<html>", b"[]", b'{"details": null}', b"\xff")),
+    ],
+)
+def test_the_status_and_each_reason_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: tuple[int, bytes],
+    ended: int,
+    printed: str,
 ) -> None:
-    body = json.dumps({"healthy": False, "details": "gateway: down; core[0]: is not serving"}).encode()
-    assert executed(monkeypatch, 503, body) == 1
-    assert capsys.readouterr().out == "HTTP 503: gateway: down\ncore[0]: is not serving\n"
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"details": null}', b"\xff"])
-def test_an_answer_of_another_program_is_only_a_status(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
-    assert executed(monkeypatch, 404, body) == 1
+    monkeypatch.setattr(checking, "ask", lambda _: answer)
+    assert checking.health(argparse.Namespace(endpoint="http://127.0.0.1:1/healthz")) == ended
+    assert capsys.readouterr().out.startswith(printed)
 
 
 @pytest.mark.parametrize("url", ["9100", "https://127.0.0.1:1", "http://", "http://127.0.0.1:port/"])

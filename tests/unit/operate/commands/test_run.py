@@ -77,11 +77,8 @@ async def after(*numbers: int) -> tuple[list[str], list[str]]:
     return connector.done, [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
 
 
-async def test_the_first_signal_drains() -> None:
+async def test_the_first_signal_drains_and_a_second_of_either_kind_hurries() -> None:
     assert await after(signal.SIGTERM) == (["drain"], ["draining"])
-
-
-async def test_a_second_signal_of_either_kind_hurries() -> None:
     assert await after(signal.SIGINT, signal.SIGTERM) == (["drain", "hurry"], ["draining", "ending at once"])
 
 
@@ -120,8 +117,8 @@ async def test_a_signal_cancels_the_work(number: signal.Signals) -> None:
     assert steps == ["begun"]
 
 
-async def test_without_a_signal_the_work_comes_to_its_end() -> None:
-    steps = []
+async def test_without_a_signal_the_work_comes_to_its_end_and_handlers_are_put_back() -> None:
+    before, steps = signal.getsignal(signal.SIGTERM), []
 
     async def work() -> None:
         await trio.sleep(1)
@@ -129,6 +126,7 @@ async def test_without_a_signal_the_work_comes_to_its_end() -> None:
 
     await until_interrupted(work)
     assert steps == ["ended"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 async def test_an_error_of_the_work_comes_out() -> None:
@@ -138,12 +136,6 @@ async def test_an_error_of_the_work_comes_out() -> None:
 
     with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="why")):
         await until_interrupted(work)
-
-
-async def test_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    await until_interrupted(trio.lowlevel.checkpoint)
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 async def raise_deep(depth: int) -> None:
@@ -176,17 +168,13 @@ def test_an_error_within_forty_groups_is_shown_with_its_place() -> None:
     assert 'raise ValueError("the leaf")' in report
 
 
-def test_every_error_is_shown() -> None:
+def test_every_error_is_shown_and_alike_ones_once_with_their_number() -> None:
     leaves = [raised(ValueError(f"number {number}")) for number in range(20)]
     report = crash_report(ExceptionGroup("a", [ExceptionGroup("b", leaves), raised(KeyError("other"))]))
     assert "crashed: 21 errors" in report
     assert all(f"number {number}" in report for number in range(20))
     assert "KeyError: 'other'" in report
-
-
-def test_alike_errors_are_shown_once_with_their_number() -> None:
-    leaves = [raised(ValueError("again")) for _ in range(3)]
-    report = crash_report(ExceptionGroup("a", leaves))
+    report = crash_report(ExceptionGroup("a", [raised(ValueError("again")) for _ in range(3)]))
     assert report.count("ValueError: again") == 1
     assert "error 1, 3 times" in report
 
@@ -276,35 +264,38 @@ class Lives:
         EventTakers(self.health.takes).on_event(event)
 
 
-async def test_a_connector_that_lost_its_lease_begins_anew() -> None:
-    lives = Lives(ExceptionGroup("", [ExceptionGroup("", [LeaseLost("taken over")])]))
+@pytest.mark.parametrize(
+    ("end", "cause", "text"),
+    [
+        (ExceptionGroup("", [ExceptionGroup("", [LeaseLost("taken over")])]), "lease-lost", "taken over"),
+        (ExceptionGroup("", [LeaseLost("taken over"), JournalFailed("closed")]), "lease-lost", "taken over"),
+        (JournalWentBack("lost commits"), "journal-went-back", "lost commits"),
+        (ExceptionGroup("", [OutcomeUnknown("nobody can tell"), JournalFailed("ended")]), "unwritable", "nobody can tell"),
+    ],
+    ids=["its lease is lost", "the journal fails beside it", "the database went back", "the outcome is unknown"],
+)  # fmt: skip
+async def test_a_connector_that_may_go_on_begins_anew_and_says_why(
+    end: Exception, cause: str, text: str
+) -> None:
+    lives = Lives(end)
     assert await lives.run() == "drained"
     assert lives.begun[1] - lives.begun[0] < 2
-    assert "taken over" in lives.log.lines[0]
+    assert text in lives.log.lines[0]
     [alert] = lives.events
     assert isinstance(alert, AlertRaised)
-    assert alert.cause == "lease-lost"
+    assert (alert.cause, text in alert.text) == (cause, True)
+    assert (alert.dependency == "journal") == (cause == "unwritable")
 
 
-async def test_a_database_that_went_back_has_a_cause_of_its_own() -> None:
-    lives = Lives(JournalWentBack("lost commits"))
-    await lives.run()
-    assert [alert.cause for alert in lives.events if isinstance(alert, AlertRaised)] == ["journal-went-back"]
-
-
-async def test_what_fails_with_the_journal_beside_it_changes_nothing() -> None:
-    lives = Lives(ExceptionGroup("", [LeaseLost("taken over"), JournalFailed("closed")]))
-    assert await lives.run() == "drained"
-
-
-async def test_a_crash_is_none_of_its_business() -> None:
+async def test_a_crash_a_refused_first_start_and_a_journal_too_new_end_it() -> None:
     with pytest.RaisesGroup(LeaseLost, ZeroDivisionError):
         await Lives(ExceptionGroup("", [LeaseLost("taken over"), ZeroDivisionError()])).run()
-
-
-async def test_a_refused_first_start_is_not_repeated() -> None:
     with pytest.raises(StartRefused):
         await Lives(StartRefused("no database")).run()
+    lives = Lives(LeaseLost("taken over"), JournalTooNew("written by a newer version"))
+    with pytest.raises(JournalTooNew):
+        await lives.run()
+    assert len(lives.begun) == 2, "another start would find the same"
 
 
 async def test_a_refused_start_after_a_lost_lease_is_repeated_for_a_while() -> None:
@@ -327,14 +318,6 @@ async def test_a_journal_that_does_not_answer_is_waited_for_at_the_first_start_t
         ("journal", "unwritable", Severity.CRITICAL)
     }
     assert "waiting for the journal" in lives.log.lines[0]
-
-
-async def test_a_commit_whose_outcome_is_unknown_begins_anew_and_says_so_of_the_journal() -> None:
-    lives = Lives(ExceptionGroup("", [OutcomeUnknown("nobody can tell"), JournalFailed("ended")]))
-    assert await lives.run() == "drained"
-    [alert] = lives.events
-    assert isinstance(alert, AlertRaised)
-    assert (alert.dependency, alert.cause, alert.text) == ("journal", "unwritable", "nobody can tell")
 
 
 async def test_a_signal_between_two_lives_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,11 +346,3 @@ async def test_the_alert_is_cleared_when_it_was_shown_for_long_enough() -> None:
     await forget_starts(lives.board)
     assert trio.current_time() - began == SHOWN
     assert isinstance(lives.events[-1], AlertCleared)
-
-
-async def test_a_journal_that_has_become_too_new_ends_it_at_once() -> None:
-    """Another start would find the same."""
-    lives = Lives(LeaseLost("taken over"), JournalTooNew("written by a newer version"))
-    with pytest.raises(JournalTooNew):
-        await lives.run()
-    assert len(lives.begun) == 2

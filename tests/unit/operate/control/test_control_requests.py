@@ -147,13 +147,15 @@ async def test_what_makes_no_sense_is_refused(
     assert len(str(refused.value)) < 7000
 
 
-@pytest.mark.parametrize("arguments", [None, 7, [], "text"])
-async def test_arguments_are_an_object(scene: Scene, arguments: object) -> None:
-    with pytest.raises(CommandError, match="must be an object"):
-        await perform(COMMANDS, scene.context, "requests.list", arguments)
-
-
-@pytest.mark.parametrize("name", [None, 7, ["requests.list"]])
-async def test_a_command_is_a_name(scene: Scene, name: object) -> None:
-    with pytest.raises(CommandError, match="there is no command"):
-        await perform(COMMANDS, scene.context, name, {})
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        *(("requests.list", arguments, "must be an object") for arguments in (None, 7, list[str](), "text")),
+        *((name, {}, "there is no command") for name in (None, 7, ["requests.list"])),
+    ],
+)
+async def test_a_command_is_a_name_and_its_arguments_an_object(
+    scene: Scene, name: object, arguments: object, told: str
+) -> None:
+    with pytest.raises(CommandError, match=told):
+        await perform(COMMANDS, scene.context, name, arguments)

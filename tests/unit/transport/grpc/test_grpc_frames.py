@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import pytest
-from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import Frame, GoAwayFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import (
@@ -38,19 +39,17 @@ def cut(cutter: Cutter, *chunks: bytes) -> list[tuple[int, int, int, bytes]]:
     ]
 
 
-def test_a_frame_is_made_as_another_library_makes_it() -> None:
-    assert (
-        frames.frame(frames.PING, frames.ACK, 0, b"12345678")
-        == PingFrame(0, b"12345678", flags=["ACK"]).serialize()
-    )
-
-
-def test_a_frame_of_a_number_is_made_as_another_library_makes_it() -> None:
-    assert frames.word_frame(frames.RST_STREAM, 3, 8) == RstStreamFrame(3, error_code=8).serialize()
-    assert (
-        frames.word_frame(frames.WINDOW_UPDATE, 5, 99)
-        == WindowUpdateFrame(5, window_increment=99).serialize()
-    )
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (frames.frame(frames.PING, frames.ACK, 0, b"12345678"), PingFrame(0, b"12345678", flags=["ACK"])),
+        (frames.word_frame(frames.RST_STREAM, 3, 8), RstStreamFrame(3, error_code=8)),
+        (frames.word_frame(frames.WINDOW_UPDATE, 5, 99), WindowUpdateFrame(5, window_increment=99)),
+        (settings_frame({1: 0, 4: 2**20}), SettingsFrame(0, settings={1: 0, 4: 2**20})),
+    ],
+)
+def test_a_frame_is_made_as_another_library_makes_it(ours: bytes, theirs: Frame) -> None:
+    assert ours == theirs.serialize()
 
 
 def test_a_large_frame_has_its_size_in_three_bytes() -> None:
@@ -59,6 +58,9 @@ def test_a_large_frame_has_its_size_in_three_bytes() -> None:
 
 def test_whole_frames_come_out_in_order() -> None:
     assert cut(Cutter(LIMIT), ONE + TWO) == [(0, 1, 3, b"one"), (6, 0, 0, b"12345678")]
+    assert cut(Cutter(LIMIT), b"") == []
+    assert cut(Cutter(LIMIT), frames.frame(0, 0, 0x8000_0003))[0][2] == 3, "the reserved bit is no part"
+    assert len(cut(Cutter(LIMIT), frames.frame(0, 0, 1, bytes(LIMIT)))[0][3]) == LIMIT
 
 
 @pytest.mark.parametrize("size", range(1, 20))
@@ -66,18 +68,6 @@ def test_frames_come_out_the_same_in_chunks_of_any_size(size: int) -> None:
     data = ONE + TWO + ONE
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
     assert cut(Cutter(LIMIT), *chunks) == cut(Cutter(LIMIT), data)
-
-
-def test_an_empty_chunk_brings_nothing() -> None:
-    assert cut(Cutter(LIMIT), b"") == []
-
-
-def test_the_reserved_bit_is_no_part_of_the_stream() -> None:
-    assert cut(Cutter(LIMIT), frames.frame(0, 0, 0x8000_0003))[0][2] == 3
-
-
-def test_a_frame_of_the_limit_is_taken() -> None:
-    assert len(cut(Cutter(LIMIT), frames.frame(0, 0, 1, bytes(LIMIT)))[0][3]) == LIMIT
 
 
 @pytest.mark.parametrize("split", [3, 9, 12])
@@ -104,10 +94,7 @@ def test_a_frame_before_a_faulty_one_comes_out_first() -> None:
 )
 def test_padding_is_cut_off(payload: bytes, data: bytes) -> None:
     assert bytes(frames.unpadded(frames.PADDED, memoryview(payload))) == data
-
-
-def test_without_the_flag_nothing_is_padding() -> None:
-    assert bytes(frames.unpadded(0, memoryview(b"\x01x"))) == b"\x01x"
+    assert bytes(frames.unpadded(0, memoryview(payload))) == payload
 
 
 @pytest.mark.parametrize(
@@ -127,9 +114,6 @@ def test_padding_that_does_not_fit_is_a_fault(payload: bytes, code: ErrorCode) -
 def test_a_priority_in_front_of_headers_is_cut_off() -> None:
     assert bytes(frames.without_priority(frames.WITH_PRIORITY, memoryview(b"12345block"))) == b"block"
     assert bytes(frames.without_priority(0, memoryview(b"block"))) == b"block"
-
-
-def test_a_priority_that_is_too_short_is_a_fault() -> None:
     with pytest.raises(Http2Error, match="too short"):
         frames.without_priority(frames.WITH_PRIORITY, memoryview(b"1234"))
 
@@ -142,10 +126,18 @@ def test_numbers_are_read_where_they_stand() -> None:
     assert (frames.word(payload), frames.word(payload, 4)) == (7, 11)
 
 
-@pytest.mark.parametrize("size", [0, 3, 5, 8])
-def test_a_number_of_another_size_is_a_fault(size: int) -> None:
+@pytest.mark.parametrize(
+    ("read", "size"),
+    [
+        *((frames.only_word, size) for size in (0, 3, 5, 8)),
+        *((PeerSettings().after, size) for size in (1, 5, 7)),
+    ],
+)
+def test_numbers_and_settings_of_another_size_are_a_fault(
+    read: Callable[[memoryview], object], size: int
+) -> None:
     with pytest.raises(Http2Error) as caught:
-        frames.only_word(memoryview(bytes(size)))
+        read(memoryview(bytes(size)))
     assert caught.value.code is ErrorCode.FRAME_SIZE_ERROR
 
 
@@ -153,38 +145,28 @@ def test_codes_have_their_names_and_others_their_number() -> None:
     assert (code_name(7), code_name(99)) == ("REFUSED_STREAM", "code 99")
 
 
-def after(values: dict[int, int], before: PeerSettings = PeerSettings()) -> PeerSettings:
-    return before.after(memoryview(SettingsFrame(0, settings=values).serialize())[9:])
+STANDARD = PeerSettings(65_535, 16_384, None)
+SAID = PeerSettings(7, 20_000, 5)
 
 
-def test_our_frame_is_that_of_another_library() -> None:
-    assert settings_frame({1: 0, 4: 2**20}) == SettingsFrame(0, settings={1: 0, 4: 2**20}).serialize()
-
-
-def test_before_anything_is_said_the_standard_s_values_hold() -> None:
-    assert PeerSettings() == PeerSettings(65_535, 16_384, None)
-
-
-def test_what_is_said_holds() -> None:
-    values = {
-        frames.MAX_CONCURRENT_STREAMS: 5,
-        frames.INITIAL_WINDOW_SIZE: 7,
-        frames.MAX_FRAME_SIZE: 20_000,
-    }
-    assert after(values) == PeerSettings(7, 20_000, 5)
-
-
-def test_what_is_not_said_again_stays() -> None:
-    assert after({4: 9}, PeerSettings(7, 20_000, 5)) == PeerSettings(9, 20_000, 5)
+@pytest.mark.parametrize(
+    ("before", "values", "expected"),
+    [
+        pytest.param(PeerSettings(), {}, STANDARD, id="before anything is said the standard's values hold"),
+        pytest.param(STANDARD, {3: 5, 4: 7, 5: 20_000}, SAID, id="what is said holds"),
+        pytest.param(SAID, {4: 9}, PeerSettings(9, 20_000, 5), id="what is not said again stays"),
+        pytest.param(STANDARD, {1: 0, 6: 100, 8: 1, 0xFFFF: 2**32 - 1}, STANDARD, id="what nobody knows is passed over"),
+        pytest.param(SAID, {4: 0}, PeerSettings(0, 20_000, 5), id="the smallest window"),
+        pytest.param(SAID, {4: 2**31 - 1}, PeerSettings(2**31 - 1, 20_000, 5), id="the largest one"),
+    ],
+)  # fmt: skip
+def test_settings_after_a_frame(before: PeerSettings, values: dict[int, int], expected: PeerSettings) -> None:
+    assert before.after(memoryview(SettingsFrame(0, settings=values).serialize())[9:]) == expected
 
 
 def test_of_two_values_the_last_holds() -> None:
     twice = memoryview(settings_frame({4: 1})[9:] + settings_frame({4: 2})[9:])
     assert PeerSettings().after(twice).initial_window == 2
-
-
-def test_settings_that_nobody_knows_are_passed_over() -> None:
-    assert after({0x1: 0, 0x6: 100, 0x8: 1, 0xFFFF: 2**32 - 1}) == PeerSettings()
 
 
 @pytest.mark.parametrize(
@@ -202,18 +184,6 @@ def test_values_that_there_cannot_be_are_faults(identifier: int, value: int, cod
     assert caught.value.code is code
 
 
-@pytest.mark.parametrize("size", [1, 5, 7])
-def test_a_broken_size_is_a_fault(size: int) -> None:
-    with pytest.raises(Http2Error) as caught:
-        PeerSettings().after(memoryview(bytes(size)))
-    assert caught.value.code is ErrorCode.FRAME_SIZE_ERROR
-
-
-@pytest.mark.parametrize("value", [0, 2**31 - 1])
-def test_the_smallest_and_the_largest_window_are_taken(value: int) -> None:
-    assert after({4: value}).initial_window == value
-
-
 def out(outbox: Outbox, budget: int = 1_000_000) -> list[tuple[int, int, bytes]]:
     """Return stream, flags and data of the next frames."""
     frames = list(Cutter(100_000).cut(b"".join(outbox.fill(budget))))
@@ -229,17 +199,42 @@ def message(stream: int, *parts: bytes, window: int = 1_000_000) -> Message:
     return Message(stream, Window(window), deque(memoryview(part) for part in parts if part))
 
 
-def test_pieces_share_a_frame_and_the_last_frame_ends_the_stream() -> None:
+def holding(*messages: Message) -> Outbox:
+    """Return an outbox with these messages."""
     outbox = Outbox()
-    outbox.turns.append(message(1, b"a", b"", b"bc"))
+    outbox.turns.extend(messages)
+    return outbox
+
+
+def test_pieces_share_a_frame_and_the_last_frame_ends_the_stream() -> None:
+    outbox = holding(message(1, b"a", b"", b"bc"))
     assert out(outbox) == [(1, END_STREAM, b"abc")]
     assert out(outbox) == []
 
 
-def test_a_frame_is_no_larger_than_the_peer_takes() -> None:
-    outbox = Outbox()
-    outbox.turns.append(message(1, bytes(40_000)))
-    assert [(flags, len(data)) for _, flags, data in out(outbox)] == [(0, 16_384), (0, 16_384), (1, 7232)]
+def test_a_frame_is_no_larger_than_the_peer_takes_and_the_budget_ends_a_burst_at_the_next() -> None:
+    frames = out(holding(message(1, bytes(40_000))))
+    assert [(flags, len(data)) for _, flags, data in frames] == [(0, 16_384), (0, 16_384), (1, 7232)]
+    assert sizes(holding(message(1, bytes(60_000))), 20_000) == [(1, 16_384), (1, 16_384)]
+
+
+def test_messages_take_turns() -> None:
+    outbox = holding(message(1, bytes(30_000)), message(3, bytes(30_000)))
+    assert [stream for stream, _ in sizes(outbox, 16_384)] == [1]
+    assert [stream for stream, _ in sizes(outbox)] == [3, 1]
+    assert [stream for stream, _ in sizes(outbox)] == [3]
+
+
+def test_a_message_whose_window_is_shut_lets_others_pass() -> None:
+    assert sizes(holding(message(1, b"wait", window=0), message(3, b"go"))) == [(3, 2)]
+
+
+def test_a_dropped_message_is_sent_no_further() -> None:
+    large = message(1, bytes(60_000))
+    outbox = holding(large)
+    outbox.fill(1)
+    outbox.drop(large)
+    assert sizes(outbox) == []
 
 
 def test_the_bytes_wait_as_views_of_the_caller_s_pieces() -> None:
@@ -248,21 +243,6 @@ def test_the_bytes_wait_as_views_of_the_caller_s_pieces() -> None:
     views = [piece for piece in outbox.fill(1_000_000) if isinstance(piece, memoryview)]
     assert all(view.obj is part for view in views)
     assert b"".join(views) == part
-
-
-def test_messages_take_turns() -> None:
-    outbox = Outbox()
-    outbox.turns.append(message(1, bytes(30_000)))
-    outbox.turns.append(message(3, bytes(30_000)))
-    assert [stream for stream, _ in sizes(outbox, 16_384)] == [1]
-    assert [stream for stream, _ in sizes(outbox)] == [3, 1]
-    assert [stream for stream, _ in sizes(outbox)] == [3]
-
-
-def test_the_budget_ends_a_burst_at_the_next_frame() -> None:
-    outbox = Outbox()
-    outbox.turns.append(message(1, bytes(60_000)))
-    assert sizes(outbox, 20_000) == [(1, 16_384), (1, 16_384)]
 
 
 def test_the_connection_s_window_is_kept_over_all_messages() -> None:
@@ -276,27 +256,12 @@ def test_the_connection_s_window_is_kept_over_all_messages() -> None:
     assert sizes(outbox) == [(3, 4)]
 
 
-def test_a_message_whose_window_is_shut_lets_others_pass() -> None:
-    outbox = Outbox()
-    outbox.turns.append(message(1, b"wait", window=0))
-    outbox.turns.append(message(3, b"go"))
-    assert sizes(outbox) == [(3, 2)]
-
-
 def test_a_negative_window_is_shut() -> None:
     outbox, waiting = Outbox(), message(1, b"wait", window=-5)
     outbox.turns.append(waiting)
     assert sizes(outbox) == []
     assert waiting.window.widen(7)
     assert sizes(outbox) == [(1, 2)]
-
-
-def test_a_dropped_message_is_sent_no_further() -> None:
-    outbox, large = Outbox(), message(1, bytes(60_000))
-    outbox.turns.append(large)
-    outbox.fill(1)
-    outbox.drop(large)
-    assert sizes(outbox) == []
 
 
 def test_of_what_was_dropped_nothing_is_kept_while_the_window_is_closed() -> None:

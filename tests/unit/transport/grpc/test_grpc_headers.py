@@ -85,47 +85,30 @@ def test_what_was_known_is_forgotten_when_a_table_begins() -> None:
     assert not reader._known
 
 
-def test_a_block_that_came_before_is_the_same_value() -> None:
+def test_a_block_that_came_before_is_the_same_value_and_few_and_short_ones_are_remembered() -> None:
     encoder, reader = without_table(), Reader()
     reader.read(encoder.encode(ANSWER))
     data = encoder.encode(ANSWER)
     assert reader.read(data) is reader.read(data)
-
-
-def test_no_more_than_some_blocks_are_remembered() -> None:
-    encoder, reader = without_table(), Reader()
     for number in range(1000):
         reader.read(encoder.encode([(b"x", b"%d" % number)]))
     assert len(reader._known) <= MAX_KNOWN
-
-
-def test_a_long_block_is_not_remembered() -> None:
-    encoder, reader = without_table(), Reader()
+    reader = Reader()
     for number in range(3):
         reader.read(encoder.encode([(b"x", b"%d" % number * 3000)]))
     assert all(len(data) < 100 for data in reader._known)
 
 
-def test_after_the_acknowledgement_there_is_no_table() -> None:
+def test_after_the_acknowledgement_there_is_no_table_and_none_may_be_begun() -> None:
     reader = Reader()
     reader.read(b"\x40\x01a\x011")
     reader.end_table()
+    assert reader.read(NO_TABLE + b"\x88").fields == ((b":status", b"200"),)
     with pytest.raises(Http2Error) as caught:
         reader.read(b"\xbe")
     assert caught.value.code is ErrorCode.COMPRESSION_ERROR
-
-
-def test_after_the_acknowledgement_no_table_may_be_begun() -> None:
-    reader = Reader()
-    reader.end_table()
     with pytest.raises(Http2Error):
         reader.read(b"\x3f\xe1\x1f\x82")
-
-
-def test_a_peer_that_says_so_once_more_is_read() -> None:
-    reader = Reader()
-    reader.end_table()
-    assert reader.read(NO_TABLE + b"\x88").fields == ((b":status", b"200"),)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +141,9 @@ def test_a_response_has_a_status_and_may_be_interim(status: bytes, interim: bool
     assert (block.status, block.interim, block.fault) == (int(status), interim, "")
 
 
-def test_trailers_have_none() -> None:
+def test_trailers_have_none_and_an_empty_value_is_fine() -> None:
     assert judged(TRAILERS) == HeaderBlock(TRAILERS)
+    assert not judged(((b"grpc-message", b""),)).fault
 
 
 @pytest.mark.parametrize(
@@ -188,7 +172,3 @@ def test_trailers_have_none() -> None:
 )
 def test_what_http2_does_not_allow_is_malformed(fields: tuple[Header, ...]) -> None:
     assert judged(fields).fault
-
-
-def test_an_empty_value_is_fine() -> None:
-    assert not judged(((b"grpc-message", b""),)).fault
