@@ -248,7 +248,10 @@ class Database:
         self, statement: str, each: Iterable[Mapping[str, Any] | Sequence[Any]]
     ) -> list[list[Any]]:
         """Run a statement for each of some values, and return the rows of each; a server is asked for all of them at once."""
-        return [result.fetchall() for result in [self.execute(statement, values) for values in each]]
+        results = (self.execute(statement, values) for values in each)
+        # sqlite3 compiles a statement anew that is run while rows of it are still to be read
+        asked = list(results) if self.driver.is_remote else results
+        return [result.fetchall() for result in asked]
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
