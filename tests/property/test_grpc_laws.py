@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmsconn.errors import Broken, KmsconnError
-from kmsconn.transport.grpc.framing import GrpcReply, percent_decoded, request_headers, timeout_text
+from kmsconn.transport.grpc.framing import GrpcReply, percent_decoded, request_headers
 from kmsconn.transport.grpc.http2 import Connection
 
-HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
+HEADERS = request_headers("/p.S/M", "host:1", "http")
 OK = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"0")]
 
 
@@ -68,14 +68,6 @@ def test_no_header_crashes_the_reply(fields: list[tuple[bytes, bytes]]) -> None:
 @given(st.binary(max_size=40))
 def test_no_text_crashes_percent_decoding(text: bytes) -> None:
     percent_decoded(text)
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-10))
-def test_a_timeout_is_never_too_short_nor_longer_than_eight_digits(seconds: float) -> None:
-    text = timeout_text(seconds)
-    assert 2 <= len(text) <= 9
-    value = int(text[:-1]) * {b"m": 0.001, b"S": 1.0}[text[-1:]]
-    assert value >= min(seconds, 99_999_999) * (1 - 1e-12)
 
 
 # HTTP/2.

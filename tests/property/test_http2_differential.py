@@ -23,7 +23,7 @@ from kmsconn.transport.grpc.streams import Event
 from tests.property.h2_oracle import Oracle
 from tests.sampling import examples
 
-HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
+HEADERS = request_headers("/p.S/M", "host:1", "http")
 STREAMS = (1, 3, 5)
 Server = h2.connection.H2Connection
 PlanStep = Callable[[Server], None]

@@ -123,9 +123,7 @@ async def test_300_cancelled_uploads_leave_the_windows_as_they_were(peer: int) -
     """Not with grpclib, whose server loses the window of streams that are reset before their handler ran (its issue 217)."""
     async with channel_to(peer) as channel:
         for number in range(300):
-            async with (
-                trio.open_nursery() as nursery
-            ):  # cancelled without a deadline, which the server would know
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.unary, "/test.Peer/Echo", [bytes(200_000)])
                 await trio.sleep(0.0003 * (number % 10))
                 nursery.cancel_scope.cancel()

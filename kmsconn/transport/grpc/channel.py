@@ -85,7 +85,7 @@ class Channel:
         """How many connections there have been."""
 
     async def unary(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header] = ()) -> bytes:
-        """Send a message given in pieces and return the reply's message; the deadline of the scope is sent along, and ``metadata``.
+        """Send a message given in pieces, and ``metadata``, and return the reply's message.
 
         Raises StatusError, Broken for a reply that is none, Unreachable without a connection or when it is lost.
         Cancellation: resets the stream; the server may have done its work. Repeating: the caller's question, but for

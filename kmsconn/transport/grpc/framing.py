@@ -7,10 +7,10 @@ Sources: gRPC over HTTP2 (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from kmsconn.errors import Broken, KmsconnError
@@ -84,12 +84,11 @@ _RESET_STATUS: Mapping[int, Status] = {
     ErrorCode.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
 }
 
-_MAX_TIMEOUT = 99_999_999  # at most eight digits
 
-
-def request_headers(path: str, authority: str, scheme: str, timeout: float) -> list[Header]:
-    """Return the headers of a unary call. ``timeout`` is in seconds; infinity sends none."""
-    headers = [
+@lru_cache(256)
+def request_headers(path: str, authority: str, scheme: str) -> tuple[Header, ...]:
+    """Return the headers of a unary call. No timeout is sent: at its end the stream is reset, which ends the call at the server too."""
+    return (
         (b":method", b"POST"),
         (b":scheme", scheme.encode()),
         (b":path", path.encode()),
@@ -97,17 +96,7 @@ def request_headers(path: str, authority: str, scheme: str, timeout: float) -> l
         (b"te", b"trailers"),
         (b"content-type", CONTENT_TYPE),
         (b"user-agent", b"kmsconn"),
-    ]
-    if timeout < math.inf:
-        headers.append((b"grpc-timeout", timeout_text(timeout)))
-    return headers
-
-
-def timeout_text(seconds: float) -> bytes:
-    """Return seconds as a grpc-timeout: whole milliseconds, or seconds where those need more than 8 digits."""
-    seconds = min(max(seconds, 0), _MAX_TIMEOUT)
-    milliseconds = math.ceil(seconds * 1000)
-    return b"%dm" % milliseconds if milliseconds <= _MAX_TIMEOUT else b"%dS" % math.ceil(seconds)
+    )
 
 
 class GrpcReply:

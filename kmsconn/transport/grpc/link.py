@@ -79,14 +79,13 @@ class Link:
         return self.lost is None and self._http2.usable
 
     async def unary(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header] = ()) -> bytes:
-        """Make one call and return the reply's message. The scope's deadline goes with it as grpc-timeout.
+        """Make one call and return the reply's message.
 
         Raises StatusError when it ends with another status than OK, Broken when the reply is none, Unreachable when
         the connection is lost before. Cancellation: the stream is reset, the connection stays as it is.
         """
-        timeout = trio.current_effective_deadline() - trio.current_time()
         scheme = "https" if isinstance(self._stream, trio.SSLStream) else "http"
-        headers = [*framing.request_headers(path, self._authority, scheme, timeout), *metadata]
+        headers = [*framing.request_headers(path, self._authority, scheme), *metadata]
         prefix = framing.PREFIX.pack(0, sum(map(len, parts)))
         stream = self._http2.streams.open(headers, [prefix, *parts])
         call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self._max_message))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import grpc
 import grpclib.const
 import pytest
@@ -16,7 +14,6 @@ from kmsconn.transport.grpc.framing import (
     StatusError,
     percent_decoded,
     request_headers,
-    timeout_text,
 )
 from kmsconn.transport.grpc.headers import Header
 from tests.behaviours import SCRIPTED, shows
@@ -45,8 +42,7 @@ def status_of(reply: GrpcReply) -> StatusError:
 
 
 def test_the_headers_of_a_call() -> None:
-    headers = request_headers("/p.S/M", "host:1", "http", 1.5)
-    assert headers == [
+    assert request_headers("/p.S/M", "host:1", "http") == (
         (b":method", b"POST"),
         (b":scheme", b"http"),
         (b":path", b"/p.S/M"),
@@ -54,25 +50,7 @@ def test_the_headers_of_a_call() -> None:
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
         (b"user-agent", b"kmsconn"),
-        (b"grpc-timeout", b"1500m"),
-    ]
-    assert b"grpc-timeout" not in dict(request_headers("/p.S/M", "host:1", "http", math.inf))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0001, b"1m"),
-        (0, b"0m"),
-        (-5, b"0m"),
-        (75, b"75000m"),
-        (99_999.999, b"99999999m"),
-        (100_000.5, b"100001S"),
-        (1e12, b"99999999S"),
-    ],
-)
-def test_a_timeout_has_at_most_eight_digits_and_is_rounded_up(seconds: float, text: bytes) -> None:
-    assert text == timeout_text(seconds)
+    )
 
 
 # The reply.

@@ -20,7 +20,7 @@ from kmsconn.transport.grpc.outbox import MAX_OWED
 from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from tests.behaviours import SCRIPTED, shows
 
-HEADERS = request_headers("/p.S/M", "host:1", "http", 1.0)
+HEADERS = request_headers("/p.S/M", "host:1", "http")
 ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
 TRAILERS = [("grpc-status", "0")]
 DATA_ON_STREAM_0 = b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x"

@@ -63,14 +63,6 @@ async def test_metadata_go_along_as_headers() -> None:
     assert listener.requests[1]["traceparent"] == "00-1-2-01"
 
 
-async def test_the_nearest_deadline_is_sent_as_a_timeout() -> None:
-    async with linked() as (link, listener, _):
-        await trio.sleep(1.5)
-        with trio.move_on_after(75), trio.move_on_after(100):
-            await link.unary("/t.P/M", [b"x"])
-    assert listener.requests[1]["grpc-timeout"] == "75000m"
-
-
 async def test_a_call_at_its_deadline_is_reset_with_cancel() -> None:
     async with linked() as (link, listener, _):
         with trio.move_on_after(5):
