@@ -9,14 +9,34 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from kmsconn import __version__
 from kmsconn.model.http_answers import FailureCode
 from kmsconn.protocols.fhevm.http_decryption import ATTESTATION_TYPE, LATEST_TIME
-from kmsconn.serving.decryptions import API_VERSION, DECRYPTION_ROUTES, VERSION_PATHS, DecryptionRoute
+from kmsconn.serving.decryptions import API_VERSION, PUBLIC_PATH, USER_PATH, VERSION_PATHS
 
 TARGET: Final = Path(__file__).parent.parent / "docs" / "reference" / "http-api.json"
 
 Document = dict[str, Any]
+
+
+@attrs.frozen
+class PostedBody:
+    """What is posted to a path: in words, the name of its schema, and the field of the answer that holds the decryption."""
+
+    summary: str
+    request: str
+    result: str
+
+
+POSTED: Final = {
+    PUBLIC_PATH: PostedBody("Reveal values to everybody", "PublicDecryptionRequest", "decryptedResult"),
+    USER_PATH: PostedBody(
+        "Reveal values to one user, under the user's permit", "UserDecryptionRequest", "userDecryptedShares"
+    ),
+}
+"""By path."""
 
 _CODES: Final = {
     FailureCode.MALFORMED: "The body cannot be read, is too large, or asks for more than is served",
@@ -55,7 +75,7 @@ def document() -> Document:
         },
         "security": [{"apiKey": []}, {}],
         "paths": {
-            **{route.path: {"post": _post(route)} for route in DECRYPTION_ROUTES},
+            **{path: {"post": _post(posted)} for path, posted in POSTED.items()},
             **{path: {"get": _version()} for path in VERSION_PATHS},
         },
         "components": {
@@ -71,7 +91,7 @@ def document() -> Document:
     }
 
 
-def _post(route: DecryptionRoute) -> Document:
+def _post(route: PostedBody) -> Document:
     return {
         "summary": route.summary,
         "description": "Waits for the answer. The same body is the same decryption: a repeated request attaches to the work on it, or has "
@@ -96,7 +116,7 @@ def _version() -> Document:
     }
 
 
-def _answer(route: DecryptionRoute) -> Document:
+def _answer(route: PostedBody) -> Document:
     octets = _schema_of("Bytes")
     return _object(
         {

@@ -22,7 +22,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.http_decryption import ATTESTATION_TYPE
-from kmsconn.serving.decryptions import PUBLIC, USER, VERSION_PATH
+from kmsconn.serving.decryptions import PUBLIC_PATH, USER_PATH, VERSION_PATH
 from kmsconn.transport.http import HttpClient
 
 POSTED_FORMS: Final = ("public", "unified", "unified_delegated", "wallet")
@@ -49,8 +49,8 @@ class HttpPost:
         if prepared.form == "public":
             handles, extra_data = DECRYPTION.function("publicDecryptionRequest").decode(prepared.calldata)
             document = {"ctHandles": [to_hex(one) for one in handles], "extraData": to_hex(extra_data)}
-            return cls(prepared.form, PUBLIC.path, _json(document))
-        return cls(prepared.form, USER.path, _json(_user_document(prepared.calldata)))
+            return cls(prepared.form, PUBLIC_PATH, _json(document))
+        return cls(prepared.form, USER_PATH, _json(_user_document(prepared.calldata)))
 
 
 def _user_document(calldata: bytes) -> Mapping[str, Any]:

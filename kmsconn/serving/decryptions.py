@@ -58,41 +58,19 @@ RETRY_AFTER: Final = "1"
 _COME_BACK: Final = frozenset({FailureCode.OVERLOADED, FailureCode.RATE_LIMITED})
 
 
-@attrs.frozen
-class DecryptionRoute:
-    """A path to which decryptions are posted: how its body is read, and which fields its answer has beside id and signature."""
-
-    path: str
-    summary: str
-    read: Callable[[object, HttpLimits], Content]
-    request: str
-    """The name of the body's schema."""
-    result: str
-    """The field of the answer that holds the decryption."""
-
-
-PUBLIC: Final = DecryptionRoute(
-    "/v1/public-decrypt",
-    "Reveal values to everybody",
-    read_public,
-    "PublicDecryptionRequest",
-    "decryptedResult",
-)
-USER: Final = DecryptionRoute(
-    "/v1/user-decrypt",
-    "Reveal values to one user, under the user's permit",
-    read_user,
-    "UserDecryptionRequest",
-    "userDecryptedShares",
-)
-DECRYPTION_ROUTES: Final = (PUBLIC, USER)
+PUBLIC_PATH: Final = "/v1/public-decrypt"
+USER_PATH: Final = "/v1/user-decrypt"
+READERS: Final[Mapping[str, Callable[[object, HttpLimits], Content]]] = {
+    PUBLIC_PATH: read_public,
+    USER_PATH: read_user,
+}
+"""How a body is read, by the path to which decryptions are posted."""
 VERSION_PATH: Final = "/version"
 VERSION_PATHS: Final = (VERSION_PATH, "/v1/version")
 """The second one is that of earlier commits, which relayers still ask for."""
 
-_ROUTES: Final = {one.path: one for one in DECRYPTION_ROUTES}
 ALLOWED: Final[Mapping[str, Sequence[str]]] = {
-    **dict.fromkeys(_ROUTES, ("POST",)),
+    **dict.fromkeys(READERS, ("POST",)),
     **dict.fromkeys(VERSION_PATHS, ("GET", "HEAD")),
 }
 """The methods of each path, as its ``Allow`` header has them."""
@@ -168,7 +146,7 @@ class DecryptionPort:
             if path in VERSION_PATHS:
                 record.code = ANSWERED
                 return _json(200, {"version": API_VERSION})
-            content = await self._content(_ROUTES[path], request, exchange)
+            content = await self._content(request, exchange)
             record.decryption_id = content.id
             with self.places.place(), self.port.connections.waiting(exchange.connection):
                 outcome = await self._outcome(content, exchange)
@@ -187,7 +165,7 @@ class DecryptionPort:
         record.client = client.key.id
         return client
 
-    async def _content(self, route: DecryptionRoute, request: ServedRequest, exchange: Exchange) -> Content:
+    async def _content(self, request: ServedRequest, exchange: Exchange) -> Content:
         """Read the body. Raises HttpFailure, BadRequest and ClientGone."""
         most = self._settings.max_body_bytes
         size = request.length
@@ -198,7 +176,7 @@ class DecryptionPort:
             if size > most:
                 raise HttpFailure(FailureCode.MALFORMED, f"the body has more than {most} bytes")
             try:
-                return route.read(msgspec.json.decode(body.data), self._limits)
+                return READERS[request.path](msgspec.json.decode(body.data), self._limits)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raise HttpFailure(FailureCode.MALFORMED, "the body is not JSON") from None
             except BodyRefused as error:

@@ -17,7 +17,7 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import MemoryNetwork, TogglePort
 from kmsconn.emulator.relayers import POSTED_FORMS
 from kmsconn.emulator.traffic import Traffic
-from kmsconn.serving.decryptions import PUBLIC
+from kmsconn.serving.decryptions import PUBLIC_PATH
 
 BASE = 1_767_225_600.0
 
@@ -119,7 +119,7 @@ async def test_posts_are_made_in_turn_with_their_ciphertexts_in_the_buckets() ->
     assert [post["form"] for post in posts] == [*POSTED_FORMS, "public"]
     handles = json.loads(posts[0]["body"])["ctHandles"]
     stored = handler.dependencies.buckets[0].bucket.objects
-    assert posts[0]["path"] == PUBLIC.path
+    assert posts[0]["path"] == PUBLIC_PATH
     assert all(any(handle[2:] in key for key in stored) for handle in handles)
 
 

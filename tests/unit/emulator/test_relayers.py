@@ -17,7 +17,7 @@ from kmsconn.emulator.relayers import AGAIN_SECONDS, POSTED_FORMS, HttpPost, Rel
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.errors import Unreachable
 from kmsconn.protocols.fhevm.http_decryption import HttpLimits
-from kmsconn.serving.decryptions import DECRYPTION_ROUTES
+from kmsconn.serving.decryptions import READERS
 from kmsconn.transport.http import Response
 
 URL = "http://kms"
@@ -56,8 +56,7 @@ def traffic() -> Traffic:
 def test_every_form_is_a_body_that_the_api_reads(traffic: Traffic, form: str) -> None:
     prepared = traffic.prepare(form)
     post = HttpPost.of(prepared)
-    [route] = (one for one in DECRYPTION_ROUTES if one.path == post.path)
-    content = route.read(json.loads(post.body), HttpLimits({HOST_ID}))
+    content = READERS[post.path](json.loads(post.body), HttpLimits({HOST_ID}))
     assert [one.handle for one in content.references] == [one.handle for one in prepared.ciphertexts]
 
 

@@ -18,8 +18,8 @@ from kmsconn.observe.families import HTTP_ROUTES
 from kmsconn.protocols.fhevm.http_decryption import HttpLimits, read_public
 from kmsconn.serving.decryptions import (
     ALLOWED,
-    DECRYPTION_ROUTES,
     IDLE_SECONDS,
+    READERS,
     SPARE_CONNECTIONS,
     VERSION_PATHS,
     connections_limit,
@@ -35,7 +35,7 @@ from tests.unit.serving.scene import (
     serving,
     user_body,
 )
-from tools.gen_http_api import document
+from tools.gen_http_api import POSTED, document
 
 PUBLIC, USER = "/v1/public-decrypt", "/v1/user-decrypt"
 
@@ -294,7 +294,7 @@ def test_the_document_has_every_path_and_no_other() -> None:
 
 
 def test_metrics_have_the_paths_to_which_decryptions_are_posted() -> None:
-    assert tuple(route.path for route in DECRYPTION_ROUTES) == HTTP_ROUTES
+    assert tuple(READERS) == HTTP_ROUTES
 
 
 def test_every_code_is_described_under_its_status() -> None:
@@ -308,8 +308,7 @@ async def test_bodies_and_answers_are_as_described(path: str) -> None:
     validator(described["requestBody"]["content"]["application/json"]["schema"]).validate(
         json.loads(BODIES[path])
     )
-    [result] = (route.result for route in DECRYPTION_ROUTES if route.path == path)
-    async with serving(FakeDecryptions(result=result)) as scene:
+    async with serving(FakeDecryptions(result=POSTED[path].result)) as scene:
         answer = await scene.client().post(path, BODIES[path])
     validator(described["responses"]["200"]["content"]["application/json"]["schema"]).validate(answer.json)
 
