@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, Final
 
 from kmsconn.config.description import REQUIRED, Described
 from kmsconn.config.httpz import HTTPZ_RC7
@@ -66,11 +66,59 @@ _SAMPLE_INTRODUCTION = """\
 """
 
 
+_TESTNET = NETWORKS["testnet"]
+EXAMPLES: Final[Mapping[str, str]] = {
+    "network": '"testnet"',
+    "gateway_url": '"https://gateway.example:8547"',
+    "gateway_ws_url": '"wss://gateway.example:8548"',
+    "gateway_chain_id": "10901",
+    "ethereum_url": '"https://ethereum.example:8545"',
+    "ethereum_ws_url": '"wss://ethereum.example:8546"',
+    "ethereum_chain_id": "11155111",
+    "host_chains": (
+        '[\n  { url = "https://ethereum.example:8545", chain_id = 11155111, '
+        'acl_address = "0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D" },\n]'
+    ),
+    "kms_core_endpoints": '["http://127.0.0.1:50051"]',
+    "core_tls.ca_file": '"/etc/kmsconn/core-ca.pem"',
+    "core_tls.certificate_file": '"/etc/kmsconn/client.pem"',
+    "core_tls.key_file": '"/etc/kmsconn/client.key"',
+    "private_key": '"0x…"',
+    "private_key_file": '"/etc/kmsconn/private_key"',
+    "signing_key_path": '"/etc/kmsconn/signing_key"',
+    "mnemonic": '"…"',
+    "account_index": "0",
+    "aws_kms_config.key_id": '"alias/tx-sender"',
+    "aws_kms_config.region": '"eu-west-1"',
+    "aws_kms_config.endpoint": '"http://127.0.0.1:4566"',
+    "tx_sender_address": '"0x742d35cc6634c0532925a3b844bc454e4438f44e"',
+    "journal_password_file": '"/etc/kmsconn/journal_password"',
+    "control_socket": '"/run/kmsconn/control.sock"',
+    "audit_log": '"/var/lib/kmsconn/audit.jsonl"',
+    "status_page_token_file": '"/etc/kmsconn/status_page_token"',
+    "decryption_from_block_number": "1000000",
+    "kms_operation_from_block_number": "7000000",
+    "preprocessing_ids": '{ "0x04…" = "0x03…" }',
+    "decryption_expiry": '"1h"',
+    "http_endpoint": '"0.0.0.0:8443"',
+    "tls_config.cert_path": '"/etc/kmsconn/http.pem"',
+    "tls_config.key_path": '"/etc/kmsconn/http.key"',
+    "api_keys_file": '"/etc/kmsconn/api_keys.toml"',
+    "api_key_digest": '"…"',
+    "supported_chain_ids": "[11155111]",
+    "decryption_contract.address": f'"{_TESTNET.decryption}"',
+    "gateway_config_contract.address": f'"{_TESTNET.gateway_config}"',
+    "protocol_config_contract.address": f'"{_TESTNET.protocol_config}"',
+    "kms_generation_contract.address": f'"{_TESTNET.kms_generation}"',
+}
+"""What the sample file says of options without a default, as TOML."""
+
+
 def toml_value(option: Described) -> str:
     """Write the default of an option as TOML, or its example where it has no default."""
     default = option.default
     if default is REQUIRED or default is None:
-        return option.example
+        return EXAMPLES[option.name]
     if isinstance(default, frozenset):
         return json.dumps([role.value for role in Role])
     if option.form.write is not None:

@@ -59,7 +59,7 @@ def values_of(
         if field.name in made:
             value = made[field.name]
         elif isinstance(field.kind, Form):
-            value = written.values.get(written.table.named(section.name_of(field.option.name or field.name)))
+            value = written.values.get(written.table.named(section.name_of(field.option)))
         else:
             within = isinstance(field.kind, Section) and values_of(field.type, written, made, field.kind)
             value = field.type(**within) if within else None

@@ -1,6 +1,6 @@
-"""What a class of settings says of its fields, and how it is read: the form of a value, other names, an example. Pure.
+"""What a class of settings says of its fields, and how it is read: the form of a value, and other names. Pure.
 
-A field is annotated with a ``Form`` and what is special (an ``Option``, or only aliases), with a ``Section`` where its class has settings
+A field is annotated with a ``Form`` and what is special (aliases, an ``OptionName``), with a ``Section`` where its class has settings
 of its own, or with ``Made`` where a function makes it of several options. The meaning of each stands in the docstring of its class, in a
 line that begins with the field's name and a colon.
 """
@@ -57,29 +57,23 @@ class Alias:
     option: str = ""
 
 
-@attrs.frozen(init=False)
-class Option:
-    """What is special about an option: an example as TOML, its name where it is not that of the field, aliases."""
+@attrs.frozen
+class OptionName:
+    """The name of an option where it is not that of the field."""
 
-    example: str
     name: str
-    aliases: tuple[Alias, ...]
-
-    def __init__(self, example: str = "", *aliases: Alias, name: str = "") -> None:
-        self.__attrs_init__(example, name, aliases)
 
 
 @attrs.frozen
 class Section:
     """Settings of a class of their own: what begins the names of its options, and what its docstring calls ``{about}``.
 
-    ``defaults`` and ``examples``: those of this place, by field. ``optional``: no option of it need be set.
+    ``defaults``: those of this place, by field. ``optional``: no option of it need be set.
     """
 
     prefix: str = ""
     about: str = ""
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
-    examples: Mapping[str, str] = attrs.field(factory=dict)
     optional: bool = False
 
     def name_of(self, field: str) -> str:
@@ -103,7 +97,6 @@ class Described:
     form: Form
     doc: str
     default: Any = None
-    example: str = ""
     aliases: tuple[Alias, ...] = ()
     in_file: bool = False
 
@@ -120,12 +113,13 @@ def environment_name(name: str) -> str:
 
 @attrs.frozen
 class SettingsField:
-    """A field of a class of settings: its annotation, its own class, and the name of its option where it is one."""
+    """A field of a class of settings: its annotation, its own class, and the name and aliases of its option where it is one."""
 
     name: str
     kind: Form | Section | Made
     type: Any
-    option: Option
+    option: str
+    aliases: tuple[Alias, ...]
     default: Any
 
 
@@ -157,8 +151,9 @@ def _field(name: str, hint: Any, said: Sequence[Any], default: Any) -> SettingsF
     kind, *others = said
     within = get_args(hint)[0]
     classes = [one for one in (within, *get_args(within)) if isinstance(one, type) and attrs.has(one)]
-    option = next((one for one in others if isinstance(one, Option)), None) or Option("", *others)
-    return SettingsField(name, kind, classes[0] if classes else None, option, default)
+    option = next((one.name for one in others if isinstance(one, OptionName)), name)
+    aliases = tuple(one for one in others if isinstance(one, Alias))
+    return SettingsField(name, kind, classes[0] if classes else None, option, aliases, default)
 
 
 def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> Iterator[Described]:
@@ -171,12 +166,11 @@ def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> I
             yield from described(field.kind.options, field.kind.section)
         else:
             yield Described(
-                section.name_of(field.option.name or field.name),
+                section.name_of(field.option),
                 field.kind,
                 meanings[field.name].replace("{about}", section.about),
                 _default(section.defaults.get(field.name, field.default), section),
-                section.examples.get(field.name, field.option.example),
-                field.option.aliases,
+                field.aliases,
             )
 
 

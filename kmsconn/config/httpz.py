@@ -61,7 +61,6 @@ _CHANGED: Final[dict[str, dict[str, Any]]] = {
         "form": contract_form("KeyManager"),
         "doc": "Address of the KeyManager. Default: `httpz_address`, as in that generation's connector.",
         "default": None,
-        "example": '"0x…"',
     },
     "kms_core_endpoints": {
         "name": "kms_core_endpoint",

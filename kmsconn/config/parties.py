@@ -1,12 +1,11 @@
 """The settings of whom the connector meets: the chains, the contracts of its generation, the Core and the wallet."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import attrs
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import OLDER, Alias, Made, Option, Section
-from kmsconn.config.networks import NETWORKS
+from kmsconn.config.description import OLDER, Alias, Made, OptionName, Section
 from kmsconn.config.structuring import HostChainTables
 from kmsconn.config.values import AwsKmsKey, CompressedKeySets, Secret, compressed_key_sets
 from kmsconn.ethereum.addresses import Address
@@ -31,12 +30,6 @@ class HostChain:
     acl: Address
 
 
-_HOST_CHAIN: Final = (
-    '[\n  { url = "https://ethereum.example:8545", chain_id = 11155111, '
-    'acl_address = "0xf0Ffdc93b7E186bC2f8CB3dAA75D86d1930A433D" },\n]'
-)
-
-
 @attrs.frozen
 class ChainOptions:
     """The options that name the chains.
@@ -54,14 +47,14 @@ class ChainOptions:
       array in the environment replaces the file's list.
     """
 
-    gateway_url: Annotated[places.RpcUrls, Option('"https://gateway.example:8547"')]
-    gateway_chain_id: Annotated[forms.ChainId, Option("10901", Alias("chain_id", OLDER))]
-    ethereum_url: Annotated[places.RpcUrls, Option('"https://ethereum.example:8545"')]
-    ethereum_chain_id: Annotated[forms.ChainId, Option("11155111")]
-    host_chains: Annotated[HostChainTables, Option(_HOST_CHAIN)]
-    gateway_ws_url: Annotated[places.WebsocketUrls | None, Option('"wss://gateway.example:8548"')] = None
-    ethereum_ws_url: Annotated[places.WebsocketUrls | None, Option('"wss://ethereum.example:8546"')] = None
-    network: Annotated[forms.Name | None, Option('"testnet"')] = None
+    gateway_url: places.RpcUrls
+    gateway_chain_id: Annotated[forms.ChainId, Alias("chain_id", OLDER)]
+    ethereum_url: places.RpcUrls
+    ethereum_chain_id: forms.ChainId
+    host_chains: HostChainTables
+    gateway_ws_url: places.WebsocketUrls | None = None
+    ethereum_ws_url: places.WebsocketUrls | None = None
+    network: forms.Name | None = None
 
 
 @attrs.frozen
@@ -92,10 +85,7 @@ class Contract:
 
 
 def _contract(of: str, name: str, chain: str) -> Section:
-    example = getattr(NETWORKS["testnet"], of)
-    return Section(
-        f"{of}_contract", f"{name} contract on {chain}", {"domain_name": name}, {"address": f'"{example}"'}
-    )
+    return Section(f"{of}_contract", f"{name} contract on {chain}", {"domain_name": name})
 
 
 @attrs.frozen
@@ -107,9 +97,9 @@ class S3Fallback:
     endpoint: URL of the fallback bucket's S3 service, if it is not AWS's own.
     """
 
-    region: Annotated[forms.Name, Option('"us-east-1"')]
-    bucket: Annotated[forms.Name, Option('"ct128"')]
-    endpoint: Annotated[places.HttpUrl | None, Option('"http://127.0.0.1:9000"')] = attrs.field(
+    region: forms.Name
+    bucket: forms.Name
+    endpoint: places.HttpUrl | None = attrs.field(
         default=None, repr=lambda url: str(url and show_origin(url))
     )
 
@@ -126,7 +116,7 @@ class Httpz:
     """
 
     plaintext_encoding: forms.PlaintextEncoding = "auto"
-    fhe_parameters: Annotated[forms.FheParameters, Option('{ "0x…" = 1 }')] = attrs.field(factory=dict)
+    fhe_parameters: forms.FheParameters = attrs.field(factory=dict)
     preprocessing: forms.Flag = True
     key_management_at_finality: forms.Flag = True
     tolerant_digests: forms.Flag = False
@@ -158,9 +148,7 @@ class ProtocolSettings:
     compressed_key_sets: forms.CompressedSets = attrs.field(
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
     )
-    preprocessing_ids: Annotated[forms.PreprocessingIds, Option('{ "0x04…" = "0x03…" }')] = attrs.field(
-        factory=dict
-    )
+    preprocessing_ids: forms.PreprocessingIds = attrs.field(factory=dict)
     erc1271_gas_limit: forms.Count = 250_000
     httpz: Annotated[Httpz, Section()] = attrs.field(factory=Httpz)
 
@@ -174,9 +162,9 @@ class CoreTls:
     key_file: Private key of that certificate, PEM.
     """
 
-    ca_file: Annotated[places.ExistingFile | None, Option('"/etc/kmsconn/core-ca.pem"')] = None
-    certificate_file: Annotated[places.ExistingFile | None, Option('"/etc/kmsconn/client.pem"')] = None
-    key_file: Annotated[places.ExistingFile | None, Option('"/etc/kmsconn/client.key"')] = None
+    ca_file: places.ExistingFile | None = None
+    certificate_file: places.ExistingFile | None = None
+    key_file: places.ExistingFile | None = None
 
 
 @attrs.frozen
@@ -191,7 +179,8 @@ class CoreSettings:
 
     core_endpoints: Annotated[
         places.CoreEndpoints,
-        Option('["http://127.0.0.1:50051"]', Alias("kms_core_endpoint", OLDER), name="kms_core_endpoints"),
+        Alias("kms_core_endpoint", OLDER),
+        OptionName("kms_core_endpoints"),
     ]
     core_tls: Annotated[CoreTls | None, Section("core_tls")] = None
     core_reply_budget: forms.ByteSize = 512 * 1024 * 1024
@@ -220,20 +209,16 @@ class WalletOptions:
       wallet; beside a wallet it must be the wallet's address.
     """
 
-    private_key: Annotated[forms.SecretText | None, Option('"0x…"')] = None
-    private_key_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/private_key"')] = None
-    signing_key_path: Annotated[places.FilePath | None, Option('"/etc/kmsconn/signing_key"')] = None
-    mnemonic: Annotated[forms.SecretText | None, Option('"…"')] = None
-    account_index: Annotated[forms.Number | None, Option("0")] = None
-    key_id: Annotated[forms.Name | None, Option('"alias/tx-sender"', name="aws_kms_config.key_id")] = None
-    region: Annotated[forms.Name | None, Option('"eu-west-1"', name="aws_kms_config.region")] = None
-    endpoint: Annotated[
-        places.HttpUrl | None, Option('"http://127.0.0.1:4566"', name="aws_kms_config.endpoint")
-    ] = None
+    private_key: forms.SecretText | None = None
+    private_key_file: places.FilePath | None = None
+    signing_key_path: places.FilePath | None = None
+    mnemonic: forms.SecretText | None = None
+    account_index: forms.Number | None = None
+    key_id: Annotated[forms.Name | None, OptionName("aws_kms_config.key_id")] = None
+    region: Annotated[forms.Name | None, OptionName("aws_kms_config.region")] = None
+    endpoint: Annotated[places.HttpUrl | None, OptionName("aws_kms_config.endpoint")] = None
     allow_raw_key_on_mainnet: forms.Flag = False
-    tx_sender_address: Annotated[
-        places.ContractAddress | None, Option('"0x742d35cc6634c0532925a3b844bc454e4438f44e"')
-    ] = None
+    tx_sender_address: places.ContractAddress | None = None
 
 
 @attrs.frozen

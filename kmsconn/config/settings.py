@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Self
 import attrs
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import Alias, Made, Option, Section, fields_of
+from kmsconn.config.description import Alias, Made, Section, fields_of
 from kmsconn.config.parties import (
     ChainOptions,
     Chains,
@@ -64,7 +64,7 @@ class JournalOptions:
         places.JournalUrl,
         Alias("database_url", translate=places.in_own_schema, remark=places.of_three_services),
     ] = JOURNAL
-    journal_password_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/journal_password"')] = None
+    journal_password_file: places.FilePath | None = None
 
 
 @attrs.frozen
@@ -83,8 +83,8 @@ class StorageSettings:
     database_pool_size: forms.Count = 4
     lease: forms.Lease = 5.0
     retention: Annotated[Retention, Section("retention")] = attrs.field(factory=Retention)
-    control_socket: Annotated[places.FilePath | None, Option('"/run/kmsconn/control.sock"')] = None
-    audit_log: Annotated[places.FilePath | None, Option('"/var/lib/kmsconn/audit.jsonl"')] = None
+    control_socket: places.FilePath | None = None
+    audit_log: places.FilePath | None = None
 
 
 @attrs.frozen
@@ -94,9 +94,7 @@ class StatusPageOptions:
     status_page_token_file: File with the token that a viewer of the status page must show, at least 16 characters (mode 0600).
     """
 
-    status_page_token_file: Annotated[places.FilePath | None, Option('"/etc/kmsconn/status_page_token"')] = (
-        None
-    )
+    status_page_token_file: places.FilePath | None = None
 
 
 SAMPLED_BITS: Final = 64  # of a trace id, the low ones: OpenTelemetry's samplers decide by them

@@ -5,7 +5,7 @@ from typing import Annotated
 import attrs
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import FORMER, LATER, OLDER, WRONG, Alias, Made, Option, Section
+from kmsconn.config.description import FORMER, LATER, OLDER, WRONG, Alias, Made, OptionName, Section
 from kmsconn.config.values import ROLES, AttestationMode, Mode
 
 
@@ -30,8 +30,8 @@ class ServerTls:
     key_path: Private key of that certificate, PEM.
     """
 
-    cert_path: Annotated[places.ExistingFile, Option('"/etc/kmsconn/http.pem"')]
-    key_path: Annotated[places.ExistingFile, Option('"/etc/kmsconn/http.key"')]
+    cert_path: places.ExistingFile
+    key_path: places.ExistingFile
 
 
 @attrs.frozen
@@ -54,14 +54,12 @@ class HttpApi:
     http_without_keys: Serve without keys on an address that is not a loopback one, because something before it checks them.
     """
 
-    endpoint: Annotated[places.SocketAddress, Option('"0.0.0.0:8443"', name="http_endpoint")]
-    supported_chain_ids: Annotated[forms.ChainIds, Option("[11155111]")]
+    endpoint: Annotated[places.SocketAddress, OptionName("http_endpoint")]
+    supported_chain_ids: forms.ChainIds
     tls: Annotated[ServerTls | None, Section("tls_config", optional=True)] = None
     keys: tuple[ApiKey, ...] = ()
-    keys_file: Annotated[
-        places.ExistingFile | None, Option('"/etc/kmsconn/api_keys.toml"', name="api_keys_file")
-    ] = None
-    key_digest: Annotated[forms.Digest | None, Option('"…"', name="api_key_digest")] = attrs.field(
+    keys_file: Annotated[places.ExistingFile | None, OptionName("api_keys_file")] = None
+    key_digest: Annotated[forms.Digest | None, OptionName("api_key_digest")] = attrs.field(
         default=None, repr=False
     )
     max_in_flight_decryptions: forms.Count = 1000
@@ -95,12 +93,10 @@ class ReadingSettings:
         Alias("kms_generation_polling", WRONG),
     ] = 30.0
     get_logs_batch_size: forms.Count = 100
-    decryption_from_block_number: Annotated[
-        forms.Number | None, Option("1000000", Alias("from_block_number", OLDER))
-    ] = None
-    kms_operation_from_block_number: Annotated[
-        forms.Number | None, Option("7000000", Alias("kms_from_block_number", WRONG))
-    ] = None
+    decryption_from_block_number: Annotated[forms.Number | None, Alias("from_block_number", OLDER)] = None
+    kms_operation_from_block_number: Annotated[forms.Number | None, Alias("kms_from_block_number", WRONG)] = (
+        None
+    )
     reorg_window: Annotated[forms.Seconds, Alias("overlap", FORMER)] = 30.0
     http_api: Annotated[HttpApi | None, Made(HttpApi, Section(optional=True))] = None
 
@@ -160,7 +156,7 @@ class WorkSettings:
     mode: forms.Modes = Mode.ACTIVE
     pools: Annotated[Pools, Section("pools")] = attrs.field(factory=Pools)
     deadlines: Annotated[Deadlines, Section("deadlines")] = attrs.field(factory=Deadlines)
-    decryption_expiry: Annotated[forms.Seconds | None, Option('"1h"')] = None
+    decryption_expiry: forms.Seconds | None = None
     drain_grace: forms.Grace = 20.0
     roles: forms.Roles = ROLES
 
@@ -186,11 +182,12 @@ class CiphertextSettings:
         forms.Attestations, Alias("ct_attestation.enabled", translate=forms.shadow_or_off)
     ] = AttestationMode.SHADOW
     attestation_head_timeout: Annotated[
-        forms.Seconds, Option("", Alias("s3_head_timeout", LATER), name="ct_attestation.head_timeout")
+        forms.Seconds, Alias("s3_head_timeout", LATER), OptionName("ct_attestation.head_timeout")
     ] = 5.0
     registry_refresh: Annotated[
         forms.Seconds,
-        Option("", Alias("copro_registry_refresh", LATER), name="ct_attestation.registry_refresh"),
+        Alias("copro_registry_refresh", LATER),
+        OptionName("ct_attestation.registry_refresh"),
     ] = 60.0
     max_ciphertext_size: Annotated[forms.ByteSize, Alias("s3_max_ciphertext_size", LATER)] = 66 * 1024 * 1024
     ciphertext_budget: forms.ByteSize = 512 * 1024 * 1024
