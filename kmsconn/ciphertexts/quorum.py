@@ -15,6 +15,7 @@ from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, con
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.errors import NoCiphertext, NotAttested, Retryable, Undecodable, Unreachable
+from kmsconn.frozen import frozen
 from kmsconn.model.events import AttestationMismatch, OnEvent
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
@@ -139,7 +140,7 @@ def _read(header: str) -> list[Attestation]:
         return []
 
 
-@attrs.frozen
+@frozen
 class Comparison:
     """A reference to look at, and what the bucket whose bytes were taken attests with them, if anything."""
 

@@ -54,7 +54,7 @@ def anonymous(http: HttpClient, url: str, attested_by: str = "") -> CiphertextSo
     )
 
 
-@attrs.frozen(eq=False)
+@frozen
 class CandidateBucket:
     """A bucket that may have a ciphertext, and what gives the ways to it there, to be gone one after the other."""
 

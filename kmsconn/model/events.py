@@ -147,7 +147,7 @@ class RequestClosed(EventOfRequest):
     told: bool = attrs.field(default=False, eq=False, kw_only=True)
 
 
-@attrs.frozen
+@frozen
 class AnswerKept(EventOfRequest):
     """The Core's answer is verified and durable; ``seconds`` since it was recorded (wall time)."""
 
@@ -161,7 +161,7 @@ class AnswerMismatch(EventOfRequest):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class ReplySigned(EventOfRequest):
     """A reply has a nonce and durable bytes."""
 
@@ -169,7 +169,7 @@ class ReplySigned(EventOfRequest):
     transaction_hash: bytes
 
 
-@attrs.frozen
+@frozen
 class ReplySent(EventOfRequest):
     """A reply was handed to a node of a chain; ``seconds`` since its answer was durable (wall time), None after a restart."""
 

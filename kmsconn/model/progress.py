@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 
 import attrs
 
+from kmsconn.frozen import frozen
 from kmsconn.model.causes import cause_of
 from kmsconn.model.events import AlertRaised, Severity
 
@@ -32,7 +33,7 @@ REMEMBERED = 4096
 """Pieces of work that are remembered for each lane. More wait all the same, and are not counted."""
 
 
-@attrs.frozen
+@frozen
 class Lane:
     """Work that passes together or not at all: ``what`` it is in words, and ``where`` it passes."""
 

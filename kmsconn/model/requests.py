@@ -139,7 +139,7 @@ class Content(ABC):
         return Order()
 
 
-@attrs.frozen
+@frozen
 class EventPlace:
     """Where on its chain a request stands at present; a reorganisation may move it."""
 

@@ -14,14 +14,14 @@ from kmsconn.frozen import frozen
 from kmsconn.model.requests import Request
 
 
-@attrs.frozen
+@frozen
 class Seen:
     """Heard and durable."""
 
     request: Request
 
 
-@attrs.frozen
+@frozen
 class Checked:
     """May be answered. ``context_id``/``epoch_id`` as read from extraData (None: not named)."""
 
@@ -46,7 +46,7 @@ class Ciphertext:
     key_id: int = 0
 
 
-@attrs.frozen
+@frozen
 class Gathered:
     """``found``, for the profile alone, is here: the ciphertexts, one per reference in event order, each with the right digest.
 
@@ -59,7 +59,7 @@ class Gathered:
     found: Any
 
 
-@attrs.frozen
+@frozen
 class Submitted:
     """The Core has it; the payload is released. ``uncertain``: what the Core said instead, if only its result can tell.
 
@@ -86,7 +86,7 @@ class Answer:
     mismatch: str = ""
 
 
-@attrs.frozen
+@frozen
 class Answered:
     """The Core's answer is verified; None where nothing is replied."""
 

@@ -110,7 +110,7 @@ class StorageRead(Generic[T]):
         return None
 
 
-@attrs.frozen
+@frozen
 class ContractViews:
     """Questions to a contract at its place."""
 

@@ -172,7 +172,7 @@ def is_hopeless(says: Says) -> bool:
     return says.verdict in {Verdict.FINAL, Verdict.SKIP}
 
 
-@attrs.frozen
+@frozen
 class Receipt:
     """A mined transaction: its block, whether it did what it should, and the gas that it used where the node says so.
 

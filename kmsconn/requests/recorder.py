@@ -13,6 +13,7 @@ from kmsconn.chain.fork import NO_EXTENSION, Extension
 from kmsconn.chain.logs import LogsRead
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Log
+from kmsconn.frozen import frozen
 from kmsconn.journal import recording
 from kmsconn.journal.values import Arrival, Read, Recorded
 from kmsconn.model.events import LogQuarantined, RequestRecorded, RequestsMoved
@@ -23,7 +24,7 @@ from kmsconn.requests.components import Components
 REMEMBERED_LOGS = 20_000
 
 
-@attrs.frozen
+@frozen
 class _Decoded:
     """The part of a decoded log that is kept: little, since many are remembered."""
 

@@ -238,12 +238,13 @@ class HttpClient:
         a place must be waited for.
         Cancellation: closes the connection. Repeating: harmless.
         """
+        place = self._places.get(show_origin(url))
+        if place is not None and not place.value:
+            raise Overloaded(f"{show(url)}: every connection is in use")
         request = self._request("GET", url, None)
-        place = self._place(request.origin)
-        if not place.value:
-            raise Overloaded(f"{request.shown}: every connection is in use")
         if request.origin not in self._idle:
             return None
+        place = self._place(request.origin)
         place.acquire_nowait()
         leave = partial(self._leave, request.origin, place)
         try:

@@ -34,7 +34,7 @@ class HttpError(Exception):
     """The bytes are no whole answer that is accepted."""
 
 
-@attrs.frozen
+@frozen
 class HttpHead:
     """Status and headers; the names are in lower case, of repeated ones the last counts."""
 

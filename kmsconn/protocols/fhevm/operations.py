@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import attrs
@@ -173,6 +174,7 @@ _CONTEXT_ONLY, _CONTEXT_AND_EPOCH = 1, 2
 _CONTEXT, _EPOCH = slice(1, 33), slice(33, 65)
 
 
+@lru_cache(256)
 def parse_extra_data(extra_data: bytes) -> tuple[int | None, int | None]:
     """Return context and epoch, None where not named. Raises Rejected for an unknown version or too few bytes."""
     version = extra_data[0] if extra_data else 0

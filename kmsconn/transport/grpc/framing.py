@@ -42,6 +42,9 @@ class Status(Enum):
     UNAUTHENTICATED = 16
 
 
+_STATUSES = {b"%d" % status.value: status for status in Status}
+
+
 class StatusError(KmsconnError):
     """A call ended with a status other than OK. ``spoken`` says whether the server itself said so."""
 
@@ -174,10 +177,7 @@ class GrpcReply:
         if said is None:
             self._error = _unsaid(self._fields, self._body if self._foreign else b"")
             return
-        try:
-            status = Status(int(said))
-        except ValueError:  # a number that gRPC does not know, or none
-            status = Status.UNKNOWN
+        status = _STATUSES.get(said, Status.UNKNOWN)  # also for a number that gRPC does not know, or none
         if status is not Status.OK:
             self._error = StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
         elif self._missing or len(self._prefix) < PREFIX.size:

@@ -72,7 +72,6 @@ class StreamFrames:
 
     def take_headers(self, flags: int, number: int, payload: memoryview) -> None:
         """Take HEADERS: a response's headers or trailers, or the beginning of them."""
-        self.streams.find(number)
         if flags & (frames.PADDED | frames.WITH_PRIORITY):
             payload = frames.without_priority(flags, frames.unpadded(flags, payload))
         ends = bool(flags & frames.END_STREAM)
