@@ -89,7 +89,7 @@ class Streams:
         number = self._next
         self._next += 2
         self.exhausted = self._next > _LAST_STREAM
-        unsent = deque(map(memoryview, filter(None, parts)))
+        unsent = deque([memoryview(part) for part in parts if part])
         message = Message(number, Window(self.initial_window), unsent)
         self._open[number] = Stream(message, Credit(STREAM_WINDOW))
         block = (NO_TABLE if number == 1 else b"") + encode(headers)
