@@ -6,7 +6,6 @@ Texts are compared without case, spaces and punctuation, because nodes agree on 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -17,7 +16,6 @@ from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, 
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex
-from kmsconn.frozen import frozen
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Profile
@@ -260,19 +258,28 @@ REFUSED_BACKOFF = Backoff(0.25, LONGEST_RETRY, least=1.0)
 """Until bytes go out again that a node refused."""
 
 
-@frozen
+@attrs.define
 class Broadcast:
-    """Bytes that were broadcast: their hash, since when, when last, how often, and what the node said last.
+    """What became of bytes that go out: since when, when last, how often a node answered, and what it said last. Times are Trio's.
 
-    ``on_its_way``: no answer came yet to the last time. A sequencer answers when the block is made.
+    ``on_its_way``: no answer came yet to the last time. A sequencer answers when the block is made. ``block_time`` in seconds.
     """
 
-    hash: bytes
     since: float
     at: float
     times: int = 0
     said: Sent | None = None
-    on_its_way: bool = False
+    on_its_way: bool = True
+
+    def goes_out(self, now: float) -> None:
+        """Note that the bytes are on their way to a node."""
+        self.at, self.on_its_way = now, True
+
+    def tell(self, said: Sent, now: float) -> bool:
+        """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
+        is_news = said in THERE and not self.is_held
+        self.at, self.times, self.said, self.on_its_way = now, self.times + 1, said, False
+        return is_news
 
     @property
     def is_held(self) -> bool:
@@ -309,37 +316,3 @@ class Broadcast:
         wait = max(replace_after, 2 * _BLOCKS_TO_WAIT * block_time)
         waits = self.said in (THERE | {Sent.UNANSWERED}) - {Sent.USED}
         return waits and self.times >= _SENT_TWICE and now - self.since >= wait
-
-
-@attrs.define
-class Broadcasts:
-    """The broadcasts of a chain by whatever holds their nonce. Times are Trio's; ``block_time`` in seconds."""
-
-    _broadcasts: dict[int, Broadcast] = attrs.field(factory=dict)
-
-    def begin(self, holder: int, transaction_hash: bytes, now: float) -> None:
-        """Note that bytes are on their way to a node."""
-        known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
-        self._broadcasts[holder] = Broadcast(
-            transaction_hash, known.since, now, known.times, known.said, on_its_way=True
-        )
-
-    def note(self, holder: int, transaction_hash: bytes, said: Sent, now: float) -> bool:
-        """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
-        known = self.of(holder, transaction_hash) or Broadcast(transaction_hash, now, now)
-        self._broadcasts[holder] = Broadcast(transaction_hash, known.since, now, known.times + 1, said)
-        return said in THERE and not known.is_held
-
-    def of(self, holder: int, transaction_hash: bytes | None) -> Broadcast | None:
-        """Return the broadcast of these bytes; other bytes of the same holder do not count."""
-        broadcast = self._broadcasts.get(holder)
-        return broadcast if broadcast is not None and broadcast.hash == transaction_hash else None
-
-    def due(self, holder: int, transaction_hash: bytes | None, now: float, block_time: float) -> bool:
-        """Say whether bytes are to be broadcast now, as ``Broadcast.is_due``; what never was is due."""
-        broadcast = self.of(holder, transaction_hash)
-        return broadcast is None or broadcast.is_due(now, block_time)
-
-    def keep(self, holders: Collection[int]) -> None:
-        """Forget all others."""
-        self._broadcasts = {holder: one for holder, one in self._broadcasts.items() if holder in holders}

@@ -146,9 +146,13 @@ class FeeLimits:
             )
         return ""
 
+    def affords(self, price: Price, gas: int) -> bool:
+        """Say whether a reply with this gas limit may cost what is needed now."""
+        return gas * price.needed <= self.cost
+
     def for_gas(self, price: Price, gas: int) -> Price | None:
         """Return the price at which a reply with this gas limit stays within the limits; None when none does."""
-        if gas * price.needed > self.cost:
+        if not self.affords(price, gas):
             return None
         return price.at_most(min(self.fee, self.cost // max(1, gas)))
 

@@ -5,6 +5,7 @@ A shadow is run by the same loop.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -158,7 +159,7 @@ class _Rounds:
             if not self.state.tracks.by_rid:
                 break
             plan = decide(self.tracking.view(chain), None if shadow is None else SHADOW_TABLE)
-            if not (plan.steps or plan.fill) or not await self._perform(plan, nursery):
+            if not await self._perform(plan, nursery):
                 break
         if shadow is not None:
             await shadow.step(chain)
@@ -166,18 +167,23 @@ class _Rounds:
 
     async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
         """Carry out a plan; say whether that changed something at once."""
-        by_action = self.reply_moves.by_action
         self.questioner.ask(
             [(step.track, question) for step in plan.of(Action.ASK) for question in step.found.questions],
             nursery,
         )
         if self.sender is not None:
-            self.sender.broadcast([step.track.row for step in plan.of(Action.BROADCAST)], nursery)
-        confirmed = [step for step in plan.of(Action.CONFIRM) if step.track.row.state is State.SIGNED]
-        others = [
-            step
-            for step in plan.of(*by_action)
-            if step.action is not Action.CONFIRM or step.track.row.state is State.ANSWERED
+            self.sender.broadcast(plan.of(Action.BROADCAST), nursery)
+        confirms = plan.of(Action.CONFIRM)
+        confirmed = [step for step in confirms if step.track.row.state is State.SIGNED]
+        others: list[Callable[[], Awaitable[None]]] = [
+            partial(self.reply_moves.found, step.track, step.found)
+            for step in confirms
+            if step.track.row.state is State.ANSWERED
+        ]
+        others += [
+            partial(move, step.track, step.found)
+            for action, move in self.reply_moves.by_action.items()
+            for step in plan.of(action)
         ]
         await self.reply_moves.confirm(confirmed)
         final = [(step.track.row, step.found.block) for step in plan.of(Action.FINALIZE)]
@@ -185,7 +191,7 @@ class _Rounds:
             [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
         )
         if others:
-            await together([partial(by_action[step.action], step.track, step.found) for step in others])
+            await together(others)
         signed = self.sender is not None and await self.sender.sign(plan.sign)
         if plan.fill and self.sender is not None:
             await self.sender.fill(plan.fill, nursery)

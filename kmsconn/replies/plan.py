@@ -9,7 +9,8 @@ later look still finds it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 
 import attrs
@@ -25,9 +26,8 @@ from kmsconn.replies.view import Track, View, top
 
 @frozen
 class Step:
-    """One action for one reply, and what was found for it."""
+    """A reply for which something is done, and what was found for it."""
 
-    action: Action
     track: Track
     found: Found
 
@@ -43,49 +43,47 @@ class Signature:
 
 @attrs.frozen
 class ActionPlan:
-    """All that is done now. ``fill`` are nonces to use up by an empty transfer."""
+    """All that is done now, by action. ``fill`` are nonces to use up by an empty transfer."""
 
-    steps: tuple[Step, ...] = ()
+    steps: Mapping[Action, Sequence[Step]]
     sign: tuple[Signature, ...] = ()
     fill: tuple[int, ...] = ()
 
-    def of(self, *actions: Action) -> list[Step]:
+    def of(self, action: Action) -> Sequence[Step]:
         """Return the steps with an action."""
-        return [step for step in self.steps if step.action in actions]
+        return self.steps.get(action, ())
 
 
 def decide(view: View, rows: table.Table | None = None) -> ActionPlan:
     """Return what to do now, by other rows than those of the table where they are given."""
-    steps = []
+    rows = rows or table.TABLE
+    steps = defaultdict[Action, list[Step]](list)
     for track in view.tracks.values():
-        row, found = table.assess(view, track, rows or table.TABLE)
-        steps.append(Step(row.action, track, found))
-    ready = [step for step in steps if step.action is Action.SIGN]
+        row, found = table.assess(view, track, rows)
+        steps[row.action].append(Step(track, found))
+    ready = steps.pop(Action.SIGN, [])
     planned = _plan_nonces(view, _claimed(view, steps), ready)
-    signed = _signatures(view, ready, planned.nonces)
     repriced = [
         Signature(step.track, step.found.transaction.nonce, step.found.transaction)
-        for step in steps
-        if step.action is Action.REPRICE and step.found.transaction is not None
+        for step in steps[Action.REPRICE]
+        if step.found.transaction is not None
     ]
     return ActionPlan(
-        steps=tuple(step for step in steps if step.action is not Action.WAIT),
-        sign=(*signed, *repriced),
-        fill=() if view.sends_held else tuple(_fills(view, steps, planned.unfilled)),
+        steps,
+        sign=(*_signatures(view, ready, planned.nonces), *repriced),
+        fill=() if view.sends_held else tuple(_fills(view, steps[Action.FILL], planned.unfilled)),
     )
 
 
-def _claimed(view: View, steps: Sequence[Step]) -> set[int]:
+def _claimed(view: View, steps: defaultdict[Action, list[Step]]) -> set[int]:
     """Return the open nonces of earlier bytes that go out again if the contract takes them, which is not known yet, or is asked next.
 
     With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
     """
-    claims: set[int] = set()
-    for step in steps:
-        is_unsure = step.action in {Action.ASK, Action.WAIT} and step.track.row.state is State.ANSWERED
-        nonce = _open_nonce(view, step) if is_unsure or step.action is Action.TAKE_BACK else None
-        claims.update(() if nonce is None else {nonce})
-    return claims
+    waits = (*steps[Action.ASK], *steps[Action.WAIT])
+    unsure = [step for step in waits if step.track.row.state is State.ANSWERED]
+    nonces = [_open_nonce(view, step) for step in (*unsure, *steps[Action.TAKE_BACK])]
+    return {nonce for nonce in nonces if nonce is not None}
 
 
 @attrs.frozen
@@ -177,11 +175,10 @@ def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> li
     return sorted(found, key=lambda one: one.nonce)
 
 
-def _fills(view: View, steps: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:
+def _fills(view: View, poisoned: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:
     """Yield the nonces that an empty transfer uses up: gaps below something in flight, and those whose bytes nobody takes."""
     for row in table.TABLE[Phase.ACCOUNT]:
-        found = row.when(view, unfilled)
+        found = row.when(view, None, unfilled)
         yield from () if found is None else found.nonces
-    for step in steps:
-        if step.action is Action.FILL:
-            yield from step.found.nonces
+    for step in poisoned:
+        yield from step.found.nonces

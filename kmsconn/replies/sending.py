@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.answers import Sent, read_sent
+from kmsconn.replies.answers import Broadcast, Sent, read_sent
 from kmsconn.replies.asking import ask_many
 from kmsconn.replies.fees import gas_limit, highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Signature, Step
@@ -101,7 +101,6 @@ class ReplyMoves:
     def by_action(self) -> dict[Action, Move]:
         """What moves one reply by itself."""
         return {
-            Action.CONFIRM: self.found,
             Action.DEFER: self.defer,
             Action.TAKE_BACK: self.take_back,
             Action.RELEASE: self.release,
@@ -219,7 +218,6 @@ BROADCAST_TIMEOUT = 8.0
 NOT_OURS = (
     "the lease of this process was not renewed in time, so another one may send by now: nothing is sent"
 )
-FILLER = b"filler"  # stands for the hash: any empty transfer of a nonce will do
 
 
 @attrs.frozen
@@ -272,15 +270,18 @@ class Sender:
         await self.reply_moves.sign(signed)
         return True
 
-    def broadcast(self, rows: Iterable[Row], nursery: trio.Nursery) -> None:
+    def broadcast(self, steps: Sequence[Step], nursery: trio.Nursery) -> None:
         """Hand signed bytes to a node, in nonce order, unless a failure holds all back."""
-        now, ordered = trio.current_time(), sorted(rows, key=nonce_of)
-        if not ordered or self.state.sends.holds(now):
+        now = trio.current_time()
+        if not steps or self.state.sends.holds(now):
             return
-        for row in ordered:
-            self.state.broadcasts.begin(row.rid, row.reply.hash or b"", now)
-        raws = [row.reply.raw or b"" for row in ordered]
-        nursery.start_soon(self._hand_over, raws, partial(self._sent, ordered))
+        tracks = sorted([step.track for step in steps], key=lambda track: nonce_of(track.row))
+        for track in tracks:
+            track.broadcast = track.broadcast or Broadcast(now, now)
+            track.broadcast.goes_out(now)
+        raws = [track.row.reply.raw or b"" for track in tracks]
+        sent = [(track.row, track.broadcast) for track in tracks]
+        nursery.start_soon(self._hand_over, raws, partial(self._sent, sent))
 
     async def _hand_over(self, raws: Sequence[bytes], sent: Any) -> None:
         """Broadcast in this order, unless another process may send by now; ``sent`` gets what came of each when it comes.
@@ -311,12 +312,14 @@ class Sender:
         if not broken:
             self.state.sends.worked()
 
-    def _sent(self, rows: Sequence[Row], place: int, result: Any, *, first: bool) -> bool:
+    def _sent(
+        self, sent: Sequence[tuple[Row, Broadcast | None]], place: int, result: Any, *, first: bool
+    ) -> bool:
         """Note an answer to a broadcast, with an event when a node holds the bytes first; say whether it holds others back."""
-        row, now, state = rows[place], trio.current_time(), self.state
+        (row, broadcast), now, state = sent[place], trio.current_time(), self.state
         manager, answered_at = state.manager, row.times.answered
         said = read_sent(result, row.reply.hash)
-        if state.broadcasts.note(row.rid, row.reply.hash or b"", said, now):
+        if broadcast is not None and broadcast.tell(said, now):
             since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
             manager.on_event(
                 ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
@@ -332,9 +335,9 @@ class Sender:
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""
         state, now = self.state, trio.current_time()
-        due = [
-            gap for gap in gaps if state.fillers.due(gap, FILLER, now, state.manager.endpoint.head.block_time)
-        ]
+        block_time = state.manager.endpoint.head.block_time
+        known = state.fillers
+        due = [gap for gap in gaps if gap not in known or known[gap].is_due(now, block_time)]
         price = self.state.market.price
         if not due or price is None:
             return
@@ -357,13 +360,14 @@ class Sender:
                 for gap in due
             ]
         )
-        for gap in due[: len(signed)]:
-            state.fillers.begin(gap, FILLER, now)
-        nursery.start_soon(self._hand_over, [raw for raw, _ in signed], partial(self._filled, due))
+        sent = [state.fillers.setdefault(gap, Broadcast(now, now)) for gap in due[: len(signed)]]
+        for one in sent:
+            one.goes_out(now)
+        nursery.start_soon(self._hand_over, [raw for raw, _ in signed], partial(self._filled, sent))
 
-    def _filled(self, gaps: Sequence[int], place: int, result: Any, *, first: bool) -> bool:
+    def _filled(self, sent: Sequence[Broadcast], place: int, result: Any, *, first: bool) -> bool:
         del first
-        self.state.fillers.note(gaps[place], FILLER, read_sent(result), trio.current_time())
+        sent[place].tell(read_sent(result), trio.current_time())
         self.state.news.notify()
         return False
 

@@ -37,7 +37,7 @@ from kmsconn.replies.answers import Accepts, Receipt, read_receipt
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Action, Found, Phase, TableRow
-from kmsconn.replies.view import ChainView, IncludedReply, Track, View
+from kmsconn.replies.view import ChainView, Finding, IncludedReply, Track, View
 
 BLOCKS_AT_ONCE = 16
 """Blocks with their transactions in one batch: some seconds of the fastest chain, some megabytes of a full one."""
@@ -255,15 +255,14 @@ NOT_SEEN = "its reply stands in a block that was not read"
 NO_REPLY = "no reply of this node was included until the deadline of the request"
 
 
-def _nobody_sent(view: View, track: Track) -> Found | None:
-    probe = table.probe_of(view, track)
+def _nobody_sent(_view: View, _track: Track, probe: Finding | None) -> Found | None:
     # only who would take it now has none: while it is paused, or without the request's context, a contract does not tell
     return (
         Found(NO_REPLY) if probe is not None and probe.trusted and isinstance(probe.value, Accepts) else None
     )
 
 
-def _left_signed(_view: View, _track: Track) -> Found:
+def _left_signed(*_: object) -> Found:
     return Found(SENDS_NOTHING)
 
 

@@ -26,7 +26,7 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Progress, Reason, alert_of
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.answers import THERE, Accepts, Broadcasts, Finds, Sent, Unclear
+from kmsconn.replies.answers import THERE, Accepts, Broadcast, Finds, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market, highest_cost, in_ether
 from kmsconn.replies.table import REFUSED, Found, transaction_of
 from kmsconn.replies.view import (
@@ -296,7 +296,7 @@ class Tracks:
         if self.by_rid.get(rid) is track:
             del self.by_rid[rid]
             self._by_state = self._nonces = None
-        if track.history == ReplyHistory():
+        if not track.history.tells:
             self.histories.pop(rid, None)
 
     def forget(self, rid: int) -> None:
@@ -364,8 +364,8 @@ class TxState:
     news: WakeUp = attrs.field(factory=WakeUp)
     """Notified when an answer came."""
     tracks: Tracks = attrs.field(factory=Tracks)
-    broadcasts: Broadcasts = attrs.field(factory=Broadcasts)
-    fillers: Broadcasts = attrs.field(factory=Broadcasts)
+    fillers: dict[int, Broadcast] = attrs.field(factory=dict)
+    """What became of empty transfers, by nonce."""
     chain: ChainView | None = None
     backlog: Backlog = attrs.field(factory=Backlog)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import attrs
@@ -93,8 +94,8 @@ class Found:
 FOUND = Found()
 
 
-When = Callable[[View, Any], Found | None]
-"""What a row asks of a reply, or of the gaps of the account: None where it does not match."""
+When = Callable[..., Found | None]
+"""What a row asks of a reply and of its evidence, or of the gaps of the account: None where it does not match."""
 
 
 @attrs.frozen
@@ -137,25 +138,23 @@ def said_in(finding: Finding) -> Says:
 
 
 @_row(Phase.UNSIGNED, Action.CONFIRM, "answered_by_another")
-def _has_it(view: View, track: Track) -> Found | None:
+def _has_it(_view: View, _track: Track, probe: Finding | None) -> Found | None:
     """The contract has it."""
-    probe = probe_of(view, track)
     if probe is None or not is_done(said_in(probe)):
         return None
     return Found(str(said_in(probe)), block=probe.head)
 
 
-def _never(view: View, track: Track) -> Says | None:
+def _never(view: View, track: Track, probe: Finding | None) -> Says | None:
     """Return a final no of a node that can be believed: to a request whose block is settled."""
-    probe = probe_of(view, track)
     if probe is None or not probe.trusted or not view.chain.is_old(track.row):
         return None
     return said_in(probe) if is_hopeless(said_in(probe)) else None
 
 
-def _never_on_its_chain(view: View, track: Track) -> Says | None:
+def _never_on_its_chain(view: View, track: Track, probe: Finding | None) -> Says | None:
     """Return a final no that is believed, of a node that holds the request's block: on another branch the id may name something else."""
-    said = _never(view, track)
+    said = _never(view, track, probe)
     if said is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
         return None
     block = track.finding(Question.BLOCK, view.now)
@@ -163,27 +162,26 @@ def _never_on_its_chain(view: View, track: Track) -> Says | None:
 
 
 @_row(Phase.UNSIGNED, Action.FINISH, "others_only")
-def _not_ours(view: View, track: Track) -> Found | None:
+def _not_ours(view: View, track: Track, probe: Finding | None) -> Found | None:
     """The contract will never take it from this node, only from others: believed, of a settled request, by a node with its block."""
-    said = _never_on_its_chain(view, track)
+    said = _never_on_its_chain(view, track, probe)
     return Found(str(said)) if said is not None and said.verdict is Verdict.SKIP else None
 
 
 @_row(Phase.UNSIGNED, Action.REJECT, "id_given_away_for_good")
-def _never_ours(view: View, track: Track) -> Found | None:
+def _never_ours(view: View, track: Track, probe: Finding | None) -> Found | None:
     """The contract will never take it: likewise."""
-    said = _never_on_its_chain(view, track)
+    said = _never_on_its_chain(view, track, probe)
     return Found(str(said)) if said is not None else None
 
 
 @_row(Phase.UNSIGNED, Action.SIGN, "plain_path")
-def _takes_it(view: View, track: Track) -> Found | None:
+def _takes_it(view: View, track: Track, probe: Finding | None) -> Found | None:
     """The contract takes it, it can be paid, and the nonce of earlier bytes is open or their absence believed."""
-    probe = probe_of(view, track)
     if probe is None or not isinstance(probe.value, Accepts) or _may_be_included(view, track, probe):
         return None
-    estimate = probe.value.gas
-    return None if _unpayable(view, track, estimate) else Found(gas=_gas(view, track, estimate))
+    gas = _gas(view, track, probe.value.gas)
+    return None if _unpayable(view, probe.value.gas, gas) else Found(gas=gas)
 
 
 def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
@@ -209,28 +207,27 @@ def _gas(view: View, track: Track, estimate: int) -> int:
     return gas if view.chain.gas_limit is None else min(gas, view.chain.gas_limit)
 
 
-def _unpayable(view: View, track: Track, estimate: int) -> Found | None:
-    most, gas = view.chain.gas_limit, _gas(view, track, estimate)
+def _unpayable(view: View, estimate: int, gas: int) -> Found | None:
+    most = view.chain.gas_limit
     if most is not None and estimate > most:
         text = f"the estimate of {estimate} gas is above the block's limit of {most}: the node's estimate may be wrong"
         return Found(text, alert="gas-estimate")
-    if view.price is not None and view.limits.for_gas(view.price, gas) is None:
+    if view.price is not None and not view.limits.affords(view.price, gas):
         return Found(view.limits.too_dear(view.price, gas), alert="cost", critical=True)
     return None
 
 
 @_row(Phase.UNSIGNED, Action.DEFER, "one_is_refused")
-def _not_now(view: View, track: Track) -> Found | None:
+def _not_now(view: View, track: Track, probe: Finding | None) -> Found | None:
     """The contract takes it later, no node tells, its gas is above a block's, or it is too dear."""
-    probe = probe_of(view, track)
     if probe is None:
         return None
     match said := said_in(probe):
-        case Accepts(gas):
-            return _unpayable(view, track, gas)
+        case Accepts(estimate):
+            return _unpayable(view, estimate, _gas(view, track, estimate))
         case Unclear(reason):
             return Found(reason)
-        case _ if _never(view, track) is None:
+        case _ if _never(view, track, probe) is None:
             return Found(str(said), alert=said.alert or REFUSED, critical=bool(said.alert))
         case _:
             block = track.finding(Question.BLOCK, view.now)
@@ -243,9 +240,9 @@ def _not_now(view: View, track: Track) -> Found | None:
 # --- in flight
 
 
-def _still(view: View, track: Track) -> Broadcast | None:
+def _still(track: Track) -> Broadcast | None:
     """Return the last broadcast of a reply, once it is answered."""
-    broadcast = view.broadcast_of(track.row)
+    broadcast = track.broadcast
     return None if broadcast is None or broadcast.on_its_way else broadcast
 
 
@@ -260,30 +257,27 @@ def _is_there(call: Finding | None) -> bool:
 
 
 @_row(Phase.IN_FLIGHT, Action.CONFIRM, "branch_back_unsent")
-def _has_it_since(view: View, track: Track) -> Found | None:
+def _has_it_since(view: View, _track: Track, call: Finding | None) -> Found | None:
     """The epoch rose, and the contract has it at a head that is not above the look."""
-    call = _call_since(view, track)
     if call is None or not _is_there(call) or call.head > view.chain.number:
         return None  # above the look, its own bytes may have come in: the next look tells
     return Found(block=call.head)
 
 
 @_row(Phase.IN_FLIGHT, Action.FILL, "poisoned_nonce")
-def _poisoned(view: View, track: Track) -> Found | None:
+def _poisoned(view: View, track: Track, _call: Finding | None) -> Found | None:
     """Nodes refused its bytes three times, and its nonce is the chain's next."""
-    broadcast, nonce = _still(view, track), nonce_of(track.row)
+    broadcast, nonce = _still(track), nonce_of(track.row)
     often = broadcast is not None and broadcast.said is Sent.REFUSED and broadcast.times >= REFUSALS
     return Found(nonces=(nonce,)) if often and nonce == view.chain.nonce else None
 
 
-def _may_go_out(view: View, track: Track) -> bool:
+def _may_go_out(view: View, track: Track, call: Finding | None) -> bool:
     """Say whether bytes may go out: unless the epoch rose since they were signed or broadcast here, and nobody has asked since.
 
     A branch that comes back brings the reply that was included there, and bytes that no node took need not follow it.
     """
-    broadcast = view.broadcast_of(track.row)
-    since = track.signed_at if broadcast is None else broadcast.since
-    call = _call_since(view, track)
+    since = track.signed_at if track.broadcast is None else track.broadcast.since
     return (since >= view.epoch or call is not None) and not _is_there(call)
 
 
@@ -297,7 +291,7 @@ def transaction_of(row: Row) -> Transaction | None:
 
 def _new_price(view: View, track: Track) -> Transaction | None:
     """Return a reply's transaction at another price, where it needs one, and one that is within the limits."""
-    broadcast = _still(view, track)
+    broadcast = _still(track)
     if broadcast is None or view.price is None or view.sends_held:
         return None
     stuck = _is_stuck(view, track, broadcast)
@@ -322,15 +316,15 @@ def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
 
 
 @_row(Phase.IN_FLIGHT, Action.REPRICE, "spike")
-def _needs_price(view: View, track: Track) -> Found | None:
+def _needs_price(view: View, track: Track, call: Finding | None) -> Found | None:
     """Its fee is refused, or no receipt for very long (fee market), or it is dearer than the market and no node holds it."""
-    new = _new_price(view, track) if _may_go_out(view, track) else None
+    new = _new_price(view, track) if _may_go_out(view, track, call) else None
     return None if new is None else Found(gas=new.gas, transaction=new)
 
 
 def _is_due(view: View, track: Track) -> bool:
     """Say whether bytes are to be broadcast now; a node that keeps nothing for later nonces takes them when the gap below is filled."""
-    broadcast = view.broadcast_of(track.row)
+    broadcast = track.broadcast
     if view.sends_held:
         return False
     if broadcast is None:
@@ -341,9 +335,9 @@ def _is_due(view: View, track: Track) -> bool:
 
 
 @_row(Phase.IN_FLIGHT, Action.BROADCAST, "lost_broadcast")
-def _goes_out(view: View, track: Track) -> Found | None:
+def _goes_out(view: View, track: Track, call: Finding | None) -> Found | None:
     """Its bytes are due: never sent here, not held, or held for too long; after the epoch rose, once it is probed."""
-    return FOUND if _is_due(view, track) and _may_go_out(view, track) else None
+    return FOUND if _is_due(view, track) and _may_go_out(view, track, call) else None
 
 
 # --- spent
@@ -356,18 +350,16 @@ def receipt_of(track: Track) -> Receipt | None:
 
 
 @_row(Phase.SPENT, Action.CONFIRM, "plain_path")
-def _succeeded(view: View, track: Track) -> Found | None:
+def _succeeded(view: View, _track: Track, receipt: Receipt | None) -> Found | None:
     """Its receipt has status 1."""
-    receipt = receipt_of(track)
     if receipt is None or not receipt.succeeded or receipt.block > view.chain.number:
         return None  # in a block above the look: by that the next one sees whether it goes
     return Found(block=receipt.block)
 
 
 @_row(Phase.SPENT, Action.RELEASE, "nonce_taken", "mined_in_vain")
-def _lost(view: View, track: Track) -> Found | None:
+def _lost(view: View, track: Track, receipt: Receipt | None) -> Found | None:
     """Its receipt has status 0, and it is known why; or its absence is believed."""
-    receipt = receipt_of(track)
     if receipt is not None and not receipt.succeeded:
         why = _why(track)
         return None if why is None else Found(f"{_status_0(track.row, receipt)}: {why}")
@@ -415,7 +407,7 @@ def _status_0(row: Row, receipt: Receipt) -> str:
     "request_left_the_chain",
     "contract_lost_it",
 )
-def _gone(view: View, track: Track) -> Found | None:
+def _gone(view: View, track: Track, _call: Finding | None) -> Found | None:
     """Its request left the chain, no answer is kept, or it is believed that the contract would take it anew."""
     row = track.row
     if not row.on_chain:
@@ -430,9 +422,9 @@ def _gone(view: View, track: Track) -> Found | None:
 
 
 @_row(Phase.INCLUDED, Action.FINALIZE, "plain_path", "destroyed_hides_answer")
-def _final(view: View, track: Track) -> Found | None:
+def _final(view: View, track: Track, call: Finding | None) -> Found | None:
     """Its block is final, as a receipt shows it too, and the contract has it; where that cannot tell, the receipt has status 1."""
-    call, block = track.finding(Question.CALL, view.now), track.row.reply.included_block or 0
+    block = track.row.reply.included_block or 0
     if call is None or not call.trusted or call.asked_at < view.epoch or view.chain.suspicious:
         return None
     shown = track.finding(Question.RECEIPT, view.now)
@@ -454,10 +446,10 @@ def _final(view: View, track: Track) -> Found | None:
 
 
 @_row(Phase.ANY, Action.ASK, "plain_path")
-def _asks(view: View, track: Track) -> Found | None:
+def _asks(phase: Phase, view: View, track: Track, evidence: Any) -> Found | None:
     """A question of the above is due."""
-    wanted = _QUESTIONS[phase_of(view, track.row)](view, track)
-    due = tuple(question for question in wanted if question not in track.asked)  # those are on their way
+    wanted = _QUESTIONS[phase](view, track, evidence)
+    due = tuple([question for question in wanted if question not in track.asked])  # those are on their way
     return Found(questions=due) if due else None
 
 
@@ -465,32 +457,32 @@ def _may_ask(finding: Finding | None, view: View) -> bool:
     return finding is None or view.now >= finding.again
 
 
-def _of_unsigned(view: View, track: Track) -> Sequence[Question]:
-    if not _may_ask(probe_of(view, track), view) or Question.ESTIMATE in track.asked:
+def _of_unsigned(view: View, track: Track, probe: Finding | None) -> Sequence[Question]:
+    if not _may_ask(probe, view) or Question.ESTIMATE in track.asked:
         return ()
     hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row)
     return (Question.ESTIMATE, Question.BLOCK) if hopeless else (Question.ESTIMATE,)
 
 
-def _of_in_flight(view: View, track: Track) -> Sequence[Question]:
-    goes_out = _is_due(view, track) or _new_price(view, track) is not None
-    return (Question.CALL,) if goes_out and _call_since(view, track) is None else ()
+def _of_in_flight(view: View, track: Track, call: Finding | None) -> Sequence[Question]:
+    if call is not None:
+        return ()
+    return (Question.CALL,) if _is_due(view, track) or _new_price(view, track) is not None else ()
 
 
-def _of_spent(view: View, track: Track) -> Sequence[Question]:
-    receipt = receipt_of(track)
+def _of_spent(view: View, track: Track, receipt: Receipt | None) -> Sequence[Question]:
     if receipt is None or receipt.succeeded:
         return (Question.RECEIPT,) if _may_ask(track.findings.get(Question.RECEIPT), view) else ()
     traces = view.settings.transactions.trace_reverted_tx and Question.TRACE not in track.findings
     return (Question.TRACE,) if traces else (Question.CALL_AT_BLOCK,)
 
 
-def _of_included(view: View, track: Track) -> Sequence[Question]:
+def _of_included(view: View, track: Track, _call: Finding | None) -> Sequence[Question]:
     asked = (Question.CALL,) if track.row.reply.hash is None else (Question.CALL, Question.RECEIPT)
     return [one for one in asked if _may_ask(track.finding(one, view.now), view)]
 
 
-_QUESTIONS: dict[Phase, Callable[[View, Track], Sequence[Question]]] = {
+_QUESTIONS: dict[Phase, Callable[[View, Track, Any], Sequence[Question]]] = {
     Phase.UNSIGNED: _of_unsigned,
     Phase.IN_FLIGHT: _of_in_flight,
     Phase.SPENT: _of_spent,
@@ -499,13 +491,13 @@ _QUESTIONS: dict[Phase, Callable[[View, Track], Sequence[Question]]] = {
 
 
 @_row(Phase.ANY, Action.WAIT, "plain_path")
-def _otherwise(_view: View, _track: Track) -> Found | None:
+def _otherwise(_phase: Phase, _view: View, _track: Track, _evidence: object) -> Found | None:
     """Otherwise."""
     return FOUND
 
 
 @_row(Phase.ACCOUNT, Action.FILL, "foreign_gap")
-def _gaps(view: View, unfilled: Sequence[int]) -> Found | None:
+def _gaps(view: View, _track: None, unfilled: Sequence[int]) -> Found | None:
     """A ripe gap below something in flight, claimed by no answered reply."""
     return Found(nonces=tuple(unfilled)) if unfilled and not view.chain.suspicious else None
 
@@ -517,31 +509,47 @@ Table = dict[Phase, tuple[TableRow, ...]]
 
 
 def by_phase(rows: Sequence[TableRow]) -> Table:
-    """Return the rows that count in each phase, in their order."""
-    every = {
-        phase: {phase, Phase.ANY} - ({Phase.ANY} if phase is Phase.ACCOUNT else set()) for phase in Phase
+    """Return the rows that count in each phase, in their order; those of any phase are told in which."""
+
+    def in_phase(row: TableRow, phase: Phase) -> TableRow:
+        return attrs.evolve(row, when=partial(row.when, phase)) if row.phase is Phase.ANY else row
+
+    every = {phase: {phase} if phase is Phase.ACCOUNT else {phase, Phase.ANY} for phase in Phase}
+    return {
+        phase: tuple(in_phase(row, phase) for row in rows if row.phase in counts)
+        for phase, counts in every.items()
     }
-    return {phase: tuple(row for row in rows if row.phase in counts) for phase, counts in every.items()}
 
 
 TABLE = by_phase(ROWS)
 
 
-def phase_of(view: View, row: Row) -> Phase:
+def phase_of(view: View, track: Track) -> Phase:
     """Return where a reply stands."""
+    row, broadcast = track.row, track.broadcast
     if row.state is State.ANSWERED:
         return Phase.UNSIGNED
     if row.state is State.INCLUDED:
         return Phase.INCLUDED
-    broadcast = view.broadcast_of(row)
     said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
     return Phase.SPENT if said or nonce_of(row) < view.chain.nonce else Phase.IN_FLIGHT
 
 
+_EVIDENCE: dict[Phase, Callable[[View, Track], Any]] = {
+    Phase.UNSIGNED: probe_of,
+    Phase.IN_FLIGHT: _call_since,
+    Phase.SPENT: lambda _view, track: receipt_of(track),
+    Phase.INCLUDED: lambda view, track: track.finding(Question.CALL, view.now),
+}
+"""What all rows of a phase look at, found once."""
+
+
 def assess(view: View, track: Track, rows: Table) -> tuple[TableRow, Found]:
     """Return the first row that matches a reply, and what it found. Raises LookupError for a table without the last one."""
-    for row in rows[phase_of(view, track.row)]:
-        found = row.when(view, track)
+    phase = phase_of(view, track)
+    evidence = _EVIDENCE[phase](view, track)
+    for row in rows[phase]:
+        found = row.when(view, track, evidence)
         if found is not None:
             return row, found
     raise LookupError("no row of the table matches")

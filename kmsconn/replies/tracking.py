@@ -296,8 +296,8 @@ class Tracking:
     def _forget(self) -> None:
         """Drop what was remembered about replies and nonces that are not in question any more."""
         state = self.state
-        state.broadcasts.keep({track.row.rid for track in state.tracks.of(State.SIGNED)})
-        state.fillers.keep(state.nonces.ripe | state.tracks.nonces)
+        kept = state.nonces.ripe | state.tracks.nonces
+        state.fillers = {nonce: one for nonce, one in state.fillers.items() if nonce in kept}
 
     def _name_late(self) -> None:
         """Say which replies no block has taken for long, whatever nodes say to their bytes."""
@@ -318,7 +318,6 @@ class Tracking:
         return View(
             chain=chain,
             tracks=state.tracks.by_rid,
-            broadcasts=state.broadcasts,
             nonces=state.nonces.hold(chain, state.tracks.nonces, manager.config.window),
             config=manager.config,
             settings=manager.settings,

@@ -17,7 +17,7 @@ from kmsconn.model.debounce import Debounce, Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation, Revert
-from kmsconn.replies.answers import REPLACE_AFTER, Accepts, Broadcast, Broadcasts, Finds, Unclear, is_hopeless
+from kmsconn.replies.answers import REPLACE_AFTER, Accepts, Broadcast, Finds, Unclear, is_hopeless
 from kmsconn.replies.fees import FeeLimits, Price
 
 NOT_FINAL = -1
@@ -179,6 +179,13 @@ class ReplyHistory:
     signed_once: bool = False
     lost: bool = False
 
+    @property
+    def tells(self) -> bool:
+        """Whether it says something."""
+        return bool(
+            self.reusable or self.least_gas or self.returned or self.gone or self.signed_once or self.lost
+        )
+
     def included(self) -> None:
         """Forget what says nothing of a reply that is in the chain."""
         self.least_gas = self.returned = 0
@@ -201,6 +208,8 @@ class Track:
     alone: set[Question] = attrs.field(factory=set)
     signed_at: float = -math.inf
     """When this process signed it last; never, for what an earlier one did."""
+    broadcast: Broadcast | None = None
+    """What became of its bytes in this process; None before they went out here."""
     _suspicions: dict[Belief, Suspicion] = attrs.field(factory=dict)
 
     def believes(self, belief: Belief, seconds: float) -> bool:
@@ -256,7 +265,7 @@ class Track:
 
         That its bytes are absent is remembered while they have no nonce: then other ones may be signed, and those are not suspected.
         """
-        self.row = row
+        self.row, self.broadcast = row, None
         self.findings.clear()
         self.silences.clear()
         absent = self._suspicions.get(Belief.ABSENT)
@@ -303,7 +312,6 @@ class View:
 
     chain: ChainView
     tracks: Mapping[int, Track]
-    broadcasts: Broadcasts
     nonces: NonceTracker
     config: TxConfig
     settings: Settings
@@ -338,10 +346,6 @@ class View:
     def room(self) -> int:
         """How many more replies may be in flight."""
         return max(0, self.config.window - len(self.in_flight))
-
-    def broadcast_of(self, row: Row) -> Broadcast | None:
-        """Return what became of a row's bytes in this process."""
-        return self.broadcasts.of(row.rid, row.reply.hash)
 
 
 def nonce_of(row: Row) -> int:

@@ -16,20 +16,24 @@ from kmsconn.replies.answers import (
     LONGEST_RETRY,
     REFUSED_BACKOFF,
     REPLACE_AFTER,
-    Broadcasts,
+    Broadcast,
     Sent,
 )
 from kmsconn.replies.plan import NoncePlan, plan
-from kmsconn.replies.view import NonceTracker, gaps
+from kmsconn.replies.view import NonceTracker, ReplyHistory, Track, gaps
 from kmsconn.replies.wallet import Wallet
-from tests.unit.replies.world import KEY, SECRET
-
-HASH = b"h" * 32
+from tests.unit.replies.world import KEY, SECRET, World
 
 
-def is_stuck(broadcasts: Broadcasts, holder: int, now: float) -> bool:
-    broadcast = broadcasts.of(holder, HASH)
-    assert broadcast is not None
+def sent(*said: Sent) -> Broadcast:
+    """Return what became of bytes of which nodes said this at once, one after the other."""
+    broadcast = Broadcast(0.0, 0.0)
+    for one in said:
+        broadcast.tell(one, 0.0)
+    return broadcast
+
+
+def is_stuck(broadcast: Broadcast, now: float) -> bool:
     return broadcast.is_stuck(now, 0.25, REPLACE_AFTER)
 
 
@@ -75,95 +79,77 @@ def test_holes_are_looked_for_in_the_window_only() -> None:
     assert gaps(5, {6}, 1 << 64, 4) == (5, 7, 8)
 
 
-def test_bytes_that_were_never_handed_over_are_due() -> None:
-    assert Broadcasts().due(1, HASH, 0.0, 0.25)
-
-
 def test_accepted_bytes_are_due_again_later_and_later() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
-    assert not broadcasts.due(1, HASH, AGAIN_AFTER - 0.1, 0.25)
-    assert broadcasts.due(1, HASH, AGAIN_AFTER, 0.25)
-    broadcasts.note(1, HASH, Sent.KNOWN, AGAIN_AFTER)
-    assert not broadcasts.due(1, HASH, 2.9 * AGAIN_AFTER, 0.25)
-    assert broadcasts.due(1, HASH, 3 * AGAIN_AFTER, 0.25)
+    broadcast = sent(Sent.ACCEPTED)
+    assert not broadcast.is_due(AGAIN_AFTER - 0.1, 0.25)
+    assert broadcast.is_due(AGAIN_AFTER, 0.25)
+    broadcast.tell(Sent.KNOWN, AGAIN_AFTER)
+    assert not broadcast.is_due(2.9 * AGAIN_AFTER, 0.25)
+    assert broadcast.is_due(3 * AGAIN_AFTER, 0.25)
 
 
 def test_a_slow_chain_gets_more_time() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
-    assert not broadcasts.due(1, HASH, 30.0, 12.0)
+    assert not sent(Sent.ACCEPTED).is_due(30.0, 12.0)
 
 
 @pytest.mark.parametrize("said", [Sent.FAILED, Sent.FUNDS])
 def test_bytes_that_failed_for_all_are_due_at_once(said: Sent) -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, said, 0.0)
-    assert broadcasts.due(1, HASH, 0.0, 0.25)
+    assert sent(said).is_due(0.0, 0.25)
 
 
 @pytest.mark.parametrize("said", [Sent.GAP, Sent.REFUSED, Sent.UNDERPRICED, Sent.CAPPED])
 def test_bytes_that_a_node_refused_are_due_after_a_pause(said: Sent) -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, said, 0.0)
-    assert not broadcasts.due(1, HASH, REFUSED_BACKOFF.first - 0.01, 0.25)
-    assert broadcasts.due(1, HASH, REFUSED_BACKOFF.first, 0.25)
+    broadcast = sent(said)
+    assert not broadcast.is_due(REFUSED_BACKOFF.first - 0.01, 0.25)
+    assert broadcast.is_due(REFUSED_BACKOFF.first, 0.25)
 
 
 def test_bytes_that_are_refused_again_and_again_are_due_ever_more_rarely() -> None:
-    broadcasts = Broadcasts()
-    for _ in range(20):
-        broadcasts.note(1, HASH, Sent.REFUSED, 0.0)
-    assert not broadcasts.due(1, HASH, LONGEST_RETRY - 0.1, 0.25)
-    assert broadcasts.due(1, HASH, LONGEST_RETRY, 0.25)
+    broadcast = sent(*[Sent.REFUSED] * 20)
+    assert not broadcast.is_due(LONGEST_RETRY - 0.1, 0.25)
+    assert broadcast.is_due(LONGEST_RETRY, 0.25)
 
 
 def test_a_node_s_word_that_a_nonce_is_used_counts_for_a_while() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.USED, 0.0)
-    used = broadcasts.of(1, HASH)
-    assert used is not None
+    used = sent(Sent.USED)
     assert used.says_used(AGAIN_AFTER - 0.1, 0.25)
     assert not used.says_used(AGAIN_AFTER, 0.25)
 
 
-def test_other_bytes_of_the_same_reply_are_new() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
-    assert broadcasts.due(1, b"other", 0.0, 0.25)
-    assert broadcasts.of(1, b"other") is None
+def test_bytes_on_their_way_are_neither_due_nor_stuck() -> None:
+    broadcast = sent(Sent.UNDERPRICED)
+    broadcast.goes_out(1.0)
+    assert not broadcast.is_due(1e6, 0.25)
+    assert not is_stuck(broadcast, 1e6)
 
 
 def test_only_the_first_taking_of_bytes_is_news() -> None:
-    broadcasts = Broadcasts()
-    assert not broadcasts.note(1, HASH, Sent.FAILED, 0.0)
-    assert broadcasts.note(1, HASH, Sent.ACCEPTED, 1.0)
-    assert not broadcasts.note(1, HASH, Sent.KNOWN, 2.0)
+    broadcast = sent()
+    assert not broadcast.tell(Sent.FAILED, 0.0)
+    assert broadcast.tell(Sent.ACCEPTED, 1.0)
+    assert not broadcast.tell(Sent.KNOWN, 2.0)
 
 
 def test_bytes_are_stuck_only_after_they_were_sent_again() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
-    assert not is_stuck(broadcasts, 1, 10 * REPLACE_AFTER)
-    broadcasts.note(1, HASH, Sent.KNOWN, 10.0)
-    assert not is_stuck(broadcasts, 1, REPLACE_AFTER - 0.1)
-    assert is_stuck(broadcasts, 1, REPLACE_AFTER)
+    broadcast = sent(Sent.ACCEPTED)
+    assert not is_stuck(broadcast, 10 * REPLACE_AFTER)
+    broadcast.tell(Sent.KNOWN, 10.0)
+    assert not is_stuck(broadcast, REPLACE_AFTER - 0.1)
+    assert is_stuck(broadcast, REPLACE_AFTER)
 
 
 def test_bytes_that_pay_too_little_are_stuck_at_once_and_used_nonces_never() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.UNDERPRICED, 0.0)
-    assert is_stuck(broadcasts, 1, 0.0)
-    for now in (0.0, 40.0):
-        broadcasts.note(2, HASH, Sent.USED, now)
-    assert not is_stuck(broadcasts, 2, 1e6)
+    assert is_stuck(sent(Sent.UNDERPRICED), 0.0)
+    assert not is_stuck(sent(Sent.USED, Sent.USED), 1e6)
 
 
-def test_forgotten_broadcasts_are_due_again() -> None:
-    broadcasts = Broadcasts()
-    broadcasts.note(1, HASH, Sent.ACCEPTED, 0.0)
-    broadcasts.keep({2})
-    assert broadcasts.due(1, HASH, 0.0, 0.25)
+async def test_what_became_of_bytes_says_nothing_about_others_of_the_same_reply() -> None:
+    world = World()
+    world.request(1)
+    row = world.journal.rows[1]
+    track = Track(row, ReplyHistory(), broadcast=sent(Sent.ACCEPTED))
+    track.moved(row)
+    assert track.broadcast is None
 
 
 async def test_a_wallet_signs_as_its_address() -> None:

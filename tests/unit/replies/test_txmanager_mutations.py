@@ -286,11 +286,7 @@ async def a_block_goes_after_an_estimate() -> bool:
 
 def finalized_unasked(monkeypatch: Any) -> None:
     """What was included once is believed for good."""
-    final = [
-        attrs.evolve(row, when=lambda _view, _track: Found())
-        for row in table.ROWS
-        if row.when is table._final
-    ]
+    final = [attrs.evolve(row, when=lambda *_: Found()) for row in table.ROWS if row.when is table._final]
     monkeypatch.setitem(table.TABLE, table.Phase.INCLUDED, tuple(final))
 
 
@@ -300,10 +296,10 @@ def old_block_finalizes(monkeypatch: Any) -> None:
     async def nothing(_tracking: Tracking, _fork: int) -> None:
         await trio.lowlevel.checkpoint()
 
-    def without_receipt(view: Any, track: Any) -> Any:
+    def without_receipt(view: Any, track: Any, call: Any) -> Any:
         shown = track.findings.get(Question.RECEIPT)
         hidden = {} if shown is None else {Question.RECEIPT: attrs.evolve(shown, value=None)}
-        return table._final(view, attrs.evolve(track, findings=track.findings | hidden))
+        return table._final(view, attrs.evolve(track, findings=track.findings | hidden), call)
 
     rows = [
         attrs.evolve(row, when=without_receipt) if row.when is table._final else row
