@@ -112,12 +112,10 @@ def decode(data: bytes | str) -> list[Message]:
 def _message(wire: _Wire) -> Message | None:
     if isinstance(wire.method, str):
         return _notification(wire)
-    error = None if wire.error == _NULL else rpc_error(bytes(wire.error))
-    if error is None and wire.result is msgspec.UNSET:
-        return None
-    if type(wire.id) is int:
-        return RpcAnswer(wire.id, wire.result if error is None else error)
-    return Complaint(error) if error is not None else None
+    outcome = wire.result if wire.error == _NULL else rpc_error(bytes(wire.error))
+    if type(wire.id) is int and outcome is not msgspec.UNSET:
+        return RpcAnswer(wire.id, outcome)
+    return Complaint(outcome) if isinstance(outcome, RpcError) else None
 
 
 def _notification(wire: _Wire) -> Notification | None:
@@ -202,6 +200,8 @@ def each_result(outcome: Any) -> Any:
 
 def batch_results(outcomes: Sequence[Any], name: str = "") -> list[Any]:
     """Return a batch's outcomes as they are. Raises Overloaded, of ``name``, only when the rate limit left no usable answer at all."""
-    if outcomes and all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
+    if not (outcomes and isinstance(outcomes[0], RpcError)):
+        return list(outcomes)
+    if all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
         raise Overloaded(str(outcomes[0])).of(name) from outcomes[0]
     return list(outcomes)

@@ -23,6 +23,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, quantity
 
 LATEST, FINALIZED = "latest", "finalized"
+_LONGEST_KEPT = 16 * 1024  # hex digits of a log that is remembered, some megabytes of all
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
 
 
@@ -67,9 +68,9 @@ _Hash = Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{64}\Z")]
 _is_hash = re.compile(r"0[xX][0-9a-fA-F]{64}").fullmatch
 
 
-class _JsonLog(msgspec.Struct, rename="camel"):
+class _JsonLog(msgspec.Struct, frozen=True, rename="camel"):
     address: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
-    topics: list[_Hash]
+    topics: tuple[_Hash, ...]
     data: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]*\Z")]
     block_number: Count
     block_hash: _Hash
@@ -224,6 +225,12 @@ def decode_log(item: Any) -> Log | None:
     raw = msgspec.convert(item, _JsonLog)  # its ValidationError is a ValueError
     if raw.removed:
         return None
+    return _log(raw) if len(raw.data) <= _LONGEST_KEPT else _log.__wrapped__(raw)
+
+
+@lru_cache(256)
+def _log(raw: _JsonLog) -> Log:
+    """Return a log; those of the newest blocks are read again and again."""
     return Log(
         address=Address(_bytes(raw.address)),
         topics=tuple([_bytes(topic) for topic in raw.topics]),

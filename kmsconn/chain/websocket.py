@@ -18,7 +18,6 @@ import trio
 from kmsconn.chain.jsonrpc import (
     Complaint,
     Message,
-    Notification,
     RpcAnswer,
     batch_results,
     call_result,
@@ -93,17 +92,15 @@ class Exchanges:
         An error that comes alone for a batch is geth's refusal of the whole, under the id of its first call.
         """
         for message in messages:
-            match message:
-                case RpcAnswer(number, outcome):
-                    if (exchange := self.waiting.get(number)) is not None:
-                        exchange.take(number, outcome)
-                        if exchange.batch and len(messages) == 1 and isinstance(outcome, RpcError):
-                            _refuse(dict.fromkeys(exchange.ids, exchange), outcome)
-                case Notification(subscription, result):
-                    if (notify := self.subscriptions.get(subscription)) is not None:
-                        notify(result)
-                case Complaint(error):
-                    _refuse(dict(self.waiting), error)
+            if isinstance(message, RpcAnswer):
+                if (exchange := self.waiting.get(message.id)) is not None:
+                    exchange.take(message.id, message.outcome)
+                    if exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
+                        _refuse(dict.fromkeys(exchange.ids, exchange), message.outcome)
+            elif isinstance(message, Complaint):
+                _refuse(dict(self.waiting), message.error)
+            elif (notify := self.subscriptions.get(message.subscription)) is not None:
+                notify(message.result)
 
 
 def _refuse(waiting: dict[int, RpcExchange], error: RpcError) -> None:

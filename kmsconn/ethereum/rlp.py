@@ -12,14 +12,25 @@ Rlp = bytes | tuple["Rlp", ...]
 _STRING, _LIST = 0x80, 0xC0
 _LONGEST_SHORT = 55
 _DEEPEST = 32
+_BYTES = [bytes([value]) for value in range(256)]
 _SHORT = "RLP: the data ends before its value does"
 
 
-def encode(item: Rlp) -> bytes:
-    """Write a byte string, or a list given as a tuple."""
-    if isinstance(item, bytes):
-        return item if len(item) == 1 and item[0] < _STRING else _prefix(_STRING, len(item)) + item
-    body = b"".join([encode(part) for part in item])
+def encode(item: Rlp | int) -> bytes:
+    """Write a byte string, a non-negative integer as one, or a list given as a tuple."""
+    if isinstance(item, tuple):
+        return encode_list(encode_all(*item))
+    text = item if isinstance(item, bytes) else encode_int(item)
+    return text if len(text) == 1 and text[0] < _STRING else _prefix(_STRING, len(text)) + text
+
+
+def encode_all(*items: Rlp | int) -> bytes:
+    """Write items one behind the other."""
+    return b"".join(map(encode, items))
+
+
+def encode_list(body: bytes) -> bytes:
+    """Write the list of the items in ``body``."""
     return _prefix(_LIST, len(body)) + body
 
 
@@ -45,7 +56,7 @@ def decode_int(item: Rlp) -> int:
 
 def _prefix(kind: int, size: int) -> bytes:
     if size <= _LONGEST_SHORT:
-        return bytes([kind + size])
+        return _BYTES[kind + size]
     length = encode_int(size)
     return bytes([kind + _LONGEST_SHORT + len(length)]) + length
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import attrs
 
 from kmsconn.errors import Undecodable
@@ -31,19 +33,20 @@ class Eip1559Transaction:
     value: int
     data: bytes
 
-    def _fields(self) -> tuple[rlp.Rlp, ...]:
-        numbers = (self.chain_id, self.nonce, self.max_priority_fee, self.max_fee, self.gas)
-        return (*map(rlp.encode_int, numbers), self.to, rlp.encode_int(self.value), self.data, ())
+    @cached_property
+    def _fields(self) -> bytes:
+        numbers = self.chain_id, self.nonce, self.max_priority_fee, self.max_fee, self.gas
+        return rlp.encode_all(*numbers, self.to, self.value, self.data, ())
 
     @property
     def signing_digest(self) -> bytes:
         """What the sender signs."""
-        return keccak256(_DYNAMIC_FEE + rlp.encode(self._fields()))
+        return keccak256(_DYNAMIC_FEE + rlp.encode_list(self._fields))
 
     def signed(self, signature: bytes) -> bytes:
         """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
         r, s, parity = _split(signature)
-        return _DYNAMIC_FEE + rlp.encode((*self._fields(), *map(rlp.encode_int, (parity, r, s))))
+        return _DYNAMIC_FEE + rlp.encode_list(self._fields + rlp.encode_all(parity, r, s))
 
 
 @attrs.frozen
@@ -58,20 +61,20 @@ class LegacyTransaction:
     value: int
     data: bytes
 
-    def _fields(self) -> tuple[rlp.Rlp, ...]:
-        numbers = map(rlp.encode_int, (self.nonce, self.gas_price, self.gas))
-        return (*numbers, self.to, rlp.encode_int(self.value), self.data)
+    @cached_property
+    def _fields(self) -> bytes:
+        return rlp.encode_all(self.nonce, self.gas_price, self.gas, self.to, self.value, self.data)
 
     @property
     def signing_digest(self) -> bytes:
         """What the sender signs."""
-        return keccak256(rlp.encode((*self._fields(), rlp.encode_int(self.chain_id), b"", b"")))
+        return keccak256(rlp.encode_list(self._fields + rlp.encode_all(self.chain_id, b"", b"")))
 
     def signed(self, signature: bytes) -> bytes:
         """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
         r, s, parity = _split(signature)
         v = _EIP155_V + 2 * self.chain_id + parity
-        return rlp.encode((*self._fields(), *map(rlp.encode_int, (v, r, s))))
+        return rlp.encode_list(self._fields + rlp.encode_all(v, r, s))
 
 
 Transaction = Eip1559Transaction | LegacyTransaction

@@ -84,8 +84,7 @@ def make_logger(stream: TextIO, level: str, log_format: LogFormat) -> structlog.
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            hide_urls,
-            *([structlog.dev.ConsoleRenderer(colors=terminal)] if console else _JSON),
+            *([hide_urls, structlog.dev.ConsoleRenderer(colors=terminal)] if console else [_render_json]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -93,11 +92,14 @@ def make_logger(stream: TextIO, level: str, log_format: LogFormat) -> structlog.
     return logger
 
 
-def _render_json(_: Any, __: str, event: EventDict) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
-
-
-_JSON: Final = (structlog.processors.format_exc_info, _render_json)
+def _render_json(logger: Any, name: str, event: EventDict) -> str:
+    """Return a line as JSON; few have a traceback or a URL, and the whole line shows whether it has one."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, name, event)
+    line = msgspec.json.encode(event, enc_hook=str)
+    if b"://" in line:
+        line = msgspec.json.encode(hide_urls(logger, name, event), enc_hook=str)
+    return line.decode()
 
 
 def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:

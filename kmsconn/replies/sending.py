@@ -89,7 +89,9 @@ class ReplyMoves:
         blocks = [(step.track.row.rid, step.found.block) for step in steps]
         moved = await self.state.manager.journal.run_each(moves.confirm, blocks)
         for step, is_moved in zip(steps, moved, strict=True):
-            if self._left(step.track, is_moved):
+            if not is_moved:
+                self._left(step.track, is_moved)
+            else:
                 self._included(step.track, step.found.block, found=False)
                 row, receipt = step.track.row, receipt_of(step.track)
                 at = (

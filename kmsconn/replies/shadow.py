@@ -255,11 +255,9 @@ NOT_SEEN = "its reply stands in a block that was not read"
 NO_REPLY = "no reply of this node was included until the deadline of the request"
 
 
-def _nobody_sent(_view: View, _track: Track, probe: Finding | None) -> Found | None:
+def _nobody_sent(_view: View, _track: Track, probe: Finding) -> Found | None:
     # only who would take it now has none: while it is paused, or without the request's context, a contract does not tell
-    return (
-        Found(NO_REPLY) if probe is not None and probe.trusted and isinstance(probe.value, Accepts) else None
-    )
+    return Found(NO_REPLY) if probe.trusted and isinstance(probe.value, Accepts) else None
 
 
 def _left_signed(*_: object) -> Found:

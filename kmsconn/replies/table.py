@@ -46,6 +46,7 @@ MARGIN_PERCENT = 112  # of the market's fee: bytes that no node holds and that c
 class Phase(StrEnum):
     """The phase of a reply, by its row and the nonce of the account; of the account itself, the last one."""
 
+    UNPROBED = "unprobed"  # answered, and no probe counts
     UNSIGNED = "unsigned"  # answered; it holds no nonce
     IN_FLIGHT = "in flight"  # signed, and the chain has not used its nonce yet
     SPENT = "spent"  # its nonce is used: by these bytes, by earlier ones of the same reply, or by another transaction
@@ -138,21 +139,18 @@ def said_in(finding: Finding) -> Says:
 
 
 @_row(Phase.UNSIGNED, Action.CONFIRM, "answered_by_another")
-def _has_it(_view: View, _track: Track, probe: Finding | None) -> Found | None:
+def _has_it(_view: View, _track: Track, probe: Finding) -> Found | None:
     """The contract has it."""
-    if probe is None or not is_done(said_in(probe)):
-        return None
-    return Found(str(said_in(probe)), block=probe.head)
+    return Found(str(said_in(probe)), block=probe.head) if is_done(said_in(probe)) else None
 
 
-def _never(view: View, track: Track, probe: Finding | None) -> Says | None:
+def _never(view: View, track: Track, probe: Finding) -> Says | None:
     """Return a final no of a node that can be believed: to a request whose block is settled."""
-    if probe is None or not probe.trusted or not view.chain.is_old(track.row):
-        return None
-    return said_in(probe) if is_hopeless(said_in(probe)) else None
+    is_no = probe.trusted and is_hopeless(said_in(probe)) and view.chain.is_old(track.row)
+    return said_in(probe) if is_no else None
 
 
-def _never_on_its_chain(view: View, track: Track, probe: Finding | None) -> Says | None:
+def _never_on_its_chain(view: View, track: Track, probe: Finding) -> Says | None:
     """Return a final no that is believed, of a node that holds the request's block: on another branch the id may name something else."""
     said = _never(view, track, probe)
     if said is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
@@ -162,23 +160,23 @@ def _never_on_its_chain(view: View, track: Track, probe: Finding | None) -> Says
 
 
 @_row(Phase.UNSIGNED, Action.FINISH, "others_only")
-def _not_ours(view: View, track: Track, probe: Finding | None) -> Found | None:
+def _not_ours(view: View, track: Track, probe: Finding) -> Found | None:
     """The contract will never take it from this node, only from others: believed, of a settled request, by a node with its block."""
     said = _never_on_its_chain(view, track, probe)
     return Found(str(said)) if said is not None and said.verdict is Verdict.SKIP else None
 
 
 @_row(Phase.UNSIGNED, Action.REJECT, "id_given_away_for_good")
-def _never_ours(view: View, track: Track, probe: Finding | None) -> Found | None:
+def _never_ours(view: View, track: Track, probe: Finding) -> Found | None:
     """The contract will never take it: likewise."""
     said = _never_on_its_chain(view, track, probe)
     return Found(str(said)) if said is not None else None
 
 
 @_row(Phase.UNSIGNED, Action.SIGN, "plain_path")
-def _takes_it(view: View, track: Track, probe: Finding | None) -> Found | None:
+def _takes_it(view: View, track: Track, probe: Finding) -> Found | None:
     """The contract takes it, it can be paid, and the nonce of earlier bytes is open or their absence believed."""
-    if probe is None or not isinstance(probe.value, Accepts) or _may_be_included(view, track, probe):
+    if not isinstance(probe.value, Accepts) or _may_be_included(view, track, probe):
         return None
     gas = _gas(view, track, probe.value.gas)
     return None if _unpayable(view, probe.value.gas, gas) else Found(gas=gas)
@@ -218,10 +216,8 @@ def _unpayable(view: View, estimate: int, gas: int) -> Found | None:
 
 
 @_row(Phase.UNSIGNED, Action.DEFER, "one_is_refused")
-def _not_now(view: View, track: Track, probe: Finding | None) -> Found | None:
+def _not_now(view: View, track: Track, probe: Finding) -> Found | None:
     """The contract takes it later, no node tells, its gas is above a block's, or it is too dear."""
-    if probe is None:
-        return None
     match said := said_in(probe):
         case Accepts(estimate):
             return _unpayable(view, estimate, _gas(view, track, estimate))
@@ -318,8 +314,8 @@ def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
 @_row(Phase.IN_FLIGHT, Action.REPRICE, "spike")
 def _needs_price(view: View, track: Track, call: Finding | None) -> Found | None:
     """Its fee is refused, or no receipt for very long (fee market), or it is dearer than the market and no node holds it."""
-    new = _new_price(view, track) if _may_go_out(view, track, call) else None
-    return None if new is None else Found(gas=new.gas, transaction=new)
+    new = _new_price(view, track)
+    return None if new is None or not _may_go_out(view, track, call) else Found(gas=new.gas, transaction=new)
 
 
 def _is_due(view: View, track: Track) -> bool:
@@ -483,6 +479,7 @@ def _of_included(view: View, track: Track, _call: Finding | None) -> Sequence[Qu
 
 
 _QUESTIONS: dict[Phase, Callable[[View, Track, Any], Sequence[Question]]] = {
+    Phase.UNPROBED: _of_unsigned,
     Phase.UNSIGNED: _of_unsigned,
     Phase.IN_FLIGHT: _of_in_flight,
     Phase.SPENT: _of_spent,
@@ -524,30 +521,23 @@ def by_phase(rows: Sequence[TableRow]) -> Table:
 TABLE = by_phase(ROWS)
 
 
-def phase_of(view: View, track: Track) -> Phase:
-    """Return where a reply stands."""
+def phase_of(view: View, track: Track) -> tuple[Phase, Any]:
+    """Return where a reply stands, and the evidence at which all rows of that phase look."""
     row, broadcast = track.row, track.broadcast
     if row.state is State.ANSWERED:
-        return Phase.UNSIGNED
+        probe = probe_of(view, track)
+        return (Phase.UNPROBED if probe is None else Phase.UNSIGNED), probe
     if row.state is State.INCLUDED:
-        return Phase.INCLUDED
+        return Phase.INCLUDED, track.finding(Question.CALL, view.now)
     said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
-    return Phase.SPENT if said or nonce_of(row) < view.chain.nonce else Phase.IN_FLIGHT
-
-
-_EVIDENCE: dict[Phase, Callable[[View, Track], Any]] = {
-    Phase.UNSIGNED: probe_of,
-    Phase.IN_FLIGHT: _call_since,
-    Phase.SPENT: lambda _view, track: receipt_of(track),
-    Phase.INCLUDED: lambda view, track: track.finding(Question.CALL, view.now),
-}
-"""What all rows of a phase look at, found once."""
+    if said or nonce_of(row) < view.chain.nonce:
+        return Phase.SPENT, receipt_of(track)
+    return Phase.IN_FLIGHT, _call_since(view, track)
 
 
 def assess(view: View, track: Track, rows: Table) -> tuple[TableRow, Found]:
     """Return the first row that matches a reply, and what it found. Raises LookupError for a table without the last one."""
-    phase = phase_of(view, track)
-    evidence = _EVIDENCE[phase](view, track)
+    phase, evidence = phase_of(view, track)
     for row in rows[phase]:
         found = row.when(view, track, evidence)
         if found is not None:

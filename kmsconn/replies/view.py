@@ -231,28 +231,33 @@ class Track:
         """Note an answer, and what it makes suspicious."""
         self.asked.discard(question)
         self.findings[question] = finding
-        value = finding.value
-        silent = isinstance(value, Unclear) and value.silent
-        self.silences[question] = self.silences[question] + 1 if finding.says_nothing else 0
-        (self.alone.add if silent else self.alone.discard)(question)
+        self.alone.discard(question)
+        if isinstance(finding.value, Unclear):
+            self.silences[question] += 1
+            self.alone.update({question} if finding.value.silent else ())
+        else:
+            self.silences.pop(question, None)
         if chain is not None and finding.trusted:
             self._suspect(question, finding, chain)
 
     def _suspect(self, question: Question, finding: Finding, chain: ChainView) -> None:
         """Note that the chain may not have this reply, or may never take it, or that it has it or takes it after all."""
-        value, nonce = finding.value, self.earlier_nonce
-        lost_nonce = nonce is not None and nonce < chain.nonce
+        value = finding.value
         accepts = isinstance(value, Accepts)
         if question is Question.ESTIMATE:
             if not finding.says_nothing:
                 self._note(Belief.HOPELESS, finding, says=isinstance(value, Revert) and is_hopeless(value))
-            if lost_nonce and chain.fresh and accepts:
+            if accepts and chain.fresh and self._lost_nonce(chain):
                 self._note(Belief.ABSENT, finding, says=True)
         elif question is Question.RECEIPT and self.row.state is State.SIGNED:
-            if lost_nonce and (value is None or self.silences[question] >= SILENCES):
+            if (value is None or self.silences[question] >= SILENCES) and self._lost_nonce(chain):
                 self._note(Belief.ABSENT, finding, says=True)
         elif question is Question.CALL and self.row.state is State.INCLUDED:
             self._note(Belief.GONE, finding, says=accepts)
+
+    def _lost_nonce(self, chain: ChainView) -> bool:
+        nonce = self.earlier_nonce
+        return nonce is not None and nonce < chain.nonce
 
     def _note(self, belief: Belief, finding: Finding, *, says: bool) -> None:
         if says:
