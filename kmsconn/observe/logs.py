@@ -170,27 +170,11 @@ def fields_of(event: Any) -> dict[str, Any]:
     kind = type(event)
     placeless = kind is events.RequestRecorded and event.over_http
     fields = {}
-    names, values = _WITHOUT_PLACE if placeless else _FIELDS[kind]
-    for name, value in zip(names, values(event), strict=True):
+    written, values = _WITHOUT_PLACE if placeless else _FIELDS[kind]
+    for (name, write), value in zip(written, values(event), strict=True):
         if value is not None:
-            write = _WRITING.get(type(value))
             fields[name] = value if write is None else write(value)
     return fields
-
-
-_Fields = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
-"""Names of fields, and what returns their values."""
-
-
-def _fields(kind: type, without: Collection[str] = ()) -> _Fields:
-    names = [field.name for field in attrs.fields(kind) if field.name not in without]
-    return tuple(names), attrgetter(*names)
-
-
-_FIELDS: Final = {kind: _fields(kind) for kind in LEVELS}
-_WITHOUT_PLACE: Final = _fields(
-    events.RequestRecorded, without=("chain_id", "block", "transaction_hash", "log_index")
-)
 
 
 def _bytes(value: bytes) -> str:
@@ -201,12 +185,28 @@ def _integer(value: int) -> int | str:
     return f"0x{value:x}" if value >= _BIG else value
 
 
-_WRITING: Final[dict[type, Callable[[Any], Any]]] = {
-    bytes: _bytes,
-    int: _integer,
-    float: lambda value: round(value, 6),
+_WRITING: Final[dict[str, Callable[[Any], Any]]] = {
+    "bytes": _bytes,
+    "Address": _bytes,
+    "int": _integer,
+    "float": lambda value: round(value, 6),
 }
-"""How the values of fields are written that do not stand as they are."""
+"""How the values of fields are written that do not stand as they are, by what the fields are declared as."""
+
+_Fields = tuple[list[tuple[str, Callable[[Any], Any] | None]], Callable[[Any], tuple[Any, ...]]]
+"""Names of fields with how each is written, and what returns their values."""
+
+
+def _fields(kind: type, without: Collection[str] = ()) -> _Fields:
+    chosen = [field for field in attrs.fields(kind) if field.name not in without]
+    written = [(one.name, _WRITING.get(str(one.type).removesuffix(" | None"))) for one in chosen]
+    return written, attrgetter(*(one.name for one in chosen))
+
+
+_FIELDS: Final = {kind: _fields(kind) for kind in LEVELS}
+_WITHOUT_PLACE: Final = _fields(
+    events.RequestRecorded, without=("chain_id", "block", "transaction_hash", "log_index")
+)
 
 
 class LibraryLogs(logging.Handler):

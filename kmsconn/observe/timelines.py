@@ -71,12 +71,6 @@ class Timeline:
     begun: float
     told: list[tuple[float, Any, int]] = attrs.field(factory=list)
 
-    def add(self, at: float, event: Any) -> None:
-        """Take an event."""
-        self.told.append((at, event, 1))
-        if len(self.told) > 2 * STEPS_KEPT:
-            self.told = self._kept()
-
     @property
     def id(self) -> int | None:
         """Its id on the chain, None where no event has told it."""
@@ -96,10 +90,11 @@ class Timeline:
     @property
     def steps(self) -> list[TimelineStep]:
         """Its steps, the oldest first."""
-        return [_step(*told) for told in self._kept()]
+        return [_step(*told) for told in self.kept]
 
-    def _kept(self) -> list[tuple[float, Any, int]]:
-        """Return what was told, equal waits in a row as one, without the middle of a long way."""
+    @property
+    def kept(self) -> list[tuple[float, Any, int]]:
+        """What was told, equal waits in a row as one, without the middle of a long way."""
         kept: list[tuple[float, Any, int]] = []
         said: object = None
         for at, event, times in self.told:
@@ -156,7 +151,9 @@ class Timelines:
             if len(self._by_row) >= REQUESTS_KEPT:
                 del self._by_row[next(iter(self._by_row))]
         self._by_row[rid] = timeline
-        timeline.add(now, event)
+        timeline.told.append((now, event, 1))
+        if len(timeline.told) > 2 * STEPS_KEPT:
+            timeline.told = timeline.kept
 
     def _record(self, event: events.RequestRecorded) -> None:
         self.recorded.add(self._wall())

@@ -75,8 +75,8 @@ class ReplyMoves:
         history.reusable, history.signed_once = None, first
         self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
         reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
-        signed = attrs.evolve(row, state=State.SIGNED, reply=reply)
-        self.state.tracks.move(track, signed)
+        kept = row.on_chain, row.event, row.progress, row.answer, reply, row.times
+        self.state.tracks.move(track, Row(row.rid, row.id, row.kind, State.SIGNED, *kept))
         track.signed_at = trio.current_time()
         self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash, id=row.id))
 
