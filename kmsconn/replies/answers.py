@@ -16,6 +16,7 @@ from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, 
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex
+from kmsconn.frozen import frozen
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Profile
