@@ -13,9 +13,9 @@ import attrs
 import trio
 
 from bench import table
-from bench.connector import OURS, STRAIGHT, Recipe, add_connector, connector_name, recipe_of
+from bench.connector import OURS, STRAIGHT, Recipe, add_connector, checkout, connector_name, recipe_of
 from bench.machine import ROOT, commit_of, write_report
-from bench.offering import Climb, Plan, Usage, climb
+from bench.offering import Case, Climb, Plan, Usage, climb
 from bench.rows import Row, collect
 from bench.series import columns_of
 from kmsconn.emulator.traffic import GENERATIONS
@@ -42,6 +42,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--loads-only", action="store_true", help="neither single calls nor the emulator's ceiling")
     add_connector(made, Plan().computing)
+    add(
+        "--against",
+        type=checkout,
+        metavar="FOLDER",
+        help="another checkout, in turn with the connector that is chosen",
+    )
+    add("--rounds", type=int, default=3, metavar="N", help="of both, with --against (3)")
     add("--profile", choices=GENERATIONS, default=FHEVM, help="the generation")
     add(
         "--forms",
@@ -72,6 +79,8 @@ class Found:
     climbs: Mapping[int, Climb]
     ceilings: Mapping[int, Climb]
     calls: Sequence[Row]
+    against: Mapping[str, Sequence[Case]] = attrs.field(factory=dict)
+    """The cases of two checkouts that were measured in turn."""
 
 
 async def measure(arguments: argparse.Namespace) -> Found:
@@ -85,8 +94,11 @@ async def measure(arguments: argparse.Namespace) -> Found:
         tuple(arguments.forms),
         told=lambda case: print(table.row(columns, case), flush=True),
     )
-    print(table.legend(commit_of(ROOT)), table.heading(columns), sep="\n", flush=True)
-    climbs, ceilings = {}, {}
+    print(table.legend(commit_of(ROOT)), *told_of(arguments), table.heading(columns), sep="\n", flush=True)
+    climbs: dict[int, Climb] = {}
+    ceilings: dict[int, Climb] = {}
+    if arguments.against is not None:
+        return Found(climbs, ceilings, rows, await in_turn(arguments, plan))
     for size in arguments.sizes:
         climbs[size] = await climb_anew(recipe_of(arguments), size, arguments.rates, plan)
         rates = beyond(climbs[size], arguments.rates) if is_whole(arguments) else []
@@ -94,6 +106,27 @@ async def measure(arguments: argparse.Namespace) -> Found:
             print("the straight client in its place:", flush=True)
             ceilings[size] = await climb_anew(Recipe(STRAIGHT), size, rates, plan)
     return Found(climbs, ceilings, rows)
+
+
+def told_of(arguments: argparse.Namespace) -> Sequence[str]:
+    """Return what a reader must know of another connector: its environment would let even ours do without websockets."""
+    if arguments.connector == OURS or arguments.ceiling:
+        return []
+    return ["its environment names HTTP addresses of chains: what reads them is measured without websockets"]
+
+
+async def in_turn(arguments: argparse.Namespace, plan: Plan) -> Mapping[str, Sequence[Case]]:
+    """Offer every load to the connector that is chosen and to that of another checkout, round by round; print both, compared."""
+    chosen = recipe_of(arguments)
+    other = attrs.evolve(chosen, python_path=str(arguments.against))
+    found: dict[str, list[Case]] = {"chosen": [], "against": []}
+    for _ in range(arguments.rounds):
+        for side, recipe in (("chosen", chosen), ("against", other)):
+            print(f"{side}:", flush=True)
+            for size in arguments.sizes:
+                found[side] += (await climb_anew(recipe, size, arguments.rates, plan)).cases
+    print(*table.compared(found["chosen"], found["against"]), sep="\n", flush=True)
+    return found
 
 
 def columns_of_cases(arguments: argparse.Namespace) -> Sequence[table.Column]:
@@ -113,7 +146,7 @@ async def climb_anew(recipe: Recipe, size: int, rates: Sequence[float], plan: Pl
 def is_whole(arguments: argparse.Namespace) -> bool:
     """Say whether the whole benchmark is wanted: single calls and the emulator's ceiling too."""
     ours = arguments.connector == OURS and not arguments.ceiling and arguments.profile == FHEVM
-    return ours and not (arguments.quick or arguments.loads_only)
+    return ours and not (arguments.quick or arguments.loads_only or arguments.against)
 
 
 def beyond(climbed: Climb, rates: Sequence[float]) -> list[float]:
@@ -139,6 +172,7 @@ def report(arguments: argparse.Namespace, found: Found) -> dict[str, Any]:
     return {
         "connector": connector_name(arguments),
         "cases": _cases(found.climbs),
+        "against": {side: [attrs.asdict(case) for case in cases] for side, cases in found.against.items()},
         "ceiling": _cases(found.ceilings),
         "idle": {str(size): _asdict(climbed.idle) for size, climbed in found.climbs.items()},
         "samples": {str(size): columns_of(climbed.samples) for size, climbed in found.climbs.items()},

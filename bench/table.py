@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Final
 
 import attrs
@@ -110,6 +111,32 @@ def limit(case: Case, cores: int) -> str:
     return "; ".join(full) or "neither a process nor the machine was busy: it waited"
 
 
+def compared(chosen: Sequence[Case], against: Sequence[Case]) -> list[str]:
+    """Return a line for each load and figure: its median and spread over the rounds of both sides, and the one median by the other."""
+    loads = dict.fromkeys((case.size, case.outcome.offered_rate) for case in chosen)
+    return [
+        f"{size(load[0]):>8} {load[1]:5g}/s {name:>12}: {_compared(*(_figures(figure, load, side) for side in (chosen, against)))}"
+        for load in loads
+        for name, figure in _COMPARED.items()
+    ]
+
+
+def _figures(
+    figure: Callable[[Case], float | None], load: tuple[int, float], cases: Sequence[Case]
+) -> list[float]:
+    of_load = (case for case in cases if (case.size, case.outcome.offered_rate) == load and not case.stalled)
+    return [value for case in of_load if (value := figure(case)) is not None]
+
+
+def _compared(chosen: Sequence[float], against: Sequence[float]) -> str:
+    if not chosen or not against:
+        return "-"
+    sides = " against ".join(
+        f"{median(side):.2f} ({min(side):.2f} to {max(side):.2f})" for side in (chosen, against)
+    )
+    return f"{sides}, {median(chosen) / median(against):.2f}" if median(against) else sides
+
+
 def idle(count: int, used: Mapping[str, Usage]) -> str:
     """Return what both sides used while nothing was offered, as shares of one core."""
     shares = ", ".join(f"{side} {one.share:.1%}" for side, one in used.items() if side != "machine")
@@ -152,3 +179,11 @@ _TIMES: Final = (
     Column("whole p50", 9, _time("whole", "p50")),
     Column("p99", 7, _time("whole", "p99")),
 )
+_COMPARED: Final[Mapping[str, Callable[[Case], float | None]]] = {
+    "connector ms": lambda case: case.cpu_ms,
+    "db ms": lambda case: case.database_ms,
+    "ratio": lambda case: case.ratio,
+    "hear p50": lambda case: case.outcome.hearing.p50,
+    "send p50": lambda case: case.outcome.sending.p50,
+    "whole p50": lambda case: case.outcome.whole.p50,
+}

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from bench.__main__ import HIGHEST_RATES, columns_of_cases, parse
+from bench.__main__ import HIGHEST_RATES, columns_of_cases, parse, told_of
 from bench.figures import outcome
 from bench.offering import Busiest, Case, Usage, usage
 from bench.proc import Sample
@@ -15,6 +15,7 @@ from bench.table import (
     Column,
     columns,
     columns_of_the_highest,
+    compared,
     conclusion,
     heading,
     idle,
@@ -88,6 +89,11 @@ def test_which_table_is_printed(words: list[str], heading: str) -> None:
     assert heading in {column.heading for column in columns_of_cases(parse(words))}
 
 
+def test_another_connector_is_said_to_be_measured_without_websockets() -> None:
+    assert "without websockets" in told_of(parse(["--connector", "kmsconn run -c {config}"]))[0]
+    assert not told_of(parse([]))
+
+
 def test_a_database_is_counted_beside_the_connector_and_not_among_others() -> None:
     with_database = attrs.evolve(CASE, database=attrs.evolve(USED, cpu=0.25, share=0.05))
     told = cells(with_database)
@@ -102,6 +108,15 @@ def test_a_database_is_counted_beside_the_connector_and_not_among_others() -> No
 
 def test_the_legend_says_of_which_commit_the_emulator_is() -> None:
     assert legend("0123abcd").startswith("emulator of 0123abcd;")
+
+
+def test_two_sides_are_compared_by_medians_with_their_spread() -> None:
+    """A round on a machine that stood still does not count; a figure that nobody has is not made up."""
+    rounds = [attrs.evolve(CASE, cpu_ms=ms) for ms in (2.0, 4.0, 3.0)]
+    other = [attrs.evolve(CASE, cpu_ms=ms, stalled=still) for ms, still in ((6.0, 0.0), (90.0, 9.0))]
+    lines = dict(line.split(": ") for line in compared(rounds, other))
+    assert lines["  64 KiB    10/s connector ms"] == "3.00 (2.00 to 4.00) against 6.00 (6.00 to 6.00), 0.50"
+    assert lines["  64 KiB    10/s        db ms"] == "-"
 
 
 def test_a_load_that_was_not_sustained_is_loud() -> None:
