@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -39,39 +38,30 @@ def test_own_times_are_from_the_event_to_the_start_and_from_the_answer_to_the_se
     assert found.whole.p50 == pytest.approx(500)
 
 
-def test_a_load_that_is_answered_at_its_rate_is_sustained() -> None:
-    found = outcome(rows(100, 10, 0.5), 100, 10)
-    assert (found.sustained, round(found.rate, 6)) == (True, 10)
-
-
-def test_a_load_that_is_answered_late_is_not_sustained() -> None:
-    found = outcome(rows(100, 10, 0.5, answer_rate=9), 100, 10)
-    assert (found.sustained, round(found.rate, 6)) == (False, 9)
-
-
-def test_a_load_with_an_open_request_is_not_sustained() -> None:
+def test_a_load_is_sustained_if_all_of_it_is_answered_at_its_rate() -> None:
+    well = outcome(rows(100, 10, 0.5), 100, 10)
+    assert (well.sustained, round(well.rate, 6)) == (True, 10)
+    late = outcome(rows(100, 10, 0.5, answer_rate=9), 100, 10)
+    assert (late.sustained, round(late.rate, 6)) == (False, 9)
     *answered, last = rows(100, 10, 0.5)
-    found = outcome([*answered, (*last[:4], None)], 100, 10)
-    assert (found.sustained, found.answered) == (False, 99)
+    one_open = outcome([*answered, (*last[:4], None)], 100, 10)
+    assert (one_open.sustained, one_open.answered) == (False, 99)
+    invisible = outcome(rows(99, 10, 0.5), 100, 10)
+    assert (invisible.sustained, invisible.visible, invisible.offered) == (False, 99, 100)
 
 
-def test_a_request_that_never_became_visible_counts_as_offered() -> None:
-    found = outcome(rows(99, 10, 0.5), 100, 10)
-    assert (found.sustained, found.visible, found.offered) == (False, 99, 100)
-
-
-def test_replies_that_come_all_at_once_are_no_faster_than_their_requests() -> None:
-    """A connector that was stuck and then answers a backlog in one block has not answered at an infinite rate."""
-    assert rate_of([0.0, 1.0, 2.0], [5.0, 5.0, 5.0]) == 1.0
-
-
-@pytest.mark.parametrize("answered", [[], [1.0], [None, 1.0]])
-def test_of_less_than_two_replies_there_is_no_rate(answered: Sequence[float | None]) -> None:
-    assert rate_of([0.0, 1.0], answered) == 0.0
-
-
-def test_one_block_of_requests_answered_in_one_block_has_no_rate_that_counts() -> None:
-    assert rate_of([1.0, 1.0], [2.0, 2.0]) == math.inf
+@pytest.mark.parametrize(
+    ("visible", "answered", "rate"),
+    [
+        pytest.param(
+            [0.0, 1.0, 2.0], [5.0, 5.0, 5.0], 1.0, id="a backlog in one block is no faster than its requests"
+        ),
+        pytest.param([1.0, 1.0], [2.0, 2.0], math.inf, id="one block of requests in one block"),
+        *(([0.0, 1.0], few, 0.0) for few in ([], [1.0], [None, 1.0])),
+    ],
+)
+def test_the_rate_of_replies(visible: list[float], answered: list[float | None], rate: float) -> None:
+    assert rate_of(visible, answered) == rate
 
 
 def test_a_row_without_one_of_the_moments_is_left_out() -> None:
@@ -79,13 +69,10 @@ def test_a_row_without_one_of_the_moments_is_left_out() -> None:
     assert between([(0.0, 1.0, None, 2.0, 3.0)], GIVEN, SENT) == []
 
 
-def test_of_nothing_there_is_no_percentile() -> None:
-    assert (spread([]).p50, spread([]).most, spread([]).count) == (None, None, 0)
-
-
-def test_the_nearest_rank_is_a_value_that_occurred() -> None:
+def test_the_nearest_rank_is_a_value_that_occurred_and_of_nothing_there_is_none() -> None:
     ordered = [float(n) for n in range(1, 101)]
-    assert (percentile(ordered, 0.5), percentile(ordered, 0.99), percentile(ordered, 1.0)) == (50, 99, 100)
+    assert [percentile(ordered, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
+    assert (spread([]).p50, spread([]).most, spread([]).count) == (None, None, 0)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))

@@ -17,38 +17,27 @@ def stat(pid: int, parent: int) -> Stat:
     return Stat(pid, parent, 0.0, 0)
 
 
-def test_several_trees_are_one_sum() -> None:
-    stats = [stat(1, 0), stat(5, 1), stat(6, 5), stat(8, 1), stat(9, 8)]
-    assert {one.pid for one in descendants([5, 8], stats)} == {5, 6, 8, 9}
+@pytest.mark.parametrize(("roots", "whole"), [([5], {5, 6, 7}), ([6, 8], {6, 7, 8, 9}), ([99], set())])
+def test_descendants_are_children_and_theirs(roots: list[int], whole: set[int]) -> None:
+    stats = [stat(1, 0), stat(5, 1), stat(6, 5), stat(7, 6), stat(8, 1), stat(9, 8)]
+    assert {one.pid for one in descendants(roots, stats)} == whole
 
 
 def test_cpu_time_is_user_and_system_with_that_of_ended_children() -> None:
-    assert parse_stat(f"42 (python) {NUMBERS}").cpu == (11 + 22 + 33 + 44) * TICK
-
-
-def test_process_and_parent_and_memory() -> None:
     found = parse_stat(f"42 (python) {NUMBERS}")
+    assert found.cpu == (11 + 22 + 33 + 44) * TICK
     assert (found.pid, found.parent, found.resident) == (42, 7, 123 * PAGE)
+    assert parse_stat(f"42 (a) S (b c) {NUMBERS}") == found, "a name may hold blanks and parentheses"
 
 
-def test_a_name_may_hold_blanks_and_parentheses() -> None:
-    assert parse_stat(f"42 (a) S (b c) {NUMBERS}") == parse_stat(f"42 (x) {NUMBERS}")
-
-
-def test_descendants_are_children_and_theirs() -> None:
-    stats = [stat(1, 0), stat(5, 1), stat(6, 5), stat(7, 6), stat(8, 1)]
-    assert {one.pid for one in descendants([5], stats)} == {5, 6, 7}
-
-
-def test_a_process_that_is_gone_has_none() -> None:
-    assert descendants([99], [stat(1, 0)]) == []
-
-
-def test_this_process_uses_something() -> None:
-    (found,) = look([os.getpid()])
-    assert found.cpu > 0
+def test_processes_are_looked_at_each_for_itself_and_of_one_that_is_gone_nothing_is_seen() -> None:
+    found, gone = look([os.getpid()], [2**22 + 1])
     assert found.resident > 1_000_000
     assert found.descriptors >= 3
+    # it may have children: servers that other tests have started
+    assert 0 < found.each[os.getpid()] <= found.cpu == pytest.approx(sum(found.each.values()))
+    assert look_at_machine().cpu > found.cpu
+    assert (gone.cpu, gone.resident, gone.descriptors) == (0, 0, 0)
 
 
 def test_a_child_counts_with_its_parent() -> None:
@@ -64,24 +53,5 @@ def test_a_child_counts_with_its_parent() -> None:
     assert together > alone
 
 
-def test_each_process_of_a_tree_is_told_by_itself() -> None:
-    (found,) = look([os.getpid()])  # which may have children: servers that other tests have started
-    assert 0 < found.each[os.getpid()] <= found.cpu == pytest.approx(sum(found.each.values()))
-
-
-def test_nothing_is_seen_of_a_process_that_does_not_exist() -> None:
-    (found,) = look([2**22 + 1])
-    assert (found.cpu, found.resident, found.descriptors) == (0, 0, 0)
-
-
-def test_processes_are_looked_at_each_for_itself() -> None:
-    ours, gone = look([os.getpid()], [2**22 + 1])
-    assert (ours.resident > 0, gone.resident) == (True, 0)
-
-
 def test_a_machine_is_busy_unless_it_is_idle_or_waits_for_a_disk() -> None:
     assert parse_busy("cpu  1 2 4 1000 1000 8 16 32 1000 1000\ncpu0 1 1 1 1 1 1 1 1 1 1\n") == 63 * TICK
-
-
-def test_this_machine_has_worked_longer_than_this_process() -> None:
-    assert look_at_machine().cpu > look([os.getpid()])[0].cpu

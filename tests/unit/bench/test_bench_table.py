@@ -119,16 +119,10 @@ def test_two_sides_are_compared_by_medians_with_their_spread() -> None:
     assert lines["  64 KiB    10/s        db ms"] == "-"
 
 
-def test_a_load_that_was_not_sustained_is_loud() -> None:
+def test_what_was_not_sustained_is_loud_and_nothing_is_made_up() -> None:
     lost = attrs.evolve(CASE, outcome=attrs.evolve(CASE.outcome, sustained=False))
     assert cells(lost)["kept up"] == "NO"
-
-
-def test_of_a_machine_that_stood_still_nothing_is_said() -> None:
     assert cells(attrs.evolve(CASE, stalled=20.0))["kept up"] == "still"
-
-
-def test_without_an_answer_nothing_is_made_up() -> None:
     nothing = cells(attrs.evolve(CASE, outcome=outcome([], 50, 10), cpu_ms=None))
     assert [nothing[name] for name in ("connector ms", "emulator ms", "relative", "whole p50")] == ["-"] * 4
 
@@ -163,8 +157,10 @@ def failed(side: str, share: float, machine: float) -> Case:
     )
 
 
-def test_the_highest_load_that_was_sustained() -> None:
+def test_a_machine_that_stood_still_explains_everything() -> None:
     assert conclusion([CASE], 2) == "kept up with 10/s"
+    still = attrs.evolve(failed("emulator", 1.0, 1.0), stalled=9.0)
+    assert conclusion([still], 2) == "kept up with none of these loads; at 50/s the machine stood still"
 
 
 @pytest.mark.parametrize(
@@ -178,8 +174,3 @@ def test_the_highest_load_that_was_sustained() -> None:
 )  # fmt: skip
 def test_what_was_at_its_end_is_named(side: str, share: float, machine: float, words: str) -> None:
     assert conclusion([CASE, failed(side, share, machine)], 2) == f"kept up with 10/s; at 50/s {words}"
-
-
-def test_a_machine_that_stood_still_explains_everything() -> None:
-    still = attrs.evolve(failed("emulator", 1.0, 1.0), stalled=9.0)
-    assert conclusion([still], 2) == "kept up with none of these loads; at 50/s the machine stood still"

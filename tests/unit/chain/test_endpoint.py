@@ -41,18 +41,26 @@ def test_an_endpoint_is_an_rpc() -> None:
         takes(endpoint)
 
 
-@pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_call_is_answered(url: str) -> None:
-    async with endpoint_of(url, a=Node()) as endpoint:
-        assert await endpoint.call("echo", [1, {"a": None}]) == [1, {"a": None}]
+def limited() -> None:
+    raise Refusal(-32005, "limit exceeded")
 
 
 @pytest.mark.parametrize(("url", "origin"), [(WS, "ws://a:8546"), (HTTP, "http://a")])
-async def test_the_url_in_use_is_named_without_its_key(url: str, origin: str) -> None:
-    async with endpoint_of(url, a=Node()) as endpoint:
+async def test_a_call_is_answered_over_the_url_in_use_which_is_named_without_its_key(
+    url: str, origin: str
+) -> None:
+    node = Node()
+    node.methods["limited"] = limited
+    async with endpoint_of(url, a=node) as endpoint:
         assert endpoint.in_use == ""
-        await endpoint.call("echo", 1)
+        assert await endpoint.call("echo", [1, {"a": None}]) == [1, {"a": None}]
         assert endpoint.in_use == origin
+        with pytest.raises(RpcError, match="method not found"):
+            await endpoint.call("nothing")
+        with pytest.raises(Overloaded):
+            await endpoint.call("limited")
+        assert await endpoint.call("echo", 1) == 1
+    assert node.dialled == 1, "a rate limit keeps the connection"
 
 
 @pytest.mark.parametrize("url", [WS, HTTP])
@@ -65,11 +73,20 @@ async def test_a_batch_goes_in_one_frame_to_one_node(url: str) -> None:
     assert [len(frame) for frame in node.frames if isinstance(frame, list)] == [3]
 
 
-async def test_an_empty_batch_asks_nobody() -> None:
+async def test_nobody_is_dialled_before_it_is_wanted() -> None:
     node = Node()
-    async with endpoint_of(WS, a=node) as endpoint:
+    async with endpoint_of(WS, HTTP, a=node) as endpoint:
         assert await endpoint.batch([]) == []
+        assert await each_of(endpoint) == {}
+        await trio.sleep(100)
+    async with endpoint_of(HTTP, a=node) as endpoint:
+        with trio.move_on_after(1000):
+            await endpoint.listen(("newHeads",), fail)
     assert node.dialled == 0
+
+
+def fail(pushed: bytes | None) -> None:
+    raise AssertionError(pushed)
 
 
 async def each_of(endpoint: Endpoint, *calls: Call) -> dict[int, Any]:
@@ -81,22 +98,13 @@ async def each_of(endpoint: Endpoint, *calls: Call) -> dict[int, Any]:
 @pytest.mark.parametrize("url", [WS, HTTP])
 async def test_of_several_calls_each_has_its_own_result_or_error(url: str) -> None:
     node = Node()
-
-    def limited() -> None:
-        raise Refusal(-32005, "limit exceeded")
-
     node.methods["limited"] = limited
     async with endpoint_of(url, a=node) as endpoint:
         calls = Call("echo", (1,)), Call("nothing"), Call("limited"), Call("echo", (None,))
         came = await each_of(endpoint, *calls)
     assert (came[0], type(came[1]), type(came[2]), came[3]) == (1, RpcError, Overloaded, None)
-    assert sorted(frame["method"] for frame in node.frames) == [
-        "echo",
-        "echo",
-        "eth_chainId",
-        "limited",
-        "nothing",
-    ]
+    sent = sorted(frame["method"] for frame in node.frames)
+    assert sent == ["echo", "echo", "eth_chainId", "limited", "nothing"]
 
 
 async def test_several_calls_leave_in_their_order() -> None:
@@ -129,68 +137,14 @@ async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered() 
     assert (type(came[0]), came[1]) == (Unreachable, 1)
 
 
-async def test_several_calls_to_nobody_are_unreachable_each() -> None:
-    node = Node()
-    node.up = False
-    async with endpoint_of(WS, a=node) as endpoint:
-        came = await each_of(endpoint, Call("echo", (1,)), Call("echo", (2,)))
-    assert all(isinstance(came[index], Unreachable) for index in (0, 1))
-
-
-async def test_no_calls_ask_nobody() -> None:
-    node = Node()
-    async with endpoint_of(WS, a=node) as endpoint:
-        assert await each_of(endpoint) == {}
-    assert node.dialled == 0
-
-
-@pytest.mark.parametrize("url", [WS, HTTP])
-async def test_an_error_object_is_raised(url: str) -> None:
-    async with endpoint_of(url, a=Node()) as endpoint:
-        with pytest.raises(RpcError, match="method not found"):
-            await endpoint.call("nothing")
-
-
-@pytest.mark.parametrize("url", [WS, HTTP])
-async def test_a_rate_limit_is_an_overload_and_keeps_the_connection(url: str) -> None:
-    node = Node()
-
-    def limited() -> None:
-        raise Refusal(-32005, "limit exceeded")
-
-    node.methods["limited"] = limited
-    async with endpoint_of(url, a=node) as endpoint:
-        with pytest.raises(Overloaded):
-            await endpoint.call("limited")
-        assert await endpoint.call("echo", 1) == 1
-    assert node.dialled == 1
-
-
-async def test_the_chain_id_is_compared_before_anything_else() -> None:
-    node = Node()
-    async with endpoint_of(WS, a=node) as endpoint:
-        await endpoint.call("echo", 1)
-    assert [method for method, _ in node.asked] == ["eth_chainId", "echo"]
-
-
-async def test_nothing_is_dialled_before_it_is_wanted() -> None:
-    node = Node()
-    async with endpoint_of(WS, a=node):
-        await trio.sleep(100)
-    assert node.dialled == 0
-
-
-async def test_the_websocket_is_preferred_whatever_the_order() -> None:
-    a, b = Node(), Node()
+async def test_the_websocket_is_preferred_whatever_the_order_and_http_the_fallback() -> None:
+    a, b, without = Node(), Node(), Node()
     async with endpoint_of(HTTP, "ws://b:8546", a=a, b=b) as endpoint:
         await endpoint.call("echo", 1)
     assert (a.dialled, b.dialled) == (0, 1)
-
-
-async def test_http_is_the_fallback() -> None:
-    node = Node()
-    node.websocket = False
-    async with endpoint_of(WS, HTTP, a=node) as endpoint:
+    assert [method for method, _ in b.asked] == ["eth_chainId", "echo"], "its chain is compared first"
+    without.websocket = False
+    async with endpoint_of(WS, HTTP, a=without) as endpoint:
         assert await endpoint.call("echo", 1) == 1
 
 
@@ -283,26 +237,21 @@ async def test_a_node_that_accepts_and_says_nothing_is_given_up() -> None:
     assert trio.current_time() >= 0
 
 
-async def test_nobody_there_is_unreachable_and_says_why_without_secrets() -> None:
+async def test_nobody_there_is_unreachable_at_once_and_says_why_without_secrets() -> None:
     node = Node()
     node.up = False
     async with endpoint_of("ws://u:pw@a:8546/key?t=1", a=node) as endpoint:
         with pytest.raises(Unreachable) as caught:
             await endpoint.call("echo", 1)
-    assert str(caught.value) == "gateway: ws://a:8546: ConnectionRefusedError refused"
-
-
-async def test_calls_during_the_pause_fail_at_once() -> None:
-    node = Node()
-    node.up = False
-    async with endpoint_of(WS, a=node) as endpoint:
-        with pytest.raises(Unreachable):
-            await endpoint.call("echo", 1)
         began = trio.current_time()
         with pytest.raises(Unreachable):
             await endpoint.call("echo", 1)
-        assert trio.current_time() == began
-    assert node.dialled == 1
+        assert (trio.current_time(), node.dialled) == (began, 1), "it is not dialled again during the pause"
+        came = await each_of(endpoint, Call("echo", (1,)), Call("echo", (2,)))
+        assert all(isinstance(came[index], Unreachable) for index in (0, 1))
+        with pytest.raises(Unreachable):
+            await endpoint.probe()
+    assert str(caught.value) == "gateway: ws://a:8546: ConnectionRefusedError refused"
 
 
 async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again() -> None:
@@ -389,10 +338,10 @@ async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble() -> None
 
 @pytest.mark.parametrize("url", [WS, HTTP])
 async def test_a_wrong_chain_refuses_the_start_and_names_both_ids(url: str) -> None:
-    node = Node(chain_id=1)
-    async with endpoint_of(url, a=node) as endpoint:
-        with pytest.raises(StartRefused, match=r"gateway .*//a.* is on chain 1, configured is 54321"):
-            await endpoint.probe()
+    for urls in ((url,), (WS, "ws://b:8546")):
+        async with endpoint_of(*urls, a=Node(chain_id=1), b=Node()) as endpoint:
+            with pytest.raises(StartRefused, match=r"gateway .*//a.* is on chain 1, configured is 54321"):
+                await endpoint.probe()
 
 
 async def test_a_wrong_chain_is_never_asked() -> None:
@@ -415,12 +364,6 @@ async def test_a_wrong_chain_is_never_asked() -> None:
     ]
 
 
-async def test_one_wrong_url_among_right_ones_refuses_the_start() -> None:
-    async with endpoint_of(WS, "ws://b:8546", a=Node(chain_id=1), b=Node()) as endpoint:
-        with pytest.raises(StartRefused):
-            await endpoint.probe()
-
-
 async def test_a_url_that_comes_right_is_used() -> None:
     node = Node(chain_id=1)
     events: list[Event] = []
@@ -435,14 +378,6 @@ async def test_a_url_that_comes_right_is_used() -> None:
         AlertCleared("gateway ws://a:8546", "wrong-chain"),
         AlertCleared("gateway", "unreachable"),
     ]
-
-
-async def test_probing_nobody_is_unreachable() -> None:
-    node = Node()
-    node.up = False
-    async with endpoint_of(WS, a=node) as endpoint:
-        with pytest.raises(Unreachable):
-            await endpoint.probe()
 
 
 @pytest.mark.parametrize("answer", [17, None, "54321", "0xzz"])
@@ -510,19 +445,6 @@ async def test_listening_subscribes_again_after_a_lost_connection_and_notifies()
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert notified == [None] * 4
-
-
-def fail(pushed: bytes | None) -> None:
-    raise AssertionError(pushed)
-
-
-async def test_listening_over_http_sleeps() -> None:
-    node = Node()
-    async with endpoint_of(HTTP, a=node) as endpoint, trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.listen, ("newHeads",), fail)
-        await trio.sleep(1000)
-        nursery.cancel_scope.cancel()
-    assert node.dialled == 0
 
 
 async def test_a_refused_subscription_is_tried_again_now_and_then() -> None:

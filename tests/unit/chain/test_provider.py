@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.errors import CallReverted, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
-from tests.unit.requests.few_components import few_components
+from tests.unit.requests.few_components import FewComponents, few_components
 from tests.vectors import httpz
 
 PLACE = Address(b"\x11" * 20)
@@ -53,11 +55,17 @@ def scripted(answer: Any) -> tuple[Provider, ScriptedRpc]:
 # --- among emulated dependencies
 
 
-async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path) -> None:
+@asynccontextmanager
+async def provided(folder: Path) -> AsyncIterator[tuple[FewComponents, Provider]]:
     async with (
-        few_components(tmp_path) as components,
+        few_components(folder) as components,
         open_provider(components.settings(), ports=components.ports) as provider,
     ):
+        yield components, provider
+
+
+async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path) -> None:
+    async with provided(tmp_path) as (_, provider):
         assert await provider.call("getCurrentKmsContextAndEpoch") == (CONTEXT, EPOCH)
         (senders,) = await provider.call("GatewayConfig.getCoprocessorTxSenders")
         assert len(senders) == 2
@@ -68,10 +76,7 @@ async def test_views_of_every_chain_are_asked_by_name(tmp_path: Path) -> None:
 
 
 async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path) -> None:
-    async with (
-        few_components(tmp_path) as components,
-        open_provider(components.settings(), ports=components.ports) as provider,
-    ):
+    async with provided(tmp_path) as (_, provider):
         with pytest.raises(CallReverted) as refused:
             await provider.call("Decryption.publicDecryptionResponse", 1, b"", b"", b"", sender=PLACE)
     assert refused.value.called == "Decryption.publicDecryptionResponse"
@@ -80,10 +85,7 @@ async def test_a_revert_comes_out_with_name_and_arguments(tmp_path: Path) -> Non
 
 
 async def test_requests_are_read_from_the_logs_by_name(tmp_path: Path) -> None:
-    async with (
-        few_components(tmp_path) as components,
-        open_provider(components.settings(), ports=components.ports) as provider,
-    ):
+    async with provided(tmp_path) as (components, provider):
         for form in ("public", "direct", "unified"):
             components.traffic.forms[form]()
         await trio.sleep(3)

@@ -105,28 +105,36 @@ async def place() -> AsyncIterator[Place]:
         yield place
 
 
-async def test_what_the_quorum_attests_is_not_reported(place: Place) -> None:
+LIE: dict[str, Any] = {"sns_ciphertext_digest": bytes(32)}
+NAKED, NONSENSE = (Comparison(REFERENCE, "http://bucket0/ct", header) for header in ("", "nonsense"))
+
+
+@pytest.mark.parametrize(
+    ("gathered", "threshold", "first", "asked"),
+    [
+        pytest.param(Comparison(REFERENCE), 2, "", [1, 1, 0], id="no more than a quorum needs"),
+        pytest.param(Comparison(REFERENCE), 3, "", [1, 1, 1], id="every registered one, not only those of the event"),
+        pytest.param(Comparison(REFERENCE), 2, "lies", [1, 1, 1], id="the others, when the first do not agree"),
+        pytest.param(None, 2, "", [0, 1, 0], id="not again what came with the bytes"),
+        pytest.param(None, 1, "", [0, 0, 0], id="nobody, where one is enough"),
+        pytest.param(None, 2, "left", [0, 1, 1], id="another for one that left the registry"),
+        pytest.param(NAKED, 2, "", [1, 1, 0], id="like any other, where the bytes came without"),
+        pytest.param(NONSENSE, 2, "", [1, 1, 0], id="and where they came with nonsense"),
+    ],
+)  # fmt: skip
+async def test_as_many_buckets_are_asked_as_a_quorum_needs_and_nothing_is_reported(
+    place: Place, gathered: Comparison | None, threshold: int, first: str, asked: list[int]
+) -> None:
     place.store_all()
-    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-
-
-async def test_every_registered_bucket_is_asked_not_only_those_of_the_event(place: Place) -> None:
-    place.store_all()
-    place.shadow.quorum.registry._threshold = 3
-    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-    assert [dict(one.bucket.counts) for one in place.buckets] == [{("HEAD", 200): 1}] * 3
-
-
-async def test_no_more_buckets_are_asked_than_a_quorum_needs(place: Place) -> None:
-    place.store_all()
-    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-    assert place.asked == [1, 1, 0]
-
-
-async def test_what_came_with_the_bytes_is_not_asked_again(place: Place) -> None:
-    place.store_all()
-    assert await place.shadow.mismatch(place.gathered(0)) == ""
-    assert place.asked == [0, 1, 0]
+    look = gathered or place.gathered(0)
+    place.shadow.quorum.registry._threshold = threshold
+    if first == "lies":
+        place.store(0, **LIE)
+    if first == "left":
+        del place.shadow.quorum.registry._coprocessors[SENDERS[0]]
+    assert await place.shadow.mismatch(look) == ""
+    assert place.asked == asked
+    assert trio.current_time() < QUORUM_HEAD_START
 
 
 async def test_what_came_with_the_bytes_counts_like_any_other(place: Place) -> None:
@@ -138,58 +146,15 @@ async def test_what_came_with_the_bytes_counts_like_any_other(place: Place) -> N
     assert "the chain names" in await place.shadow.mismatch(look)
 
 
-@pytest.mark.parametrize("header", ["", "nonsense"])
-async def test_a_bucket_whose_bytes_came_without_an_attestation_is_asked_like_any_other(
-    place: Place, header: str
+@pytest.mark.parametrize("changes", [{}, LIE], ids=["honest", "lying"])
+async def test_the_others_are_asked_when_the_first_take_their_time(
+    place: Place, changes: dict[str, Any]
 ) -> None:
     place.store_all()
-    assert await place.shadow.mismatch(Comparison(REFERENCE, "http://bucket0/ct", header)) == ""
-    assert place.asked == [1, 1, 0]
-
-
-async def test_the_attestation_of_a_bucket_that_left_the_registry_needs_another(place: Place) -> None:
-    place.store_all()
-    look = place.gathered(0)
-    del place.shadow.quorum.registry._coprocessors[SENDERS[0]]
-    assert await place.shadow.mismatch(look) == ""
-    assert place.asked == [0, 1, 1]
-
-
-async def test_the_others_are_asked_when_the_first_do_not_agree(place: Place) -> None:
-    place.store_all()
-    place.store(0, sns_ciphertext_digest=bytes(32))
-    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-    assert place.asked == [1, 1, 1]
-    assert trio.current_time() < QUORUM_HEAD_START
-
-
-async def test_the_others_are_asked_when_the_first_take_their_time(place: Place) -> None:
-    place.store_all()
+    place.store(0, **changes)
     place.buckets[0].bucket.latency = HEAD_TIMEOUT
     assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
     assert trio.current_time() < 1
-
-
-async def test_a_registry_with_one_coprocessor_is_content_with_what_came_with_the_bytes(place: Place) -> None:
-    place.store_all()
-    place.shadow.quorum.registry._threshold = 1
-    assert await place.shadow.mismatch(place.gathered(0)) == ""
-    assert place.asked == [0, 0, 0]
-    assert trio.current_time() == 0
-
-
-async def test_a_quorum_ends_the_questions(place: Place) -> None:
-    place.store_all()
-    place.store(0, sns_ciphertext_digest=bytes(32))
-    place.buckets[0].bucket.latency = HEAD_TIMEOUT
-    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
-    assert trio.current_time() < 1
-
-
-async def test_a_lying_minority_changes_nothing(place: Place) -> None:
-    place.store_all()
-    place.store(0, sns_ciphertext_digest=bytes(32))
-    assert await place.shadow.mismatch(Comparison(REFERENCE)) == ""
 
 
 @pytest.mark.parametrize(

@@ -105,41 +105,24 @@ async def test_the_id_chooses_the_endpoint_for_start_and_result(shard: int) -> N
     assert cores.asked == [(shard % 3 + 1, START, b"message"), (shard % 3 + 1, RESULT, b"message")]
 
 
-async def test_a_repeated_start_is_success() -> None:
-    async with core_with(Cores(status=Status.ALREADY_EXISTS)) as core:
-        await core.start(call(START))
-
-
 @pytest.mark.parametrize(
-    ("status", "kind"),
-    [(Status.NOT_FOUND, NotYet), (Status.ABORTED, Overloaded), (Status.UNAVAILABLE, Unreachable)],
-)
-async def test_a_failed_start_says_what_to_do(status: Status, kind: type[RequestError]) -> None:
-    async with core_with(Cores(status=status)) as core:
-        with pytest.raises(kind, match=rf"core\[0\] {START}: {status.name}: so it is"):
-            await core.start(call(START))
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
+    ("method", "status", "kind"),
     [
-        (Status.UNAVAILABLE, NotYet),
-        (Status.NOT_FOUND, Forgotten),
-        (Status.ABORTED, AbortedByCore),
-        (Status.INVALID_ARGUMENT, Rejected),
+        (START, Status.NOT_FOUND, NotYet),
+        (START, Status.ABORTED, Overloaded),
+        (START, Status.UNAVAILABLE, Unreachable),
+        (RESULT, Status.UNAVAILABLE, NotYet),
+        (RESULT, Status.NOT_FOUND, Forgotten),
+        (RESULT, Status.ABORTED, AbortedByCore),
+        (RESULT, Status.INVALID_ARGUMENT, Rejected),
     ],
 )
-async def test_a_failed_result_says_what_to_do(status: Status, kind: type[RequestError]) -> None:
+async def test_a_call_that_fails_says_what_to_do(
+    method: str, status: Status, kind: type[RequestError]
+) -> None:
     async with core_with(Cores(status=status)) as core:
-        with pytest.raises(kind, match=rf"core\[0\] {RESULT}: {status.name}: so it is"):
-            await core.result(call(RESULT))
-
-
-async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result() -> None:
-    """The Core's own UNAVAILABLE says *not yet*; a lost connection does not."""
-    async with core_with(Cores(), count=0) as core:
-        with pytest.raises(Unreachable, match="nobody there"):
-            await core.result(call(RESULT))
+        with pytest.raises(kind, match=rf"core\[0\] {method}: {status.name}: so it is"):
+            await (core.start if method == START else core.result)(call(method))
 
 
 # Calls that start and wait in one.
@@ -229,10 +212,12 @@ async def test_a_failed_wait_means_what_a_failed_start_means(
             await core.decrypt(AT_ONCE)
 
 
-async def test_a_core_that_is_not_there_has_nothing() -> None:
+async def test_a_core_that_is_not_there_is_unreachable_also_for_a_result() -> None:
+    """The Core's own UNAVAILABLE says *not yet*; a lost connection does not."""
     async with core_with(LaterCores(), count=0) as core:
-        with pytest.raises(Unreachable, match="nobody there"):
-            await core.decrypt(AT_ONCE)
+        for ask in (core.result(call(RESULT)), core.decrypt(AT_ONCE), core.health(0)):
+            with pytest.raises(Unreachable, match="nobody there"):
+                await ask
 
 
 # Health.
@@ -240,24 +225,11 @@ async def test_a_core_that_is_not_there_has_nothing() -> None:
 
 @pytest.mark.parametrize("serving", [True, False])
 async def test_health_is_what_the_core_says(serving: bool) -> None:
-    async with core_with(Cores(serving=serving)) as core:
+    async with core_with(Cores(serving=serving), 2) as core:
         assert (await core.health(0) == "") is serving
-
-
-async def test_a_core_that_is_not_there_is_not_healthy() -> None:
-    async with core_with(Cores(), count=0) as core:
-        with pytest.raises(Unreachable):
-            await core.health(0)
-
-
-async def test_a_core_without_a_health_service_serves_since_it_says_so() -> None:
-    async with core_with(Cores(has_health=False)) as core:
-        assert await core.health(0) == ""
-
-
-async def test_endpoints_have_names_for_troubles() -> None:
-    async with core_with(Cores(), 2) as core:
-        assert core.endpoints == ("core[0]", "core[1]")
+        assert core.endpoints == ("core[0]", "core[1]"), "endpoints have names for troubles"
+    async with core_with(Cores(serving=serving, has_health=False)) as core:
+        assert await core.health(0) == "", "without a health service it serves since it says so"
 
 
 # Paths and endpoints.
@@ -307,28 +279,25 @@ async def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> 
 EVERYWHERE = CoreCall("NewMpcEpoch", Chunks([b"message"]), None, {"INVALID_ARGUMENT": Meaning.UNCERTAIN})
 
 
-async def test_a_call_without_a_shard_reaches_every_endpoint() -> None:
+async def test_a_call_without_a_shard_reaches_every_endpoint_and_brings_what_each_answered() -> None:
     cores = Cores()
     async with core_with(cores, 3) as core:
-        assert await core.start(EVERYWHERE) == Started()
-    assert sorted(port for port, _, _ in cores.asked) == [1, 2, 3]
+        started = await core.start(EVERYWHERE)
+        assert started == Started()
+        assert started.said == (b"answer of 1", b"answer of 2", b"answer of 3")
+        assert sorted(port for port, _, _ in cores.asked) == [1, 2, 3]
+        cores.status = Status.INVALID_ARGUMENT
+        uncertain = (await core.start(EVERYWHERE)).uncertain
+        assert uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
+        cores.status = Status.UNAVAILABLE
+        with pytest.raises(Unreachable, match="core"):
+            await core.start(EVERYWHERE)
 
 
 @pytest.mark.parametrize("code", [Status.OK, Status.ALREADY_EXISTS])
 async def test_a_start_tells_whether_the_core_had_the_id_already(code: Status) -> None:
     async with core_with(Cores(status=code)) as core:
         assert await core.start(call(START)) == Started(existed=code is Status.ALREADY_EXISTS)
-
-
-async def test_a_start_brings_what_each_endpoint_answered() -> None:
-    async with core_with(Cores(), 2) as core:
-        said = (await core.start(EVERYWHERE)).said
-    assert said == (b"answer of 1", b"answer of 2")
-
-
-async def test_an_uncertain_start_comes_back_as_what_the_core_said() -> None:
-    async with core_with(Cores(status=Status.INVALID_ARGUMENT)) as core:
-        assert (await core.start(EVERYWHERE)).uncertain == "core[0] NewMpcEpoch: INVALID_ARGUMENT: so it is"
 
 
 async def test_a_call_says_which_status_is_its_success() -> None:
@@ -344,12 +313,6 @@ async def test_a_call_says_which_status_is_none_for_ever(code: Status) -> None:
     async with core_with(Cores(status=code), 2) as core:
         with pytest.raises(NotYet, match=f"DestroyMpcEpoch: {code.name}"):
             await core.start(end)
-
-
-async def test_one_endpoint_that_fails_fails_the_call_to_all() -> None:
-    async with core_with(Cores(status=Status.UNAVAILABLE), 2) as core:
-        with pytest.raises(Unreachable, match="core"):
-            await core.start(EVERYWHERE)
 
 
 def by_text(text: str) -> Meaning | None:
@@ -437,19 +400,13 @@ def test_a_start_call_succeeds_also_when_it_is_repeated(status: Status) -> None:
     assert start_error(StatusError(status), "core[0] KeyGen") is None
 
 
-@pytest.mark.parametrize(("status", "kind"), STARTED.items())
-def test_what_a_start_call_s_end_means(status: Status, kind: type[RequestError]) -> None:
-    assert kind is type(start_error(StatusError(status), "core[0] KeyGen"))
-
-
-@pytest.mark.parametrize(("status", "kind"), ASKED.items())
-def test_what_a_result_call_s_end_means(status: Status, kind: type[RequestError]) -> None:
-    assert kind is type(result_error(StatusError(status), "core[0] GetKeyGenResult"))
-
-
-def test_every_end_but_ok_is_covered_above() -> None:
-    assert set(Status) - {Status.OK} == set(ASKED)
-    assert set(Status) - {Status.OK, Status.ALREADY_EXISTS} == set(STARTED)
+@pytest.mark.parametrize(
+    ("error_of", "status", "kind"),
+    [*((start_error, *one) for one in STARTED.items()), *((result_error, *one) for one in ASKED.items())],
+)
+def test_what_the_end_of_a_call_means(error_of: Any, status: Status, kind: type[RequestError]) -> None:
+    assert kind is type(error_of(StatusError(status), "core[0] KeyGen"))
+    assert set(Status) - {Status.OK} == set(ASKED) == {*STARTED, Status.ALREADY_EXISTS}, "every end is here"
 
 
 @pytest.mark.parametrize("status", Status)
@@ -460,11 +417,8 @@ def test_a_status_that_the_core_did_not_speak_never_rejects_a_request(status: St
         assert not isinstance(error, (Terminal, NotYet, Broken))
 
 
-def test_the_error_names_place_status_and_text() -> None:
+def test_the_error_names_place_status_and_text_which_is_cut_and_has_no_control_characters() -> None:
     error = start_error(StatusError(Status.INTERNAL, "Failed on requestID 01"), "core[1] PublicDecrypt")
     assert str(error) == "core[1] PublicDecrypt: INTERNAL: Failed on requestID 01"
-
-
-def test_foreign_text_is_cut_and_has_no_control_characters() -> None:
     assert printable("a\nb\x1b") == "a?b?"
     assert len(printable("x" * 5000)) == MAX_TEXT

@@ -108,24 +108,15 @@ async def test_a_spoiled_body_is_no_json(fault: NodeFault) -> None:
         await ask(faulty(fault))
 
 
-async def test_a_wrong_id_is_not_the_requests() -> None:
+async def test_ids_may_be_wrong_or_shuffled_and_a_method_unsupported() -> None:
     assert (await ask(faulty(NodeFault.WRONG_ID)))[1]["id"] != 1
-
-
-async def test_a_shuffled_batch_holds_the_same_answers() -> None:
     batch = post([{"id": n, "method": "eth_blockNumber"} for n in range(3)])
     _, content = await ask(faulty(NodeFault.SHUFFLED), batch)
     assert [one["id"] for one in content] == [2, 1, 0]
-
-
-def test_an_unsupported_method_is_not_found() -> None:
-    made = world()
+    made = faulty(NodeFault.WRONG_CHAIN_ID)
+    assert rpc(made.node, "eth_chainId")["result"] == hex(CHAIN_ID + 1)
     made.node.limits.unsupported.add("eth_chainId")
     assert rpc(made.node, "eth_chainId")["error"]["code"] == -32601
-
-
-def test_a_wrong_chain_id_is_another_one() -> None:
-    assert rpc(faulty(NodeFault.WRONG_CHAIN_ID).node, "eth_chainId")["result"] == hex(CHAIN_ID + 1)
 
 
 def spoiled(fault: NodeFault, requests: int = 4) -> list[Any]:

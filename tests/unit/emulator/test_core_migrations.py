@@ -79,13 +79,21 @@ async def make_whole_key(core: EmulatedCore) -> None:
     await result(core, OLD_KEY)
 
 
-async def begin_migration(core: EmulatedCore) -> None:
+async def begun(core: EmulatedCore, **changes: Any) -> Status | None:
+    """Begin a migration with changes; return how it is refused."""
     await call(core, "KeyGenPreproc", message("prep-keygen migration"))
-    await call(core, "KeyGen", message("keygen migration"))
+    request = decode(KeyGenRequest, message("keygen migration"))
+    for name, value in changes.items():
+        setattr(request, name, value)
+    try:
+        await call(core, "KeyGen", bytes(request))
+    except GrpcFailure as refused:
+        return refused.status
+    return None
 
 
 async def migrate(core: EmulatedCore) -> KeyGenResult:
-    await begin_migration(core)
+    assert await begun(core) is None
     return await result(core, REQUEST)
 
 
@@ -145,11 +153,10 @@ async def test_a_copy_that_fails_is_told_by_nothing_but_the_missing_object() -> 
 async def test_a_migration_that_is_not_asked_to_copy_leaves_the_old_key_alone() -> None:
     core = threshold_core()
     await make_whole_key(core)
-    await call(core, "KeyGenPreproc", message("prep-keygen migration"))
-    request = decode(KeyGenRequest, message("keygen migration"))
-    assert request.keyset_added_info is not None
-    request.keyset_added_info.copy_compressed_key_to_original = False
-    await call(core, "KeyGen", bytes(request))
+    info = decode(KeyGenRequest, message("keygen migration")).keyset_added_info
+    assert info is not None
+    info.copy_compressed_key_to_original = False
+    assert await begun(core, keyset_added_info=info) is None
     await result(core, REQUEST)
     assert store(core).preprocessings[OLD_KEY] == OLD_PREP
 
@@ -157,40 +164,31 @@ async def test_a_migration_that_is_not_asked_to_copy_leaves_the_old_key_alone() 
 @pytest.mark.parametrize("info", [None, KeySetAddedInfo(use_existing_key_tag=True)], ids=["info", "id"])
 async def test_a_migration_must_name_the_existing_key(info: KeySetAddedInfo | None) -> None:
     core = threshold_core()
-    await call(core, "KeyGenPreproc", message("prep-keygen migration"))
-    request = decode(KeyGenRequest, message("keygen migration"))
-    request.keyset_added_info = info
-    assert await status(core, "KeyGen", bytes(request)) is Status.INVALID_ARGUMENT
+    assert await begun(core, keyset_added_info=info) is Status.INVALID_ARGUMENT
 
 
-async def test_a_migration_of_a_key_that_is_not_there_fails_at_its_tag() -> None:
+async def test_a_migration_of_a_key_that_is_not_there_fails_at_its_tag_or_at_its_result() -> None:
     core = threshold_core()
     core.known.keys.clear()
-    await call(core, "KeyGenPreproc", message("prep-keygen migration"))
-    assert await status(core, "KeyGen", message("keygen migration")) is Status.INTERNAL
-
-
-async def test_a_migration_without_the_old_tag_fails_at_its_result_where_the_shares_are_missing() -> None:
+    assert await begun(core) is Status.INTERNAL
     core = threshold_core()
     core.known.keys.clear()
-    await call(core, "KeyGenPreproc", message("prep-keygen migration"))
-    request = decode(KeyGenRequest, message("keygen migration"))
-    assert request.keyset_added_info is not None
-    request.keyset_added_info.use_existing_key_tag = False
-    await call(core, "KeyGen", bytes(request))
+    info = decode(KeyGenRequest, message("keygen migration")).keyset_added_info
+    assert info is not None
+    info.use_existing_key_tag = False
+    assert await begun(core, keyset_added_info=info) is None
     assert await status(core, "GetKeyGenResult", bytes(named(REQUEST))) is Status.INTERNAL
 
 
-async def test_a_migration_fails_where_the_old_public_key_is_damaged() -> None:
-    core = threshold_core()
-    store(core).damaged.add(OLD_KEY)
-    await begin_migration(core)
-    assert await status(core, "GetKeyGenResult", bytes(named(REQUEST))) is Status.INTERNAL
-
-
-async def test_a_centralised_core_begins_a_migration_and_cannot_do_it() -> None:
-    core = threshold_core(degree=0)
-    await begin_migration(core)
+@pytest.mark.parametrize(
+    ("degree", "damaged"), [(1, {OLD_KEY}), (0, set[bytes]())], ids=["damaged key", "centralised"]
+)
+async def test_a_migration_fails_where_the_old_key_is_damaged_or_the_core_centralised(
+    degree: int, damaged: set[bytes]
+) -> None:
+    core = threshold_core(degree)
+    store(core).damaged |= damaged
+    assert await begun(core) is None
     assert await status(core, "GetKeyGenResult", bytes(named(REQUEST))) is Status.INTERNAL
 
 

@@ -51,16 +51,12 @@ def test_a_request_is_taken_apart() -> None:
     ]
 
 
-def test_context_and_epoch_are_read_when_named() -> None:
+def test_context_and_epoch_are_read_when_named_and_short_handles_left_padded() -> None:
     message = public_request(context_id=name(b"\7" * 32), epoch_id=name(b"\x08" * 32))
+    message.ciphertexts = [TypedCiphertext(ciphertext=ONE.body, fhe_type=5, external_handle=b"\xaa")]
     job = read_public(bytes(message), PLAINTEXTS)
     assert (job.context_id, job.epoch_id) == (b"\7" * 32, b"\x08" * 32)
-
-
-def test_short_handles_are_signed_left_padded() -> None:
-    message = public_request()
-    message.ciphertexts = [TypedCiphertext(ciphertext=ONE.body, fhe_type=5, external_handle=b"\xaa")]
-    assert read_public(bytes(message), PLAINTEXTS).handles == [bytes(31) + b"\xaa"]
+    assert job.handles == [bytes(31) + b"\xaa"]
 
 
 @pytest.mark.parametrize("text", ["01" * 32, "0x" + "01" * 32, f"  {'01' * 32}\n"])
@@ -74,47 +70,42 @@ def test_other_ids_are_invalid(text: str) -> None:
         read_id(RequestId(request_id=text))
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"request_id": None},
-        {"key_id": None},
-        {"key_id": RequestId(request_id="")},
-        {"ciphertexts": []},
-        {"domain": None},
-        {"domain": domain(chain_id=b"\1" + bytes(32))},
-        {"domain": domain(verifying_contract=CONTRACT.lower())},
-        {"domain": domain(verifying_contract=CONTRACT[2:])},
-        {"domain": domain(verifying_contract="")},
-        {"domain": domain(salt=b"")},
-        {"context_id": RequestId(request_id="00" * 32)},
-        {"epoch_id": RequestId(request_id="08")},
-    ],
-)
-def test_a_public_request_with_a_fault_is_invalid(members: dict[str, Any]) -> None:
-    message = public_request()
-    for key, value in members.items():
-        setattr(message, key, value)
-    with pytest.raises(Invalid):
-        read_public(bytes(message), PLAINTEXTS)
+PUBLIC_FAULTS: list[dict[str, Any]] = [
+    {"request_id": None},
+    {"key_id": None},
+    {"key_id": RequestId(request_id="")},
+    {"ciphertexts": []},
+    {"domain": None},
+    {"domain": domain(chain_id=b"\1" + bytes(32))},
+    {"domain": domain(verifying_contract=CONTRACT.lower())},
+    {"domain": domain(verifying_contract=CONTRACT[2:])},
+    {"domain": domain(verifying_contract="")},
+    {"domain": domain(salt=b"")},
+    {"context_id": RequestId(request_id="00" * 32)},
+    {"epoch_id": RequestId(request_id="08")},
+]
+USER_FAULTS: list[dict[str, Any]] = [
+    {"typed_ciphertexts": []},
+    {"typed_ciphertexts": [long_handle()]},
+    {"client_address": checksum(CLIENT).lower()},
+    {"client_address": ""},
+    {"client_address": CONTRACT},
+    {"enc_key": b""},
+    {"enc_key": USER_KEY.enc_key[:-1]},
+    {"domain": None},
+]
 
 
 @pytest.mark.parametrize(
-    "members",
+    ("make", "read", "members"),
     [
-        {"typed_ciphertexts": []},
-        {"typed_ciphertexts": [long_handle()]},
-        {"client_address": checksum(CLIENT).lower()},
-        {"client_address": ""},
-        {"client_address": CONTRACT},
-        {"enc_key": b""},
-        {"enc_key": USER_KEY.enc_key[:-1]},
-        {"domain": None},
+        *((public_request, read_public, members) for members in PUBLIC_FAULTS),
+        *((user_request, read_user, members) for members in USER_FAULTS),
     ],
 )
-def test_a_users_request_with_a_fault_is_invalid(members: dict[str, Any]) -> None:
-    message = user_request()
+def test_a_request_with_a_fault_is_invalid(make: Any, read: Any, members: dict[str, Any]) -> None:
+    message = make()
     for key, value in members.items():
         setattr(message, key, value)
     with pytest.raises(Invalid):
-        read_user(bytes(message), PLAINTEXTS)
+        read(bytes(message), PLAINTEXTS)

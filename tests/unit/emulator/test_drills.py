@@ -329,13 +329,10 @@ async def test_a_chain_stops_finalizing(desk: Handler) -> None:
     ethereum.mine_many(100)
     await put_on(desk, "/ethereum/finality")
     ethereum.mine_many(50)
-    assert (await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum"))["number"] == hex(
-        36
-    )
+    asked = ("eth_getBlockByNumber", "finalized", False)
+    assert (await rpc(desk, *asked, chain="ethereum"))["number"] == hex(36)
     await desk.delete("/ethereum/finality")
-    assert (await rpc(desk, "eth_getBlockByNumber", "finalized", False, chain="ethereum"))["number"] == hex(
-        86
-    )
+    assert (await rpc(desk, *asked, chain="ethereum"))["number"] == hex(86)
 
 
 async def test_no_blocks_are_made_while_a_chain_stalls(desk: Handler, nursery: trio.Nursery) -> None:
@@ -422,13 +419,8 @@ async def test_replies_alone_may_be_gone_for_good() -> None:
     desk.dependencies.gateway.mine()
     assert desk.dependencies.gateway.evm.account(desk.dependencies.sender.address).nonce == 1
     await put_on(desk, "/gateway/reorganise", blocks=3, drop="replies")
-    assert (
-        len(requests(desk)),
-        desk.dependencies.gateway.evm.account(desk.dependencies.sender.address).nonce,
-    ) == (
-        2,
-        0,
-    )
+    nonce = desk.dependencies.gateway.evm.account(desk.dependencies.sender.address).nonce
+    assert (len(requests(desk)), nonce) == (2, 0)
 
 
 async def test_the_head_may_go_back() -> None:

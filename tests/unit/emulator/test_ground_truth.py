@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -49,107 +51,69 @@ def watched() -> Watched:
     return Watched()
 
 
+def asked(watched: Watched) -> Trace:
+    """Let a request be on the chain at 1.0."""
+    watched.world.ask()
+    watched.block(1.0)
+    return watched.trace(1)
+
+
 def test_of_an_empty_chain_there_is_nothing_to_say(watched: Watched) -> None:
     watched.block(1.0)
     assert watched.verdict == ChainVerdict(emitted=0, answered=0, doubled=0, strays=0, p50=None, p99=None)
 
 
-def test_a_request_is_visible_with_its_block(watched: Watched) -> None:
+def test_a_request_is_visible_with_its_block_and_found_by_its_transaction(watched: Watched) -> None:
     transaction = watched.world.ask()
+    assert watched.ground_truth.trace_of(transaction) is None
     watched.block(3.0)
     trace = watched.trace(1)
     assert (trace.block, trace.at, trace.transaction_hash) == (1, 3.0, transaction)
+    assert watched.ground_truth.trace_of(transaction) is trace
 
 
-def test_a_request_without_a_reply_is_open(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    assert (watched.verdict.open, watched.verdict.well) == (1, False)
+# What the node sends in one block → how its transactions end, and how many are answered, doubled, open and strays.
+SENT: dict[str, tuple[list[dict[str, Any]], list[int], tuple[int, int, int, int]]] = {
+    "nothing": ([], [], (0, 0, 1, 0)),
+    "a reply": ([{}], [1], (1, 0, 0, 0)),
+    "a second one, which reverts": ([{}, {}], [1, 0], (1, 1, 0, 0)),
+    "one that reverts": ([{"index": 5}], [0], (0, 0, 1, 0)),  # signed for another handle
+    "a good one after that": ([{"index": 5}, {}], [0, 1], (1, 1, 0, 0)),
+    "one to an id that nobody was given": ([{"counter": 7}], [], (0, 0, 1, 1)),
+    "another transaction": ([{"calldata": b"\x01\x02\x03\x04"}], [], (0, 0, 1, 0)),
+}
 
 
-def test_a_request_is_found_by_its_transaction(watched: Watched) -> None:
-    transaction = watched.world.ask()
-    assert watched.ground_truth.trace_of(transaction) is None
-    watched.block(1.0)
-    assert watched.ground_truth.trace_of(transaction) is watched.trace(1)
-
-
-def test_an_included_reply_answers(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.reply(1)
-    watched.block(1.5)
-    assert (watched.verdict.answered, watched.verdict.open, watched.verdict.well) == (1, 0, True)
-
-
-def test_latency_is_from_the_events_block_to_the_replys(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
+@pytest.mark.parametrize("case", SENT.values(), ids=SENT)
+def test_replies_answer_once(watched: Watched, case: Any) -> None:
+    sent, statuses, expected = case
+    trace = asked(watched)
+    for one in sent:
+        watched.reply(**{"counter": 1, **one})
     watched.block(2.0)
-    watched.reply(1)
-    watched.block(3.5)
-    assert watched.trace(1).latency == 2.5
-    assert (watched.verdict.p50, watched.verdict.p99) == (2.5, 2.5)
-
-
-def test_a_second_reply_is_a_double_although_it_reverts(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.reply(1)
-    watched.reply(1)
-    watched.block(2.0)
-    assert [reply.status for reply in watched.trace(1).replies] == [1, 0]
-    assert (watched.verdict.answered, watched.verdict.doubled, watched.verdict.well) == (1, 1, False)
-
-
-def test_a_reply_that_reverts_answers_nothing(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.reply(1, index=5)  # signed for another handle
-    watched.block(2.0)
-    assert (watched.verdict.answered, watched.verdict.doubled, watched.verdict.open) == (0, 0, 1)
-
-
-def test_a_good_reply_after_a_reverted_one_answers_and_is_a_double(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.reply(1, index=5)
-    watched.reply(1)
-    watched.block(2.0)
-    assert (watched.verdict.answered, watched.verdict.doubled) == (1, 1)
-
-
-def test_a_reply_to_an_id_that_nobody_was_given_is_a_stray(watched: Watched) -> None:
-    watched.reply(7)
-    watched.block(1.0)
-    assert (watched.verdict.strays, watched.verdict.emitted, watched.verdict.well) == (1, 0, False)
-
-
-def test_other_transactions_of_the_node_do_not_count(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.reply(1, calldata=b"\x01\x02\x03\x04")
-    watched.block(2.0)
-    assert (watched.trace(1).replies, watched.verdict.strays) == ([], 0)
+    found = watched.verdict
+    assert [reply.status for reply in trace.replies] == statuses
+    assert (found.answered, found.doubled, found.open, found.strays) == expected
+    assert found.well == (expected == (1, 0, 0, 0))
 
 
 def test_replies_of_other_senders_do_not_count(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
+    trace = asked(watched)
     watched.world.chain.intake.submit(signed(0, watched.world.reply(1), key=STRANGER))
     watched.block(2.0)
-    assert watched.trace(1).replies == []
+    assert trace.replies == []
 
 
-def test_reading_again_changes_nothing(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.reply(1)
+def test_latency_is_from_the_events_block_to_the_replys(watched: Watched) -> None:
+    asked(watched)
     watched.block(2.0)
+    watched.reply(1)
+    watched.block(3.5)
     before = watched.verdict
+    assert (watched.trace(1).latency, before.p50, before.p99) == (2.5, 2.5, 2.5)
     watched.now = 9.0
     watched.ground_truth.read()
-    assert watched.verdict == before
+    assert watched.verdict == before, "reading again changes nothing"
 
 
 def test_several_blocks_are_read_at_once(watched: Watched) -> None:
@@ -162,26 +126,19 @@ def test_several_blocks_are_read_at_once(watched: Watched) -> None:
 
 
 def test_a_reply_in_a_block_that_was_replaced_does_not_count_any_more(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
+    asked(watched)
     watched.reply(1)
     watched.block(2.0)
     watched.world.chain.reorg(1, drop=lambda transaction: transaction.envelope is not None)
     watched.ground_truth.read()
     assert (watched.verdict.answered, watched.verdict.open) == (0, 1)
-
-
-def test_a_request_that_is_gone_is_not_emitted(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
-    watched.world.chain.reorg(1, drop=lambda _: True)
+    watched.world.chain.reorg(2, drop=lambda _: True)
     watched.ground_truth.read()
-    assert watched.verdict.emitted == 0
+    assert watched.verdict.emitted == 0, "the request is gone, too"
 
 
 def test_a_request_that_moved_is_visible_from_its_new_block_on(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
+    asked(watched)
     watched.block(2.0)
     watched.now = 5.0
     watched.world.chain.reorg(2)
@@ -190,8 +147,7 @@ def test_a_request_that_moved_is_visible_from_its_new_block_on(watched: Watched)
 
 
 def test_a_block_that_comes_back_keeps_its_time(watched: Watched) -> None:
-    watched.world.ask()
-    watched.block(1.0)
+    asked(watched)
     branch = watched.world.chain.reorg(1)
     watched.now = 5.0
     watched.ground_truth.read()
@@ -211,8 +167,7 @@ def test_ids_that_are_handed_out_again_name_other_transactions(watched: Watched)
 
 def test_a_shorter_chain_is_noticed(watched: Watched) -> None:
     """The block that was read last may have no successor at its height at the moment of looking."""
-    watched.world.ask()
-    watched.block(1.0)
+    asked(watched)
     watched.block(2.0)
     popped = watched.world.chain.history.pop(2)
     watched.ground_truth.read()
@@ -248,13 +203,10 @@ async def test_watching_begins_with_what_is_there() -> None:
     assert ground_truth.verdict().emitted == 1
 
 
-def test_no_value_has_no_percentile() -> None:
-    assert percentile([], 0.5) is None
-
-
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.01, 1), (0.0001, 1)])
 def test_percentiles_are_by_nearest_rank(share: float, expected: int) -> None:
     assert percentile(list(range(1, 101)), share) == expected
+    assert percentile([], share) is None
 
 
 @given(
@@ -269,40 +221,16 @@ def test_a_percentile_is_one_of_the_values_with_enough_not_above_it(
     assert sum(value <= found for value in ordered) >= share * len(ordered)
 
 
-def asked(watched: Watched) -> Trace:
-    """Let a request be on the chain at 1.0."""
-    watched.world.ask()
-    watched.block(1.0)
-    return watched.trace(1)
-
-
-def test_only_the_first_start_call_counts(watched: Watched) -> None:
-    trace = asked(watched)
-    for watched.now in (1.5, 2.5):
-        watched.ground_truth.note_started(public_id(1).to_bytes(32))
-    assert trace.started == 1.5
-
-
-def test_only_the_first_answer_counts(watched: Watched) -> None:
-    trace = asked(watched)
-    for watched.now in (1.5, 2.5):
-        watched.ground_truth.note_given(public_id(1).to_bytes(32))
-    assert trace.given == 1.5
-
-
-def test_a_reply_is_sent_when_the_node_has_it_and_again_is_no_news(watched: Watched) -> None:
-    trace = asked(watched)
-    watched.world.chain.intake.on_submit = watched.ground_truth.note_sent
-    for watched.now in (1.5, 2.5):
-        watched.reply(1)
-    assert trace.sent == 1.5
-
-
-def test_a_transaction_of_somebody_else_is_not_the_nodes_reply(watched: Watched) -> None:
-    trace = asked(watched)
-    watched.world.chain.intake.on_submit = watched.ground_truth.note_sent
+def test_only_the_first_start_call_answer_and_reply_count(watched: Watched) -> None:
+    trace, truth = asked(watched), watched.ground_truth
+    watched.world.chain.intake.on_submit = truth.note_sent
     watched.world.chain.intake.submit(signed(0, watched.world.reply(1), key=STRANGER))
-    assert trace.sent is None
+    assert not watched.trace(1).sent, "of somebody else"
+    for watched.now in (1.5, 2.5):
+        truth.note_started(public_id(1).to_bytes(32))
+        truth.note_given(public_id(1).to_bytes(32))
+        watched.reply(1)
+    assert (trace.started, trace.given, trace.sent) == (1.5, 1.5, 1.5)
 
 
 def test_of_an_id_that_nobody_was_given_no_moment_is_kept(watched: Watched) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import pytest
 import trio
 import trio.testing
 
@@ -54,10 +55,11 @@ def still_users() -> Traffic:
     return Traffic(dependencies)
 
 
-async def test_all_requests_of_a_load_reach_the_chain() -> None:
-    place = Place()
-    await place.run(Load(rate=10, seconds=3))
-    assert place.ground_truth.verdict().emitted == 30
+async def test_all_requests_of_a_load_reach_the_chain_each_under_its_transaction() -> None:
+    place, load = Place(), Load(rate=2.5, seconds=4)
+    await place.run(load)
+    assert place.ground_truth.verdict().emitted == load.count == 10
+    assert {trace.transaction_hash for trace in place.ground_truth.traces.values()} == place.queued
 
 
 async def test_requests_come_at_their_rate() -> None:
@@ -81,11 +83,6 @@ async def test_a_load_can_be_cancelled() -> None:
     assert place.ground_truth.verdict().emitted == 2
 
 
-async def test_the_forms_of_a_load_are_the_named_ones_in_turn() -> None:
-    forms = await Place().run(Load(rate=20, seconds=1, forms=("public", "wallet")))
-    assert forms == ["public", "wallet"] * 10
-
-
 async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind() -> None:
     """The event generator of the first generation: a public and a user request every 500 ms."""
     place = Place(profile=HTTPZ_RC7)
@@ -97,7 +94,10 @@ async def test_a_minute_of_pairs_is_a_hundred_and_twenty_of_each_kind() -> None:
     assert kinds == {Kind.PUBLIC_DECRYPTION: 120, Kind.USER_DECRYPTION: 120}
 
 
-async def test_without_names_every_form_is_used() -> None:
+async def test_the_forms_of_a_load_are_the_named_ones_in_turn_or_all() -> None:
+    assert (
+        await Place().run(Load(rate=20, seconds=1, forms=("public", "wallet"))) == ["public", "wallet"] * 10
+    )
     place = Place()
     assert set(await place.run(Load(rate=60, seconds=1))) == set(place.traffic.forms)
 
@@ -118,12 +118,6 @@ async def test_everything_of_a_prepared_load_is_there_before_its_first_request()
         nursery.cancel_scope.cancel()
 
 
-async def test_a_load_returns_each_requests_transaction() -> None:
-    place = Place()
-    await place.run(Load(rate=10, seconds=1))
-    assert {trace.transaction_hash for trace in place.ground_truth.traces.values()} == place.queued
-
-
 async def test_the_same_seed_makes_the_same_load() -> None:
     forms = [await Place(seed).run(Load(rate=20, seconds=1), reply_timeout=1) for seed in (3, 3, 4)]
     assert forms[0] == forms[1] != forms[2]
@@ -135,26 +129,16 @@ async def test_ciphertexts_of_open_requests_are_kept() -> None:
     assert len(place.traffic.remembered) == 5
 
 
-async def test_ciphertexts_of_answered_requests_are_dropped_after_a_while() -> None:
+@pytest.mark.parametrize(("seconds", "kept"), [(KEPT - 2, True), (KEPT + 2, False)])
+async def test_ciphertexts_of_answered_requests_are_kept_for_a_while(seconds: float, kept: bool) -> None:
     place = Place()
     answered, still_open = place.traffic.public(), place.traffic.public()
     place.dependencies.gateway.mine()
     place.ground_truth.read()
     place.answer(answered)
-    with trio.move_on_after(KEPT + 2):
+    with trio.move_on_after(seconds):
         await tidy(place.traffic, place.ground_truth)
-    assert place.traffic.remembered == (still_open,)
-
-
-async def test_ciphertexts_of_answered_requests_are_kept_for_a_while() -> None:
-    place = Place()
-    answered = place.traffic.public()
-    place.dependencies.gateway.mine()
-    place.ground_truth.read()
-    place.answer(answered)
-    with trio.move_on_after(KEPT - 2):
-        await tidy(place.traffic, place.ground_truth)
-    assert place.traffic.remembered == (answered,)
+    assert set(place.traffic.remembered) == {still_open} | ({answered} if kept else set())
 
 
 def test_forgetting_leaves_nothing_in_buckets_and_core() -> None:
@@ -172,7 +156,3 @@ def test_objects_are_forgotten_under_the_key_they_are_stored_under() -> None:
     traffic.public()
     keys = {ObjectForm.HANDLE.key(one) for one in traffic._latest}
     assert all(set(bucket.bucket.objects) == keys for bucket in traffic.dependencies.buckets)
-
-
-def test_a_load_is_as_many_requests_as_rate_and_time_give() -> None:
-    assert Load(rate=2.5, seconds=4).count == 10

@@ -34,32 +34,18 @@ def start(content: Any, ciphertexts: list[Ciphertext] | None = None) -> CoreCall
 
 
 @ids
-def test_start_requests_byte_for_byte(entry: dict[str, Any]) -> None:
-    call = start(content_of(entry))
-    assert bytes(call.message) == vectors.asking_for_ecdsa(call.method, entry["core"]["request_bytes"])
+def test_start_requests_and_polls_byte_for_byte(entry: dict[str, Any]) -> None:
+    content, core = content_of(entry), entry["core"]
+    call = start(content)
+    assert bytes(call.message) == vectors.asking_for_ecdsa(call.method, core["request_bytes"])
     assert call.message.size == len(bytes(call.message))
-
-
-@ids
-def test_start_requests_go_to_their_method_and_endpoint(entry: dict[str, Any]) -> None:
-    call = start(content_of(entry))
-    assert call.method == entry["core"]["start_rpc"]
+    assert call.method == core["start_rpc"]
     assert call.shard is not None
-    assert {n: call.shard % int(n) for n in entry["core"]["endpoint_index"]} == entry["core"][
-        "endpoint_index"
-    ]
-
-
-@ids
-def test_polls_byte_for_byte(entry: dict[str, Any]) -> None:
-    content = content_of(entry)
-    call = PROFILE.operations[content.kind].result_call(content)
-    assert call is not None
-    assert (call.method, bytes(call.message)) == (
-        entry["core"]["result_rpc"],
-        from_hex(entry["core"]["poll_bytes"]),
-    )
-    assert call.shard == start(content).shard
+    assert {n: call.shard % int(n) for n in core["endpoint_index"]} == core["endpoint_index"]
+    poll = PROFILE.operations[content.kind].result_call(content)
+    assert poll is not None
+    assert (poll.method, bytes(poll.message)) == (core["result_rpc"], from_hex(core["poll_bytes"]))
+    assert poll.shard == call.shard
 
 
 def test_large_bodies_are_spliced_and_not_copied() -> None:

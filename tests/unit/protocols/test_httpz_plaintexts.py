@@ -113,22 +113,17 @@ def test_p1_narrows_to_the_type_and_p3_does_not(fhe_type: int, raw: str, p1: int
     assert int.from_bytes(encode_plaintexts(PlaintextForm.P3, [plaintext])[:32]) == p3
 
 
-@pytest.mark.parametrize("fhe_type", [0, 1, 2])
-def test_p1_has_no_value_without_its_first_byte(fhe_type: int) -> None:
-    with pytest.raises(ValueError, match="no bytes"):
-        encode_plaintexts(PlaintextForm.P1, [(fhe_type, b"")])
-
-
-@pytest.mark.parametrize("plaintext", [(8, bytes(33)), (9, bytes(63)), (10, bytes(129)), (11, b"")])
-def test_p3_signs_no_zeros_for_a_value_of_the_wrong_size(plaintext: Plaintext) -> None:
-    with pytest.raises(ValueError, match="bytes, "):
-        encode_plaintexts(PlaintextForm.P3, [plaintext])
-
-
-@pytest.mark.parametrize("form", PlaintextForm)
-def test_unknown_types_have_no_form(form: PlaintextForm) -> None:
-    with pytest.raises(ValueError, match="FHE type 12"):
-        encode_plaintexts(form, [(12, b"\x01")])
+@pytest.mark.parametrize(
+    ("form", "plaintext", "told"),
+    [
+        *((PlaintextForm.P1, (kind, b""), "no bytes") for kind in (0, 1, 2)),
+        *((PlaintextForm.P3, one, "bytes, ") for one in ((8, bytes(33)), (9, bytes(63)), (10, bytes(129)), (11, b""))),
+        *((form, (12, b"\x01"), "FHE type 12") for form in PlaintextForm),
+    ],
+)  # fmt: skip
+def test_what_a_form_cannot_hold_is_refused(form: PlaintextForm, plaintext: Plaintext, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        encode_plaintexts(form, [plaintext])
 
 
 def test_no_values() -> None:
@@ -156,32 +151,28 @@ def test_domain_separators() -> None:
         assert httpz.domain(name).separator == from_hex(httpz.load()["domains"][name]["separator"])
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "type_hash"),
-    [
-        ("PUBLIC_TYPE", "bytes32", "0fadf98b8136b99fb0131ba0fcbca3082d7d632509fad62cf0d18ebdf9670cc1"),
-        ("PUBLIC_TYPE", "uint256", "8d43f0da8419a982954769cb6e074802155097b09bedf5f163b54a592d65c718"),
-        ("USER_TYPE", "bytes32", "f7e27dfd3fe3d63db90df13495def08652c6cc0a1297cc39ca04f7d6dd403d76"),
-        ("USER_TYPE", "uint256", "7f6bb5f3fdbc12583b01167038fdc9e1ec1a7c63781bf1a3ed19c1c9c8639c7b"),
-        ("LINKER_TYPE", "bytes32", "ca7d247ab7f4b16af3ddc17af4d4dcba8020a110255fbcb816ae1700c8bd7410"),
-        ("LINKER_TYPE", "uint256", "dd5173274d8a8cf0a5d6f6b1df148d45bd766b7b91e019196b1bbe9258f84fdd"),
-    ],
-)
-def test_type_hashes_of_both_revisions(name: str, kind: str, type_hash: str) -> None:
-    assert keccak256(getattr(messages, name).format(kind=kind).encode()).hex() == type_hash
+TYPES = {
+    f"{name} {kind}": getattr(messages, name).format(kind=kind)
+    for name in ("PUBLIC_TYPE", "USER_TYPE", "LINKER_TYPE")
+    for kind in ("bytes32", "uint256")
+} | messages.OBJECT_TYPES
+HASHES = {
+    "PUBLIC_TYPE bytes32": "0fadf98b8136b99fb0131ba0fcbca3082d7d632509fad62cf0d18ebdf9670cc1",
+    "PUBLIC_TYPE uint256": "8d43f0da8419a982954769cb6e074802155097b09bedf5f163b54a592d65c718",
+    "USER_TYPE bytes32": "f7e27dfd3fe3d63db90df13495def08652c6cc0a1297cc39ca04f7d6dd403d76",
+    "USER_TYPE uint256": "7f6bb5f3fdbc12583b01167038fdc9e1ec1a7c63781bf1a3ed19c1c9c8639c7b",
+    "LINKER_TYPE bytes32": "ca7d247ab7f4b16af3ddc17af4d4dcba8020a110255fbcb816ae1700c8bd7410",
+    "LINKER_TYPE uint256": "dd5173274d8a8cf0a5d6f6b1df148d45bd766b7b91e019196b1bbe9258f84fdd",
+    "PublicKey": "a1108b8d8920c46956c8e8bf5b2e15ae46359c7eb5aa58ce1622f0638bd20b4a",
+    "ServerKey": "5f515e1f0d8f9142e3e286e874bba6576b29b114f06634d3ad6e9225cc4b50bc",
+    "SnsKey": "218bc774a79f8dfb89843477a29ad532c17f4504344943e554788b98db355149",
+    "CRS": "742baadad9a09c82a94b935a0b51a5ff650ff7b666130019a58a637e91109fd7",
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "type_hash"),
-    [
-        ("PublicKey", "a1108b8d8920c46956c8e8bf5b2e15ae46359c7eb5aa58ce1622f0638bd20b4a"),
-        ("ServerKey", "5f515e1f0d8f9142e3e286e874bba6576b29b114f06634d3ad6e9225cc4b50bc"),
-        ("SnsKey", "218bc774a79f8dfb89843477a29ad532c17f4504344943e554788b98db355149"),
-        ("CRS", "742baadad9a09c82a94b935a0b51a5ff650ff7b666130019a58a637e91109fd7"),
-    ],
-)
-def test_type_hashes_of_generated_objects(name: str, type_hash: str) -> None:
-    assert keccak256(messages.OBJECT_TYPES[name].encode()).hex() == type_hash
+@pytest.mark.parametrize("name", HASHES)
+def test_type_hashes_of_both_revisions_and_of_generated_objects(name: str) -> None:
+    assert keccak256(TYPES[name].encode()).hex() == HASHES[name]
 
 
 @pytest.mark.parametrize(
@@ -199,25 +190,19 @@ def test_public_digests_of_the_specification(form: PlaintextForm, numeric: bool,
 
 def test_the_signature_of_annex_a4_recovers_its_key() -> None:
     vector = ANNEX["public_decrypt_digest"]
-    digest = messages.public_digest(
-        DOMAIN, HANDLES, encode_plaintexts(PlaintextForm.P1, THOUSAND), numeric=False
-    )
+    encoded = encode_plaintexts(PlaintextForm.P1, THOUSAND)
+    digest = messages.public_digest(DOMAIN, HANDLES, encoded, numeric=False)
     signature = from_hex(vector["signature_by_private_key_1_over_P1_bytes32"])
     assert recover(digest, signature) == parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
 
 
-def test_the_user_digest_of_the_specification() -> None:
+def test_the_user_digest_and_the_link_of_the_specification() -> None:
     vector = ANNEX["user_decrypt_response_digest"]
-    share = from_hex(vector["reencryptedShare"])
-    digest = messages.user_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, share, numeric=False)
-    assert digest == from_hex(vector["digest"])
-
-
-def test_the_link_of_the_specification() -> None:
+    share, key = from_hex(vector["reencryptedShare"]), from_hex(vector["publicKey"])
+    assert messages.user_digest(DOMAIN, key, HANDLES, share, numeric=False) == from_hex(vector["digest"])
     vector = ANNEX["user_decryption_linker_digest"]
-    user = parse_address(vector["userAddress"])
-    link = messages.link_digest(DOMAIN, from_hex(vector["publicKey"]), HANDLES, user, numeric=False)
-    assert link == from_hex(vector["digest"])
+    user, key = parse_address(vector["userAddress"]), from_hex(vector["publicKey"])
+    assert messages.link_digest(DOMAIN, key, HANDLES, user, numeric=False) == from_hex(vector["digest"])
 
 
 @pytest.mark.parametrize(("revision", "entry"), httpz.exchanges("user_decryption"), ids=httpz.name_of)

@@ -126,18 +126,13 @@ def test_there_are_no_contexts_windows_transactions_and_inquiries(log: Log) -> N
     assert not content.needs_transaction
 
 
-def test_only_decryptions_have_ciphertexts() -> None:
+def test_only_decryptions_have_ciphertexts_and_no_question_since_the_contract_has_checked_them() -> None:
     for log in ALL_LOGS:
         content = PROFILE.decode(log)
         assert content is not None
         assert len(content.references) == (len(log.topics) > 1)
-
-
-def test_a_decryption_needs_no_question_since_the_contract_has_checked_it() -> None:
-    for log in (PUBLIC, USER):
-        content = PROFILE.decode(log)
-        assert content is not None
-        assert PROFILE.operations[content.kind].checks(content, FACTS) == ()
+        if log in (PUBLIC, USER):
+            assert PROFILE.operations[content.kind].checks(content, FACTS) == ()
 
 
 def test_a_decryption_without_ciphertexts_or_of_unknown_type_is_rejected() -> None:
@@ -272,41 +267,23 @@ def answer(commit: str, view: Any) -> Any:
 
 
 @every_commit
-def test_a_coprocessor_by_whichever_getter_there_is(commit: str) -> None:
-    entry = httpz.load()["keys"]["coprocessors"][0]
+def test_coprocessors_and_signers_are_found_by_whichever_getter_there_is(commit: str) -> None:
+    entry, node = httpz.load()["keys"]["coprocessors"][0], httpz.node(1)
     sender, signer = parse_address(entry["tx_sender"]), parse_address(entry["signer"])
     expected = Coprocessor(sender, signer, entry["s3BucketUrl"])
     assert answer(commit, REGISTRY.coprocessor(sender)) == expected
-
-
-@every_commit
-def test_an_unknown_coprocessor_has_no_bucket(commit: str) -> None:
-    found = answer(commit, REGISTRY.coprocessor(UNKNOWN))
-    assert found == Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
-
-
-@every_commit
-def test_the_signer_of_a_node_by_whichever_getter_there_is(commit: str) -> None:
-    node = httpz.node(1)
+    assert answer(commit, REGISTRY.coprocessor(UNKNOWN)) == Coprocessor(ZERO_ADDRESS, ZERO_ADDRESS, "")
     found = answer(commit, REGISTRY.node_signer(parse_address(node["tx_sender"])))
     assert found == parse_address(node["signer"])
 
 
-def test_a_coprocessor_of_rc4_is_four_flat_values() -> None:
-    result = (
-        contracts.RC4["HTTPZ"]
-        .function("coprocessors")
-        .encode_result(UNKNOWN, b"identity", "da", "http://b/ct")
-    )
-    assert REGISTRY.coprocessor(UNKNOWN).understand(result) == Coprocessor(
-        UNKNOWN, ZERO_ADDRESS, "http://b/ct"
-    )
-
-
-def test_a_stranger_is_no_node() -> None:
-    nobody = (ZERO_ADDRESS, ZERO_ADDRESS, "")
-    result = contracts.HTTPZ.function("kmsNodes").encode_result(nobody)
-    assert REGISTRY.node_signer(UNKNOWN).understand(result) == ZERO_ADDRESS
+def test_a_coprocessor_of_rc4_is_four_flat_values_and_a_stranger_no_node() -> None:
+    of_rc4 = contracts.RC4["HTTPZ"].function("coprocessors")
+    result = of_rc4.encode_result(UNKNOWN, b"identity", "da", "http://b/ct")
+    expected = Coprocessor(UNKNOWN, ZERO_ADDRESS, "http://b/ct")
+    assert REGISTRY.coprocessor(UNKNOWN).understand(result) == expected
+    nobody = contracts.HTTPZ.function("kmsNodes").encode_result((ZERO_ADDRESS, ZERO_ADDRESS, ""))
+    assert REGISTRY.node_signer(UNKNOWN).understand(nobody) == ZERO_ADDRESS
 
 
 def test_the_senders_by_either_name() -> None:

@@ -42,20 +42,20 @@ def test_two_releases_follow_each_other() -> None:
     )
 
 
-@pytest.mark.parametrize("version", ["0.2", "v0.2.0", "0.2.0-rc1", ""])
-def test_a_version_of_another_form_is_refused(version: str) -> None:
-    with pytest.raises(ValueError, match="is not a version"):
-        released(OLD, version, "2026-02-03", [ADDED])
+EMPTY = "# Changelog\n\n## Unreleased\n\n## 0.1.0 · 2026-01-01\n"
 
 
-def test_a_version_that_is_there_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"has 0\.1\.0 already"):
-        released(OLD, "0.1.0", "2026-02-03", [ADDED])
-
-
-def test_a_release_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing is unreleased"):
-        released("# Changelog\n\n## Unreleased\n\n## 0.1.0 · 2026-01-01\n", "0.2.0", "2026-02-03", [])
+@pytest.mark.parametrize(
+    ("text", "version", "fragments", "told"),
+    [
+        *((OLD, version, [ADDED], "is not a version") for version in ("0.2", "v0.2.0", "0.2.0-rc1", "")),
+        (OLD, "0.1.0", [ADDED], r"has 0\.1\.0 already"),
+        (EMPTY, "0.2.0", [], "nothing is unreleased"),
+    ],
+)
+def test_what_is_no_release_is_refused(text: str, version: str, fragments: list[Fragment], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        released(text, version, "2026-02-03", fragments)
 
 
 @pytest.mark.parametrize(
