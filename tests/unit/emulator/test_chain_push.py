@@ -84,34 +84,17 @@ async def test_a_head_is_pushed_when_its_block_is_made(nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
-async def test_matching_logs_are_pushed() -> None:
-    made = world()
-    async with connected(made) as client:
-        await client.ask("eth_subscribe", "logs", {"address": to_hex(made.decryption.address)})
-        await client.ask("eth_subscribe", "logs", {"address": "0x" + "77" * 20})
-        made.ask()
-        made.chain.mine()
-        assert places(await client.pushes()) == [("0x1", False)]
-
-
-async def test_the_past_is_not_pushed() -> None:
+async def test_matching_logs_are_pushed_and_not_the_past() -> None:
     made = world()
     made.ask()
     made.chain.mine()
     async with connected(made) as client:
-        await client.ask("eth_subscribe", "logs", {})
+        await client.ask("eth_subscribe", "logs", {"address": to_hex(made.decryption.address)})
+        await client.ask("eth_subscribe", "logs", {"address": "0x" + "77" * 20})
         assert await client.pushes() == []
-
-
-async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
-    made = world()
-    async with connected(made) as client:
-        await client.ask("eth_subscribe", "logs", {})
-        first, second = made.ask(0), made.ask(1)
-        made.chain.mine_many(2)
-        await client.pushes()
-        made.chain.reorg(2, arrange=own_order(second, first))
-        assert places(await client.pushes()) == [("0x1", True)] * 2 + [("0x2", False)] * 2
+        made.ask(1)
+        made.chain.mine()
+        assert places(await client.pushes()) == [("0x2", False)]
 
 
 async def test_a_lagging_node_pushes_late() -> None:
@@ -124,6 +107,17 @@ async def test_a_lagging_node_pushes_late() -> None:
         assert await client.pushes() == []
         made.chain.mine()
         assert places(await client.pushes()) == [("0x1", False)]
+
+
+async def test_a_reorganisation_takes_back_logs_and_pushes_new_ones() -> None:
+    made = world()
+    async with connected(made) as client:
+        await client.ask("eth_subscribe", "logs", {})
+        first, second = made.ask(0), made.ask(1)
+        made.chain.mine_many(2)
+        await client.pushes()
+        made.chain.reorg(2, arrange=own_order(second, first))
+        assert places(await client.pushes()) == [("0x1", True)] * 2 + [("0x2", False)] * 2
 
 
 async def test_a_head_that_goes_backward_is_no_news() -> None:
@@ -140,7 +134,7 @@ async def test_a_head_that_goes_backward_is_no_news() -> None:
         assert await client.pushes() == []
 
 
-async def test_an_ended_subscription_is_silent() -> None:
+async def test_an_ended_subscription_is_silent_and_others_do_not_exist() -> None:
     made = world()
     async with connected(made) as client:
         name = await client.ask("eth_subscribe", "newHeads")
@@ -148,11 +142,18 @@ async def test_an_ended_subscription_is_silent() -> None:
         assert await client.ask("eth_unsubscribe", name) is False
         made.chain.mine()
         assert await client.pushes() == []
-
-
-async def test_other_subscriptions_do_not_exist() -> None:
-    async with connected(world()) as client:
         assert (await client.ask("eth_subscribe", "syncing"))["code"] == -32601
+
+
+async def test_a_question_may_be_forgotten_or_refused_for_the_rate() -> None:
+    made = world()
+    made.node.faults.misbehave(NodeFault.HANG, times=1)
+    async with connected(made) as client:
+        for number in (1, 2):
+            await client.send("eth_blockNumber", number=number)
+        assert (await client.receive())["id"] == 2
+        made.node.faults.misbehave(NodeFault.RATE_LIMITED, times=1)
+        assert (await client.ask("eth_blockNumber"))["code"] == -32005
 
 
 async def test_a_silent_socket_sends_nothing_and_answers_pings() -> None:
@@ -185,22 +186,6 @@ async def test_a_socket_may_be_closed_instead_of_an_answer(fault: NodeFault) -> 
     assert made.chain.intake.pending_nonce(made.chain.intake.check(signed(0)).sender) == (
         fault is NodeFault.LOST_REPLY
     )
-
-
-async def test_a_question_may_be_forgotten() -> None:
-    made = world()
-    made.node.faults.misbehave(NodeFault.HANG, times=1)
-    async with connected(made) as client:
-        await client.send("eth_blockNumber", number=1)
-        await client.send("eth_blockNumber", number=2)
-        assert (await client.receive())["id"] == 2
-
-
-async def test_a_rate_limited_socket_says_so_with_an_error() -> None:
-    made = world()
-    made.node.faults.misbehave(NodeFault.RATE_LIMITED, times=1)
-    async with connected(made) as client:
-        assert (await client.ask("eth_blockNumber"))["code"] == -32005
 
 
 async def test_a_burst_of_500_blocks_reaches_a_slow_reader_whole() -> None:

@@ -45,10 +45,7 @@ async def answer(node: RpcNode, content: Any) -> Any:
 async def test_an_answer_carries_the_id_of_its_request() -> None:
     request = {"jsonrpc": "2.0", "id": "x-7", "method": "eth_chainId", "params": []}
     assert await answer(world().node, request) == {"jsonrpc": "2.0", "id": "x-7", "result": hex(CHAIN_ID)}
-
-
-async def test_bytes_that_are_no_json_are_a_parse_error() -> None:
-    assert json.loads(await world().node.answer(b"{"))["error"]["code"] == -32700
+    assert json.loads(await world().node.answer(b"{"))["error"]["code"] == -32700, "no JSON"
 
 
 @pytest.mark.parametrize("content", [[], 7, {"id": 1}, {"id": 1, "method": 5}])
@@ -109,10 +106,12 @@ def test_an_estimate_is_one_to_two_percent_above_the_use() -> None:
     assert 1.01 < estimate / made.mined(reply).outcome.gas_used < 1.02
 
 
-def test_a_call_out_of_gas_is_no_revert() -> None:
+def test_a_call_out_of_gas_is_no_revert_and_an_unknown_transaction_cannot_be_traced() -> None:
     made = world()
     code, text = error(made, "eth_call", {**reply_call(made), "gas": "0x5300"}, "latest")
     assert (code, text.split(":")[0]) == (-32000, "out of gas")
+    unknown = error(made, "debug_traceTransaction", "0x" + "00" * 32)
+    assert unknown == (-32000, "transaction not found")
 
 
 def test_a_call_at_an_old_block_sees_that_state() -> None:
@@ -122,10 +121,6 @@ def test_a_call_at_an_old_block_sees_that_state() -> None:
     made.chain.mine()
     assert rpc(made.node, "eth_call", reply_call(made), "0x1")["error"]["code"] == 3
     assert result(made, "eth_call", reply_call(made), "0x2") == "0x"
-
-
-def test_an_unknown_transaction_cannot_be_traced() -> None:
-    assert error(world(), "debug_traceTransaction", "0x" + "00" * 32) == (-32000, "transaction not found")
 
 
 def logs(made: World, **content: Any) -> list[Any]:
@@ -152,21 +147,14 @@ def test_logs_are_filtered_by_address_and_topics() -> None:
     assert logs(made, topics=[topic[1]], **span) == []
 
 
-def test_a_node_may_limit_blocks() -> None:
+def test_a_node_may_limit_or_lack_blocks_and_refuses_a_backward_range() -> None:
     made = asked(world())
+    assert error(made, "eth_getLogs", {"fromBlock": "0x3", "toBlock": "0x2"})[0] == -32000
     made.node.limits.log_range = 3
     assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x4"})[0] == -32005
-
-
-def test_a_pruned_node_has_no_old_logs_and_states() -> None:
-    made = asked(world())
     made.node.limits.pruned_before = 2
     assert error(made, "eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x2"})[0] == 4444
     assert error(made, "eth_getBalance", OWNER, "0x1")[0] == -32000
-
-
-def test_a_backward_range_is_refused() -> None:
-    assert error(asked(world()), "eth_getLogs", {"fromBlock": "0x3", "toBlock": "0x2"})[0] == -32000
 
 
 def test_a_lagging_node_knows_nothing_of_the_last_blocks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -30,22 +31,19 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "kmsconn.toml"
 
 
-@pytest.mark.parametrize("profile", GENERATIONS)
-def test_what_is_written_is_read_as_the_same_settings(config: Path, profile: str) -> None:
-    settings = settings_for(config, profile=profile)
+@pytest.mark.parametrize(
+    ("profile", "quick"), [*((profile, {}) for profile in GENERATIONS), ("fhevm", QUICK)]
+)
+def test_what_is_written_is_read_as_the_same_settings(
+    config: Path, profile: str, quick: dict[str, Any]
+) -> None:
+    settings = settings_for(config, profile=profile, shards=3 if profile == "fhevm" else 1).but(**quick)
     write_config(config, settings)
-    assert load_config(config, environ={}) == settings
-
-
-def test_what_follows_a_life_of_keys_is_written_too(config: Path) -> None:
-    settings = settings_for(config).but(**QUICK)
-    write_config(config, settings)
-    assert load_config(config, environ={}) == settings
-
-
-def test_every_shard_is_an_endpoint(config: Path) -> None:
-    write_config(config, settings_for(config, shards=3))
-    assert len(load_config(config, environ={}).core.core_endpoints) == 3
+    found = load_config(config, environ={})
+    assert found == settings
+    assert len(found.core.core_endpoints) == (3 if profile == "fhevm" else 1)
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600, "only the owner may read it"
+    assert journal_beside(config).name == "kmsconn.emulated.db", "a name that no other connector's has"
 
 
 def test_a_relative_path_gives_an_absolute_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -64,11 +62,6 @@ def test_odd_names_survive(tmp_path: Path, name: str) -> None:
     assert load_config(path, environ={}).storage.journal == settings.storage.journal
 
 
-def test_only_the_owner_may_read_it(config: Path) -> None:
-    write_config(config, settings_for(config))
-    assert stat.S_IMODE(config.stat().st_mode) == 0o600
-
-
 def test_an_earlier_file_of_ours_is_replaced(config: Path) -> None:
     write_config(config, settings_for(config))
     later = settings_for(config).but(monitoring_endpoint="127.0.0.1:10")
@@ -76,11 +69,18 @@ def test_an_earlier_file_of_ours_is_replaced(config: Path) -> None:
     assert load_config(config, environ={}).monitoring.monitoring_endpoint == "127.0.0.1:10"
 
 
-def test_a_file_that_somebody_else_wrote_is_not_replaced(config: Path) -> None:
+def test_a_file_that_somebody_else_wrote_is_not_replaced_and_a_journal_is_kept(config: Path) -> None:
     config.write_text("gateway_chain_id = 1\n")
+    settings = settings_for(config)
+    assert isinstance(settings.storage.journal, Path)
+    settings.storage.journal.touch()
     with pytest.raises(ConfigError, match="was not written by kmsconn emulate"):
-        write_config(config, settings_for(config))
+        write_config(config, settings)
     assert config.read_text() == "gateway_chain_id = 1\n"
+    assert settings.storage.journal.exists()
+    nowhere = config.parent / "nowhere" / "k.toml"
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_config(nowhere, settings_for(nowhere))
 
 
 def test_the_journal_of_a_chain_that_is_gone_is_removed(config: Path) -> None:
@@ -89,23 +89,3 @@ def test_the_journal_of_a_chain_that_is_gone_is_removed(config: Path) -> None:
         Path(f"{settings.storage.journal}{suffix}").touch()
     write_config(config, settings)
     assert list(config.parent.iterdir()) == [config]
-
-
-def test_a_journal_is_kept_where_the_file_is_refused(config: Path) -> None:
-    config.write_text("something else")
-    settings = settings_for(config)
-    assert isinstance(settings.storage.journal, Path)
-    settings.storage.journal.touch()
-    with pytest.raises(ConfigError):
-        write_config(config, settings)
-    assert settings.storage.journal.exists()
-
-
-def test_a_place_that_does_not_exist_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
-    path = tmp_path / "nowhere" / "k.toml"
-    with pytest.raises(ConfigError, match="cannot be written"):
-        write_config(path, settings_for(path))
-
-
-def test_the_journal_has_a_name_that_no_other_connectors_has(config: Path) -> None:
-    assert journal_beside(config).name == "kmsconn.emulated.db"

@@ -106,13 +106,6 @@ async def test_a_load_has_its_size_and_forms() -> None:
     assert all(name >> 248 == 1 for name in handler.ground_truth.traces), "public decryptions"
 
 
-@pytest.mark.parametrize(
-    "content", [None, {}, {"rate": "x", "seconds": 1}, {"rate": 1, "seconds": 1, "other": 1}]
-)
-async def test_a_load_that_cannot_be_read_is_refused(content: Any) -> None:
-    assert (await Handler().post("/load", content)).status == 400
-
-
 async def test_posts_are_made_in_turn_with_their_ciphertexts_in_the_buckets() -> None:
     handler = Handler()
     posts = content_of(await handler.post("/posts", {"count": 5}))["posts"]
@@ -121,13 +114,6 @@ async def test_posts_are_made_in_turn_with_their_ciphertexts_in_the_buckets() ->
     stored = handler.dependencies.buckets[0].bucket.objects
     assert posts[0]["path"] == PUBLIC_PATH
     assert all(any(handle[2:] in key for key in stored) for handle in handles)
-
-
-@pytest.mark.parametrize(
-    "content", [None, {"count": "x"}, {"count": 1, "forms": ["direct"]}, {"count": 1, "forms": ["x"]}]
-)
-async def test_posts_that_cannot_be_made_are_refused(content: Any) -> None:
-    assert (await Handler().post("/posts", content)).status == 400
 
 
 @pytest.mark.parametrize("name", ["gateway", "ethereum", "host", "core0", "bucket0", "bucket1"])
@@ -147,8 +133,18 @@ async def test_a_core_can_be_restarted() -> None:
     assert handler.dependencies.cores[0].core.memory.uptime.restarts == 1
 
 
+NO_LOADS: list[Any] = [None, {}, {"rate": "x", "seconds": 1}, {"rate": 1, "seconds": 1, "other": 1}]
+NO_POSTS: list[Any] = [None, {"count": "x"}, {"count": 1, "forms": ["direct"]}, {"count": 1, "forms": ["x"]}]
+NO_PATHS = ("/gateway/restart", "/nobody/shut", "/core0/explode", "/", "/a/b/c", "/status")
+
+
 @pytest.mark.parametrize(
-    "path", ["/gateway/restart", "/nobody/shut", "/core0/explode", "/", "/a/b/c", "/status"]
+    ("path", "content", "status"),
+    [
+        *(("/load", content, 400) for content in NO_LOADS),
+        *(("/posts", content, 400) for content in NO_POSTS),
+        *((path, None, 404) for path in NO_PATHS),
+    ],
 )
-async def test_what_is_not_there_is_said(path: str) -> None:
-    assert (await Handler().post(path)).status == 404
+async def test_what_cannot_be_read_or_is_not_there_is_refused(path: str, content: Any, status: int) -> None:
+    assert (await Handler().post(path, content)).status == status

@@ -156,13 +156,20 @@ def crs_request(bits: int = 512, context: bytes = DEFAULT_CONTEXT) -> bytes:
     )
 
 
-async def test_a_crs_is_begun_once(core: EmulatedCore) -> None:
+async def test_a_crs_is_begun_once_and_has_a_size_that_is_a_power_of_two(core: EmulatedCore) -> None:
+    assert await status(core, "CrsGen", crs_request(bits=100)) is Status.INVALID_ARGUMENT
     await call(core, "CrsGen", crs_request())
     assert await status(core, "CrsGen", crs_request()) is Status.ALREADY_EXISTS
 
 
-async def test_a_crs_has_a_size_that_is_a_power_of_two(core: EmulatedCore) -> None:
-    assert await status(core, "CrsGen", crs_request(bits=100)) is Status.INVALID_ARGUMENT
+async def test_aborting_what_does_not_run_finds_nothing_and_a_key_needs_its_preprocessing(
+    core: EmulatedCore,
+) -> None:
+    assert await status(core, "AbortCrsGen", bytes(named(CRS))) is Status.NOT_FOUND
+    assert await status(core, "AbortKeyGen", bytes(named(CRS))) is Status.NOT_FOUND
+    key, prep = (named(bytes([tag]) + bytes(31)) for tag in (4, 3))
+    request = KeyGenRequest(request_id=key, preproc_id=prep, domain=DOMAIN)
+    assert await status(core, "KeyGen", bytes(request)) is Status.NOT_FOUND
 
 
 async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(core: EmulatedCore) -> None:
@@ -179,11 +186,6 @@ async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(core: EmulatedC
     assert seen == [Status.ABORTED]
 
 
-async def test_aborting_what_does_not_run_finds_nothing(core: EmulatedCore) -> None:
-    assert await status(core, "AbortCrsGen", bytes(named(CRS))) is Status.NOT_FOUND
-    assert await status(core, "AbortKeyGen", bytes(named(CRS))) is Status.NOT_FOUND
-
-
 async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(core: EmulatedCore) -> None:
     await call(core, "CrsGen", crs_request())
     await call(core, "GetCrsGenResult", bytes(named(CRS)))
@@ -196,13 +198,6 @@ async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(core
     assert await status(core, "GetCrsGenResult", bytes(named(other))) is Status.NOT_FOUND
 
 
-async def test_a_key_needs_its_preprocessing(core: EmulatedCore) -> None:
-    request = KeyGenRequest(
-        request_id=named(b"\x04" + bytes(31)), preproc_id=named(b"\x03" + bytes(31)), domain=DOMAIN
-    )
-    assert await status(core, "KeyGen", bytes(request)) is Status.NOT_FOUND
-
-
 def context_request(count: int, threshold: int, cert: bytes | None = None) -> bytes:
     nodes = [
         MpcNode(mpc_identity=f"kms-{n}", party_id=n, signer_address=bytes(20), ca_cert=cert)
@@ -212,19 +207,12 @@ def context_request(count: int, threshold: int, cert: bytes | None = None) -> by
     return bytes(NewMpcContextRequest(new_context=context))
 
 
-async def test_a_context_is_known_once_announced(core: EmulatedCore) -> None:
+async def test_a_context_is_known_once_announced_unless_it_breaks_a_rule(core: EmulatedCore) -> None:
+    for broken in (context_request(4, 2), context_request(1, 1), context_request(4, 1, b"")):
+        assert await status(core, "NewMpcContext", broken) is Status.INVALID_ARGUMENT
     await call(core, "NewMpcContext", context_request(4, 1))
     assert SECOND_CONTEXT in core.known.contexts
     assert await status(core, "NewMpcContext", context_request(4, 1)) is Status.ALREADY_EXISTS
-
-
-@pytest.mark.parametrize(
-    "request_bytes",
-    [context_request(4, 2), context_request(1, 1), context_request(4, 1, b"")],
-    ids=["threshold", "one node", "empty cert"],
-)
-async def test_a_context_that_breaks_a_rule_is_invalid(core: EmulatedCore, request_bytes: bytes) -> None:
-    assert await status(core, "NewMpcContext", request_bytes) is Status.INVALID_ARGUMENT
 
 
 def epoch_request() -> bytes:

@@ -54,16 +54,16 @@ both = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.st
 
 
 @both
-async def test_an_unknown_id_is_not_found_at_once(operation: CoreOperation) -> None:
-    start = trio.current_time()
-    assert await status_of(poll(core(), operation, id_of(operation))) is Status.NOT_FOUND
-    assert trio.current_time() == start
-
-
-@both
-async def test_bytes_that_are_no_message_are_internal(operation: CoreOperation) -> None:
-    assert await status_of(core().start(operation, b"\xff")) is Status.INTERNAL
-    assert await status_of(core().result(operation, b"\xff")) is Status.INTERNAL
+async def test_an_id_is_known_once_and_bytes_that_are_no_message_are_internal(
+    operation: CoreOperation,
+) -> None:
+    emulated, begun = core(), trio.current_time()
+    assert await status_of(poll(emulated, operation, id_of(operation))) is Status.NOT_FOUND
+    assert await status_of(emulated.start(operation, b"\xff")) is Status.INTERNAL
+    assert await status_of(emulated.result(operation, b"\xff")) is Status.INTERNAL
+    assert trio.current_time() == begun
+    await emulated.start(operation, request_of(operation))
+    assert await status_of(emulated.start(operation, request_of(operation))) is Status.ALREADY_EXISTS
 
 
 @both
@@ -75,13 +75,6 @@ async def test_a_long_poll_ends_unavailable_after_sixty_seconds(operation: CoreO
     assert trio.current_time() - start == pytest.approx(60)
     await poll(emulated, operation, id_of(operation))
     assert trio.current_time() - start == pytest.approx(100)
-
-
-@both
-async def test_the_same_id_already_exists(operation: CoreOperation) -> None:
-    emulated = core()
-    await emulated.start(operation, request_of(operation))
-    assert await status_of(emulated.start(operation, request_of(operation))) is Status.ALREADY_EXISTS
 
 
 async def test_the_two_kinds_have_tables_of_their_own() -> None:

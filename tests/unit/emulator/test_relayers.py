@@ -79,13 +79,18 @@ async def test_a_post_is_repeated_while_that_may_help(traffic: Traffic) -> None:
     assert verdict.p50 == 1.5 + 2 * AGAIN_SECONDS
 
 
-async def test_a_final_failure_is_counted_by_its_code(traffic: Traffic) -> None:
-    verdict = await ran(traffic, Answers(failure("unprocessable", retryable=False)))
-    assert (verdict.codes, verdict.well) == ({"unprocessable": 1}, False)
-
-
-async def test_an_answer_that_is_no_document_is_counted_by_its_status(traffic: Traffic) -> None:
-    assert (await ran(traffic, Answers(Response(408, {}, b"")))).codes == {"status 408": 1}
+@pytest.mark.parametrize(
+    ("answer", "codes"),
+    [
+        (failure("unprocessable", retryable=False), {"unprocessable": 1}),
+        (Response(408, {}, b""), {"status 408": 1}),
+    ],
+)
+async def test_a_final_failure_is_counted_by_its_code_or_status(
+    traffic: Traffic, answer: Response, codes: dict[str, int]
+) -> None:
+    verdict = await ran(traffic, Answers(answer))
+    assert (verdict.codes, verdict.well) == (codes, False)
 
 
 async def test_what_is_never_answered_does_not_hold_the_end(traffic: Traffic) -> None:

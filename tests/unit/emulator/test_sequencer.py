@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
@@ -57,13 +59,60 @@ async def hand_in(made: World, raws: Sequence[bytes], delays: Sequence[float] = 
     return [said[place] for place in range(len(raws))]
 
 
-async def test_a_send_is_answered_with_its_block(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    (said,) = await hand_in(made, [signed(0)])
-    assert said.at == 0.25
-    assert made.mined(bytes.fromhex(said.content["result"][2:])).block_number == 1
-    nursery.cancel_scope.cancel()
+@asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[World]:
+    """Give a world whose chain makes blocks."""
+    made = world(**options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.chain.run)
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_send_is_answered_with_its_block() -> None:
+    async with running() as made:
+        (said,) = await hand_in(made, [signed(0)])
+        assert said.at == 0.25
+        assert made.mined(bytes.fromhex(said.content["result"][2:])).block_number == 1
+
+
+async def test_a_batch_of_sends_takes_a_block_for_each() -> None:
+    async with running() as made:
+        answers = await ask(made, [sending(signed(nonce), nonce) for nonce in range(3)])
+        assert trio.current_time() == 0.75
+        assert [made.mined(bytes.fromhex(one["result"][2:])).block_number for one in answers] == [1, 2, 3]
+
+
+async def test_held_ones_follow_in_the_block_of_the_missing_nonce() -> None:
+    async with running() as made:
+        said = await hand_in(made, [signed(2), signed(1), signed(0)], delays=[0.0, 0.0, 0.6])
+        assert [(one.at, one.words) for one in said] == [(0.75, "")] * 3
+        assert [mined.transaction.nonce for mined in made.chain.head.mined] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("raws", "said"),
+    [
+        ([signed(1), signed(1, b"other")], [(1.0, "nonce too high"), (0.25, "nonce too high")]),
+        ([signed(0), signed(0, max_fee=10**10)], [(0.25, ""), (0.25, "nonce too low")]),
+    ],
+    ids=["a second one of a held nonce", "a replacement"],
+)
+async def test_what_has_no_place_is_refused_with_the_block(
+    raws: list[bytes], said: list[tuple[float, str]]
+) -> None:
+    async with running() as made:
+        assert [(one.at, one.words) for one in await hand_in(made, raws)] == said
+
+
+async def test_a_block_that_cannot_pay_for_a_second_refuses_it() -> None:
+    async with running(base_fee=100) as made:
+        made.chain.evm.set_balance(SENDER.address, 100_000 * 10**9 + 1)
+        said = await hand_in(made, [signed(nonce, gas=100_000) for nonce in (0, 1)])
+        assert [(one.at, one.words) for one in said] == [
+            (0.25, ""),
+            (0.25, "insufficient funds for gas * price + value"),
+        ]
 
 
 async def test_no_node_tells_of_what_the_sequencer_has(nursery: trio.Nursery) -> None:
@@ -84,46 +133,12 @@ async def test_no_node_tells_of_what_the_sequencer_has(nursery: trio.Nursery) ->
     nursery.cancel_scope.cancel()
 
 
-async def test_a_batch_of_sends_takes_a_block_for_each(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    answers = await ask(made, [sending(signed(nonce), nonce) for nonce in range(3)])
-    assert trio.current_time() == 0.75
-    assert [made.mined(bytes.fromhex(one["result"][2:])).block_number for one in answers] == [1, 2, 3]
-    nursery.cancel_scope.cancel()
-
-
-async def test_held_ones_follow_in_the_block_of_the_missing_nonce(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    said = await hand_in(made, [signed(2), signed(1), signed(0)], delays=[0.0, 0.0, 0.6])
-    assert [(one.at, one.words) for one in said] == [(0.75, "")] * 3
-    assert [mined.transaction.nonce for mined in made.chain.head.mined] == [0, 1, 2]
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_second_one_of_a_held_nonce_is_refused_with_the_block(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    said = await hand_in(made, [signed(1), signed(1, b"other")])
-    assert [(one.at, one.words) for one in said] == [(1.0, "nonce too high"), (0.25, "nonce too high")]
-    nursery.cancel_scope.cancel()
-
-
-async def test_one_more_than_are_held_puts_the_oldest_out(nursery: trio.Nursery) -> None:
+async def test_one_more_than_are_held_puts_the_oldest_out() -> None:
     made = world()
     raws = [signed(nonce) for nonce in range(1, HELD_AT_MOST + 2)]
     submissions = [made.chain.intake.enter(raw) for raw in raws]
     made.chain.mine()
     assert [one.over for one in submissions] == [True, *[False] * HELD_AT_MOST]
-
-
-async def test_a_replacement_is_too_low_with_the_block(nursery: trio.Nursery) -> None:
-    made = world()
-    nursery.start_soon(made.chain.run)
-    said = await hand_in(made, [signed(0), signed(0, max_fee=10**10)])
-    assert [(one.at, one.words) for one in said] == [(0.25, ""), (0.25, "nonce too low")]
-    nursery.cancel_scope.cancel()
 
 
 async def test_what_the_head_forbids_is_refused_at_once() -> None:
@@ -137,19 +152,6 @@ async def test_what_the_head_forbids_is_refused_at_once() -> None:
         (0.0, "max fee per gas less than block base fee"),
         (0.0, "insufficient funds for gas * price + value"),
     ]
-
-
-async def test_a_block_that_cannot_pay_for_a_second_refuses_it(nursery: trio.Nursery) -> None:
-    made = world(base_fee=100)
-    raws = [signed(nonce, gas=100_000) for nonce in (0, 1)]
-    made.chain.evm.set_balance(SENDER.address, 100_000 * 10**9 + 1)
-    nursery.start_soon(made.chain.run)
-    said = await hand_in(made, raws)
-    assert [(one.at, one.words) for one in said] == [
-        (0.25, ""),
-        (0.25, "insufficient funds for gas * price + value"),
-    ]
-    nursery.cancel_scope.cancel()
 
 
 async def test_what_waited_for_twelve_seconds_is_left_out_of_the_block() -> None:

@@ -66,41 +66,22 @@ def test_exactly_the_kinds_that_come_over_http_are_posted() -> None:
 
 
 @contents
-def test_a_content_comes_back_from_its_log(content: Any) -> None:
-    log = operation_of(content).log_of(content)
-    assert PROFILE.decode(log) == content
-    assert PROFILE.id_of(log) == content.id
-
-
-@contents
-def test_the_log_stands_in_no_block(content: Any) -> None:
-    log = operation_of(content).log_of(content)
+def test_a_content_comes_back_from_its_log_which_stands_in_no_block(content: Any) -> None:
+    operation = operation_of(content)
+    log = operation.log_of(content)
+    assert (PROFILE.decode(log), PROFILE.id_of(log)) == (content, content.id)
     assert (log.block_number, log.block_hash, log.transaction_hash) == (NO_BLOCK, b"", b"")
-
-
-@contents
-def test_a_log_with_another_id_is_none(content: Any) -> None:
-    log = operation_of(content).log_of(content)
-    other = attrs.evolve(log, topics=(log.topics[0], (content.id + 1).to_bytes(32)))
     with pytest.raises(Undecodable, match="has the id"):
-        PROFILE.decode(other)
+        PROFILE.decode(attrs.evolve(log, topics=(log.topics[0], (content.id + 1).to_bytes(32))))
+    other = attrs.evolve(content, extra_data=b"")
+    assert operation.digest(log, content) != operation.digest(operation.log_of(other), other)
 
 
-@contents
-def test_the_digest_tells_contents_apart(content: Any) -> None:
-    operation, other = operation_of(content), attrs.evolve(content, extra_data=b"")
-    log, another = operation.log_of(content), operation.log_of(other)
-    assert operation.digest(log, content) != operation.digest(another, other)
-
-
-def test_no_contract_is_listened_to_for_them() -> None:
+def test_no_contract_is_listened_to_for_them_or_counts_them() -> None:
     heard = {topic for one in PROFILE.subscriptions() for topic in one.topics}
     synthetic = {topic for topic, kind in PROFILE.kinds.items() if kind in HTTP_KINDS}
     assert len(synthetic) == 2
     assert not heard & synthetic
-
-
-def test_no_contract_counts_them() -> None:
     numbered = {one.kind for of in PROFILE.subscriptions() for one in PROFILE.numberings(of)}
     assert not numbered & HTTP_KINDS
 
@@ -113,12 +94,9 @@ def test_nothing_is_replied_and_nothing_was_answered_on_chain(kind: Kind) -> Non
     assert operation.has_answered(content, Address(bytes(20)), Address(bytes(20))) is None
 
 
-def test_the_context_of_extra_data_answers() -> None:
-    assert PROFILE.operations[USER.kind].replying_context(USER) == CONTEXT
-
-
-def test_without_it_the_current_context_answers() -> None:
+def test_the_context_of_extra_data_answers_or_else_the_current_one() -> None:
     """No pinned one: one question, to GatewayConfig."""
+    assert PROFILE.operations[USER.kind].replying_context(USER) == CONTEXT
     questions = PROFILE.operations[PUBLIC.kind].replying_context(PUBLIC)
     assert not isinstance(questions, int)
     [question] = questions
@@ -145,20 +123,13 @@ def test_the_core_gets_the_same_message_as_for_a_request_from_the_chain() -> Non
 
 
 def test_an_answer_has_the_fields_of_the_response() -> None:
+    signed = ("signature", b"signed")
     calldata = decryptions.RESPONSE.encode(PUBLIC.id, b"result", b"signed", b"")
     fields = operation_of(PUBLIC).fields_of(Answer(calldata, None))
-    assert list(fields.items()) == [
-        ("decryptedResult", b"result"),
-        ("signature", b"signed"),
-        ("extraData", b""),
-    ]
+    assert list(fields.items()) == [("decryptedResult", b"result"), signed, ("extraData", b"")]
     calldata = user_decryption.RESPONSE.encode(USER.id, b"share", b"signed", b"\x01")
     fields = operation_of(USER).fields_of(Answer(calldata, None))
-    assert list(fields.items()) == [
-        ("userDecryptedShares", b"share"),
-        ("signature", b"signed"),
-        ("extraData", b"\x01"),
-    ]
+    assert list(fields.items()) == [("userDecryptedShares", b"share"), signed, ("extraData", b"\x01")]
 
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "fhevm-0.15.json").read_text())[
@@ -203,16 +174,11 @@ def test_the_id_of_a_solana_body_is_that_of_the_vectors() -> None:
 
 
 def test_the_separator_and_the_type_hashes_of_the_vectors() -> None:
-    types = VECTORS["types"]
     assert to_hex(http_decryption.DOMAIN_SEPARATOR) == VECTORS["domain_separator"]
-    assert types["PublicDecryptionRequest"] == {
-        "encode_type": http_decryption.PUBLIC_TYPE,
-        "type_hash": to_hex(keccak256(http_decryption.PUBLIC_TYPE.encode())),
-    }
-    assert types["UserDecryptionRequest"] == {
-        "encode_type": http_decryption.USER_TYPE,
-        "type_hash": to_hex(keccak256(http_decryption.USER_TYPE.encode())),
-    }
+    ours = {"Public": http_decryption.PUBLIC_TYPE, "User": http_decryption.USER_TYPE}
+    for name, text in ours.items():
+        expected = {"encode_type": text, "type_hash": to_hex(keccak256(text.encode()))}
+        assert VECTORS["types"][f"{name}DecryptionRequest"] == expected
 
 
 @pytest.mark.parametrize("vector", VECTORS["public"], ids=lambda vector: vector["decryption_id"][:10])
@@ -319,13 +285,6 @@ PUBLIC_FAULTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("body", PUBLIC_FAULTS.values(), ids=PUBLIC_FAULTS)
-def test_a_malformed_public_body_is_refused(body: object) -> None:
-    with pytest.raises(BodyRefused) as caught:
-        read_public(body, LIMITS)
-    assert caught.value.code == "malformed"
-
-
 USER_FAULTS: dict[str, Any] = {
     "no object": [],
     "no attestationType": without(user(), "attestationType"),
@@ -353,10 +312,16 @@ USER_FAULTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("body", USER_FAULTS.values(), ids=USER_FAULTS)
-def test_a_malformed_user_body_is_refused(body: object) -> None:
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        *(pytest.param(read_public, body, id=f"public: {name}") for name, body in PUBLIC_FAULTS.items()),
+        *(pytest.param(read_user, body, id=f"user: {name}") for name, body in USER_FAULTS.items()),
+    ],
+)
+def test_a_malformed_body_is_refused(read: Any, body: object) -> None:
     with pytest.raises(BodyRefused) as caught:
-        read_user(body, LIMITS)
+        read(body, LIMITS)
     assert caught.value.code == "malformed"
 
 

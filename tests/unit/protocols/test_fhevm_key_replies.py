@@ -62,15 +62,12 @@ def test_what_only_ends_something_has_no_reply(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MESSAGES))
-def test_an_answer_that_is_cut_off_is_broken(name: str) -> None:
+def test_an_answer_that_is_cut_off_or_empty_is_broken(name: str) -> None:
     with pytest.raises(Broken):
         read(name, reply_of(name)[:-1])
-
-
-@pytest.mark.parametrize("name", ["prep_keygen_default", "keygen_default", "crsgen_test_2048"])
-def test_an_empty_answer_is_broken(name: str) -> None:
-    with pytest.raises(Broken, match="lacks an id"):
-        read(name, b"")
+    if MESSAGES[name] is not EpochResultResponse:
+        with pytest.raises(Broken, match="lacks an id"):
+            read(name, b"")
 
 
 SPOILT: list[tuple[str, str, Any, str]] = [
