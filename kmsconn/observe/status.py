@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import CursorMoved
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.observe.timelines import Timeline, id_text
+from kmsconn.observe.timelines import Timeline
 
 if TYPE_CHECKING:
     from kmsconn.journal.values import Counts
@@ -175,18 +175,12 @@ def _contract(one: CursorMoved, names: Mapping[int | None, str]) -> dict[str, An
 
 
 def _brief(one: Timeline) -> dict[str, Any]:
-    stage = one.stage
     return {
         "row": one.rid,
-        "id": id_text(one),
+        "id": None if one.id is None else f"0x{one.id:064x}",
         "kind": one.kind.value,
-        "stage": stage,
+        "stage": one.stage,
         "begun": one.begun,
         "changed": one.changed,
-        "detail": one.steps[-1].detail if stage == "deferred" else "",
+        "detail": one.waits_for,
     }
-
-
-def timeline_of(one: Timeline) -> dict[str, Any]:
-    """Return all that is remembered of a request."""
-    return {**_brief(one), "steps": [attrs.asdict(step) for step in one.steps]}

@@ -23,7 +23,7 @@ from kmsconn.config.settings import MonitoringSettings
 from kmsconn.config.values import Secret, StatusPage
 from kmsconn.errors import JournalFailed
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.status import status_of, timeline_of
+from kmsconn.observe.status import status_of
 from kmsconn.serving.wire import Headers, LiveAnswer, ServedAnswer, ServedRequest
 
 VIEWERS: Final = 8
@@ -59,7 +59,7 @@ _NAME: Final = re.compile(r"[0-9]{1,18}|0x[0-9a-f]{1,64}")
 PageAnswer = ServedAnswer | LiveAnswer | Awaitable[ServedAnswer]
 """What is answered at once, or is to be waited for."""
 Lookup = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""Returns a request by its row number or its id with 0x, as ``timeline_of`` does; None where there is none. Raises JournalFailed."""
+"""Returns a request with its steps by its row number or its id with 0x; None where there is none. Raises JournalFailed."""
 
 
 class StatusSite:
@@ -71,7 +71,7 @@ class StatusSite:
         self._rendered: tuple[float, bytes] | None = None
         self.viewers = 0
         self.lookup: Lookup | None = None
-        """Finds a request that is not remembered any more, while the connector runs."""
+        """Finds a request in the journal, while the connector runs."""
 
     def answer(self, request: ServedRequest) -> PageAnswer | None:
         """Answer a request; None for a path that is not of the status page."""
@@ -98,14 +98,9 @@ class StatusSite:
         if path == "/status/events":
             return self._stream()
         name = path.removeprefix(_REQUESTS) if path.startswith(_REQUESTS) else ""
-        return self._request(name) if _NAME.fullmatch(name) else _error(404, "not found")
-
-    def _request(self, name: str) -> PageAnswer:
-        """Answer with what is remembered of a request, or what the journal has of it."""
-        timeline = self._monitor.timelines.find(name)
-        if timeline is not None:
-            return _as_answer(timeline_of(timeline))
-        return _error(404, "not found") if self.lookup is None else _looked_up(self.lookup, name)
+        if self.lookup is None or not _NAME.fullmatch(name):
+            return _error(404, "not found")
+        return _looked_up(self.lookup, name)
 
     def _stream(self) -> ServedAnswer | LiveAnswer:
         if self.viewers >= VIEWERS:
@@ -162,12 +157,10 @@ def _file(path: str) -> ServedAnswer:
 async def _looked_up(lookup: Lookup, name: str) -> ServedAnswer:
     with suppress(JournalFailed), trio.move_on_after(LOOKUP_SECONDS):
         found = await lookup(name)
-        return _error(404, "not found") if found is None else _as_answer(found)
+        if found is None:
+            return _error(404, "not found")
+        return ServedAnswer(200, _JSON, msgspec.json.encode(found), _HEADERS)
     return _error(503, "the journal cannot be read")
-
-
-def _as_answer(timeline: Mapping[str, Any]) -> ServedAnswer:
-    return ServedAnswer(200, _JSON, msgspec.json.encode(timeline), _HEADERS)
 
 
 def _error(status: int, text: str, *headers: tuple[str, str]) -> ServedAnswer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -32,6 +33,7 @@ class Scene:
     monitor: Monitor
     url: str
     tab: Tab
+    site: StatusSite
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def open_scene(chromium: Path, folder: Path, token: str | None = None) -> 
     app = make_app(monitor, Identity("node-1", "0.1.0"), status=site)
     with trio.fail_after(2 * START_SECONDS):
         async with open_server(app, "127.0.0.1:0") as url, open_tab(chromium, folder) as tab:
-            yield Scene(monitor, url, tab)
+            yield Scene(monitor, url, tab, site)
 
 
 async def test_the_page_follows_the_connector_and_logs_nothing(chromium: Path, tmp_path: Path) -> None:
@@ -68,16 +70,26 @@ async def test_the_timeline_of_a_request_opens_and_follows_it(chromium: Path, tm
     async with open_scene(chromium, tmp_path) as scene:
         await scene.tab.open(f"{scene.url}/status")
         await scene.tab.wait_for("document.querySelector('#newest a') !== null")
-        row = 77
+        row, found = (
+            77,
+            {"row": 77, "id": None, "kind": "public_decryption", "stage": "pending", "begun": 0.0},
+        )
+        told = [{"at": 0.0, "name": "recorded", "detail": "block 5"}]
+
+        async def lookup(_name: str) -> dict[str, Any]:
+            await trio.lowlevel.checkpoint()
+            return {**found, "next": "", "steps": told}
+
+        scene.site.lookup = lookup
         scene.monitor.on_event(
             events.RequestRecorded(row, Kind.PUBLIC_DECRYPTION, 1 << 248, 1, 5, b"\1" * 32, 0)
         )
         await scene.tab.wait_for(f"document.querySelector('#newest a[href=\"#request={row}\"]') !== null")
         await scene.tab.evaluate(f"document.querySelector('#newest a[href=\"#request={row}\"]').click()")
         await scene.tab.wait_for(f"{steps}.length === 1")
-        scene.monitor.on_event(events.StageFinished(row, Kind.PUBLIC_DECRYPTION, "check", 0.03))
+        told.append({"at": 0.5, "name": "waits in check", "detail": "denied"})
         await scene.tab.wait_for(f"{steps}.length === 2")
-        assert await scene.tab.evaluate(steps) == ["recorded", "check"]
+        assert await scene.tab.evaluate(steps) == ["recorded", "waits in check"]
         assert scene.tab.log == []
 
 

@@ -218,9 +218,7 @@ function showTimeline(request) {
   const steps = request.steps.map((step) => element(
     "li", {},
     element("span", {class: "when"}, `+${seconds(Math.max(0, step.at - request.begun))}`),
-    element("span", {class: BAD_STATES.has(step.name) || step.name.endsWith("failed") ? "bad" : step.name === "deferred" ? "warn" : ""},
-      step.name + (step.times > 1 ? ` ×${step.times}` : "")),
-    element("span", {class: "took"}, step.seconds === null ? "" : step.name === "deferred" ? `waits ${seconds(step.seconds)}` : seconds(step.seconds)),
+    element("span", {class: BAD_STATES.has(step.name) ? "bad" : step.name.startsWith("waits") ? "warn" : ""}, step.name),
     element("span", {class: "detail"}, step.detail),
   ));
   const now = element("p", {class: "quiet"}, `Recorded ${new Date(request.begun * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC, now: ${request.stage}.`

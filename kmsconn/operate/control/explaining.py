@@ -273,4 +273,4 @@ async def find_timeline(context: Context, name: str) -> Mapping[str, Any] | None
 def _timeline_step(step: Mapping[str, Any]) -> Mapping[str, Any]:
     stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in step["stages"].items())
     detail = "; ".join(part for part in (stages, step["detail"]) if part)
-    return {"at": step["at"], "name": step["what"], "detail": detail, "seconds": None, "times": 1}
+    return {"at": step["at"], "name": step["what"], "detail": detail}

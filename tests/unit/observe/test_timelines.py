@@ -15,11 +15,11 @@ from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.observe.tally import EventTakers, EventTally, Takes
 from kmsconn.observe.timelines import (
     DETAIL_CHARACTERS,
+    EVENTS_KEPT,
     LATENCY_WINDOW,
     REQUESTS_KEPT,
     SPAN_SECONDS,
     SPANS,
-    STEPS_KEPT,
     Throughput,
     Timelines,
 )
@@ -68,15 +68,6 @@ def stage_after(*told: events.Event) -> str:
     return timeline.stage
 
 
-def test_the_way_of_a_request_is_its_steps_in_order() -> None:
-    [timeline] = played(WAY).newest(9)
-    assert [step.name for step in timeline.steps] == [
-        "recorded", "check failed", "deferred", "check", "gather", "submit", "answer",
-        "answered", "signed", "sent", "included", "finalized",
-    ]  # fmt: skip
-    assert [step.seconds for step in timeline.steps[2:7]] == [2.5, 0.03, 0.04, 0.05, 0.6]
-
-
 def test_the_stage_is_the_one_that_a_request_is_in() -> None:
     assert [stage_after(*WAY[: count + 1]) for count in range(len(WAY))] == [
         "check", "check", "deferred", "gather", "submit", "answer", "answer",
@@ -89,37 +80,26 @@ def test_a_returned_reply_is_where_it_went_back_to_and_a_closed_request_in_its_e
     assert stage_after(WAY[0], events.RequestClosed(1, PUBLIC, State.REJECTED, "malformed")) == "rejected"
 
 
-def test_equal_waits_in_a_row_are_one_step() -> None:
-    [timeline] = played([recorded(1), *[deferred()] * 5]).newest(9)
-    assert [(step.name, step.times) for step in timeline.steps] == [("recorded", 1), ("deferred", 5)]
+def test_what_a_deferred_request_waits_for_is_told_shortly_until_it_goes_on() -> None:
+    [timeline] = played([recorded(1), deferred("denied\nby the ACL")]).newest(9)
+    assert timeline.waits_for == "check: denied by the ACL"
+    timeline.told.append((9.0, deferred("long " * 1000)))
+    assert len(timeline.waits_for) == DETAIL_CHARACTERS
+    timeline.told.append((9.0, WAY[3]))
+    assert (timeline.stage, timeline.waits_for, timeline.changed) == ("gather", "", 9.0)
 
 
-def test_a_long_way_loses_its_middle_and_keeps_its_start() -> None:
-    [timeline] = played([recorded(1), *(deferred(f"reason {number}") for number in range(200))]).newest(9)
-    assert len(timeline.steps) == STEPS_KEPT
-    assert (timeline.steps[0].name, timeline.steps[-1].detail) == ("recorded", "check: reason 199")
-    [timeline] = played([deferred("long " * 1000)]).newest(9)
-    assert len(timeline.steps[0].detail) == DETAIL_CHARACTERS
-
-
-def test_how_often_a_wait_came_is_counted_however_long_the_way_is() -> None:
-    told: list[Event] = [
-        recorded(1),
-        *[deferred()] * 5 * STEPS_KEPT,
-        deferred("other"),
-        *[deferred()] * 3 * STEPS_KEPT,
-    ]
-    [timeline] = played(told).newest(9)
-    assert [step.times for step in timeline.steps] == [1, 5 * STEPS_KEPT, 1, 3 * STEPS_KEPT]
-    assert timeline.steps[-1].at == timeline.changed
-    assert len(timeline.told) <= 2 * STEPS_KEPT
+def test_the_events_of_one_request_are_bounded() -> None:
+    [timeline] = played([WAY[3]] * 2 * EVENTS_KEPT).newest(9)
+    assert len(timeline.told) == EVENTS_KEPT
 
 
 def test_the_request_without_news_for_the_longest_is_forgotten() -> None:
     told = [recorded(rid) for rid in range(REQUESTS_KEPT)]
     timelines = played([*told, deferred(rid=0), recorded(REQUESTS_KEPT)])
     assert len(timelines) == REQUESTS_KEPT
-    assert (timelines.find("0") is None, timelines.find("1") is None) == (False, True)
+    rows = {one.rid for one in timelines.newest(REQUESTS_KEPT)}
+    assert (0 in rows, 1 in rows) == (True, False)
 
 
 def test_the_newest_are_those_recorded_last() -> None:
@@ -138,7 +118,7 @@ def test_events_about_no_single_request_change_nothing() -> None:
     assert len(played([events.AlertCleared("gateway", "unreachable")])) == 0
 
 
-def test_a_request_over_http_says_so_and_ends_done() -> None:
+def test_a_request_over_http_ends_done() -> None:
     kind = Kind.HTTP_PUBLIC_DECRYPTION
     told = (
         events.RequestRecorded(1, kind, 7, 10901, NO_BLOCK, b"", 0),
@@ -147,7 +127,6 @@ def test_a_request_over_http_says_so_and_ends_done() -> None:
     )
     [timeline] = played(told).newest(9)
     assert timeline.stage == "done"
-    assert next(iter(timeline.steps)).detail == "over HTTP"
 
 
 CONTRACT = Address(bytes(19) + b"\x05")

@@ -13,12 +13,9 @@ from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.recording import NewRequest
 from kmsconn.journal.rows import HistoryEntry
 from kmsconn.journal.values import Row, Signing
-from kmsconn.model.events import AnswerKept
 from kmsconn.model.life import TRANSITIONS, RowCause
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
-from kmsconn.observe.status import timeline_of
-from kmsconn.observe.timelines import Timeline
 from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.explaining import WORDS, Situation, explanation, find_timeline
 from kmsconn.operate.control.server import COMMANDS
@@ -155,12 +152,3 @@ async def test_a_request_is_found_by_row_and_id_with_its_steps(scene: Scene, by_
     assert [step["name"] for step in found["steps"]] == ["recorded", "rejected"]
     assert "because it was rejected" in found["steps"][1]["detail"]
     assert await find_timeline(scene.context, f"0x{4711:064x}" if by_id else "4711") is None
-
-
-async def test_it_has_what_the_page_reads_of_a_remembered_one(scene: Scene) -> None:
-    row = scene.rows["pending"]
-    found = await find_timeline(scene.context, str(row.rid))
-    assert found is not None
-    remembered = timeline_of(Timeline(1, row.kind, 0.0, [(0.0, AnswerKept(1, row.kind, 1.0), 1)]))
-    assert remembered.keys() <= found.keys()
-    assert remembered["steps"][0].keys() == found["steps"][0].keys()
