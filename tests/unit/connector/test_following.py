@@ -79,19 +79,11 @@ def test_a_difference_names_request_byte_and_argument() -> None:
     assert alert.text.endswith(f"request 0x{7:064x} at byte 163 in decryptedResult, 0x05 here and 0x06 there")
 
 
-def test_equal_and_recomputed_replies_raise_nothing() -> None:
+def test_differences_are_told_for_an_hour_and_equal_or_recomputed_replies_never() -> None:
     """Shares that were encrypted twice differ by right."""
     findings = ShadowFindings()
-    findings.note(compared("equal"), 0.0)
-    findings.note(compared("recomputed"), 0.0)
-    assert list(findings.alerts(1.0)) == []
-
-
-def test_findings_are_told_for_an_hour() -> None:
-    """The last one counts."""
-    findings = ShadowFindings()
-    findings.note(compared("different"), 0.0)
-    findings.note(compared("different"), 10.0)
+    for likeness, at in (("equal", 0.0), ("recomputed", 0.0), ("different", 0.0), ("different", 10.0)):
+        findings.note(compared(likeness), at)
     assert [alert.count for alert in findings.alerts(MEMORY)] == [2]
     assert [alert.count for alert in findings.alerts(MEMORY + 5)] == [1]
     assert list(findings.alerts(MEMORY + 11)) == []

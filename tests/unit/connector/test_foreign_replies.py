@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,64 +59,50 @@ def causes(*events: Event, now: float = 0.0) -> list[tuple[str, str, int, bool]]
 ANOTHER = [("wallet", "used-by-another", 2, True)]
 
 
-def test_two_replies_that_this_process_never_signed_are_anothers() -> None:
-    assert causes(BEGAN, recorded(1), recorded(2), included(1)) == []
-    assert causes(BEGAN, recorded(1), recorded(2), included(1), included(2)) == ANOTHER
+def signed(rid: int) -> Event:
+    return ReplySigned(rid, PUBLIC, rid, bytes(32))
 
 
-def test_two_replies_that_another_transaction_carried_are_anothers_although_this_process_signed_them() -> (
-    None
-):
-    carried = [ReplyIncluded(rid, PUBLIC, 105, 1.0, foreign=True) for rid in (1, 2)]
-    signed = [ReplySigned(rid, PUBLIC, rid, bytes(32)) for rid in (1, 2)]
-    assert causes(BEGAN, recorded(1), recorded(2), *signed, carried[0]) == []
-    assert causes(BEGAN, recorded(1), recorded(2), *signed, *carried) == ANOTHER
+def returned(rid: int, reason: str, *, nonce_taken: bool = False) -> Event:
+    return ReplyReturned(rid, PUBLIC, State.ANSWERED, reason, nonce_taken=nonce_taken)
 
 
-def test_likewise_where_the_checks_find_them_answered() -> None:
-    closed = [RequestClosed(rid, PUBLIC, State.FINALIZED, "in the contract") for rid in (1, 2)]
-    assert causes(BEGAN, recorded(1), recorded(2), *closed) == ANOTHER
+def carried(rid: int) -> Event:
+    return ReplyIncluded(rid, PUBLIC, 105, 1.0, foreign=True)
 
 
-def test_a_nonce_that_a_foreign_transaction_took_counts_where_the_reply_is_there() -> None:
-    several: list[Event] = []
-    for rid in (1, 2):
-        several += [
-            recorded(rid),
-            ReplySigned(rid, PUBLIC, rid, bytes(32)),
-            ReplyReturned(rid, PUBLIC, State.ANSWERED, "whatever", nonce_taken=True),
-            included(rid),
-        ]
-    assert causes(BEGAN, *several) == ANOTHER
+def closed(rid: int) -> Event:
+    return RequestClosed(rid, PUBLIC, State.FINALIZED, "in the contract")
 
 
-def test_a_reply_whose_own_block_went_and_came_back_is_not_anothers() -> None:
-    several: list[Event] = []
-    for rid in (1, 2):
-        several += [
-            recorded(rid),
-            ReplySigned(rid, PUBLIC, rid, bytes(32)),
-            ReplyReturned(rid, PUBLIC, State.ANSWERED, "its nonce is open again"),
-            included(rid),
-        ]
-    assert causes(BEGAN, *several) == []
+# What happened to each of two replies after a start → whether they are another's.
+WAYS: dict[str, tuple[list[Callable[[int], Event]], bool]] = {
+    "never signed here": ([recorded, included], True),
+    "carried by another transaction, although signed here": ([recorded, signed, carried], True),
+    "found answered by the checks": ([recorded, closed], True),
+    "its nonce was taken, and it is there": (
+        [recorded, signed, lambda rid: returned(rid, "whatever", nonce_taken=True), included], True,
+    ),
+    "its own block went and came back": (
+        [recorded, signed, lambda rid: returned(rid, "its nonce is open again"), included], False,
+    ),
+    "signed here": ([recorded, signed, included], False),
+    "sent here": ([recorded, lambda rid: included(rid, found=False)], False),
+    "older than this process": ([lambda rid: recorded(rid, 98 + rid), included], False),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "events",
-    [
-        [BEGAN, recorded(1, 99), recorded(2, 100), included(1), included(2)],
-        [recorded(1), recorded(2), included(1), included(2)],
-        [
-            BEGAN,
-            *[e for r in (1, 2) for e in (recorded(r), ReplySigned(r, PUBLIC, r, bytes(32)), included(r))],
-        ],
-        [BEGAN, recorded(1), recorded(2), included(1, found=False), included(2, found=False)],
-    ],
-    ids=["older than this process", "before anything was read", "signed here", "sent here"],
-)
-def test_what_may_be_this_nodes_own_is_not_anothers(events: list[Event]) -> None:
-    assert causes(*events) == []
+@pytest.mark.parametrize(("way", "foreign"), WAYS.values(), ids=WAYS)
+def test_two_replies_that_are_not_this_nodes_own_are_anothers(
+    way: list[Callable[[int], Event]], foreign: bool
+) -> None:
+    one, other = ([step(rid) for step in way] for rid in (1, 2))
+    assert causes(BEGAN, *one) == [], "one alone proves nothing"
+    assert causes(BEGAN, *one, *other) == (ANOTHER if foreign else [])
+
+
+def test_before_anything_was_read_nothing_is_anothers() -> None:
+    assert causes(recorded(1), recorded(2), included(1), included(2)) == []
 
 
 def test_it_is_over_when_none_came_for_an_hour() -> None:
@@ -186,15 +172,12 @@ async def test_the_agreement_clears_it(watch: Watch) -> None:
     assert [type(one) for one in watch.told] == [AlertRaised, AlertCleared]
 
 
-async def test_what_was_aborted_is_over(watch: Watch) -> None:
-    watch.slots |= {OVER: 1}
-    await watch.reply()
-    await trio.sleep(LONG + 3 * AGREEMENT_INTERVAL)
-    assert watch.told == []
-
-
-async def test_a_context_is_no_agreement_that_could_be_open(watch: Watch) -> None:
-    await watch.reply("context_2_new")
+@pytest.mark.parametrize(("name", "slots"), [(NAME, {OVER: 1}), ("context_2_new", dict[int, int]())])
+async def test_what_was_aborted_or_needs_no_agreement_is_not_named(
+    watch: Watch, name: str, slots: dict[int, int]
+) -> None:
+    watch.slots |= slots
+    await watch.reply(name)
     await trio.sleep(LONG + 3 * AGREEMENT_INTERVAL)
     assert watch.told == []
 

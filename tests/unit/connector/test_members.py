@@ -70,19 +70,14 @@ def test_a_role_that_nobody_has_for_long_is_told_with_its_name_and_a_remedy(role
     assert f"start a process with {role}" in alert.remedy
 
 
-def test_a_restart_is_not_told() -> None:
+def test_a_restart_is_not_told_and_what_several_have_together_is_enough() -> None:
     roles, seen = watching()
     roles.note(gathering("hear send", "work"), 0.0)
     roles.note(gathering("hear send"), 100.0)
     roles.note(gathering("hear send"), 100.0 + GRACE - 1)
     roles.note(gathering("hear send", "work"), 100.0 + GRACE)
     roles.note(gathering("hear send"), 101.0 + GRACE)
-    assert seen == []
-
-
-def test_what_several_have_together_is_enough() -> None:
-    roles, seen = watching()
-    for now in (0.0, GRACE):
+    for now in (102.0 + GRACE, 102.0 + 2 * GRACE):
         roles.note(gathering("hear", "work", "send"), now)
     assert seen == []
 

@@ -52,10 +52,17 @@ CASES = list(product(TRANSITIONS, State))
 
 
 @pytest.mark.parametrize(("transition", "state"), [case for case in CASES if allowed(*case)])
-def test_an_allowed_transition_happens(db: Database, transition: str, state: State) -> None:
-    rid = ready(db, transition, state)
+def test_an_allowed_transition_happens_grows_the_tick_and_touches_its_own_row_only(
+    db: Database, transition: str, state: State
+) -> None:
+    other = in_state(db, state, id_=2)
+    rid, before = ready(db, transition, state, id_=3), row_of(db, other)
+    tick = db.tick
     assert move(db, transition, rid)
     assert row_of(db, rid).state == TRANSITIONS[transition][1]
+    assert row_of(db, other) == before
+    assert db.tick == tick + 1
+    assert db.execute("SELECT tick FROM request WHERE rid = ?", (rid,)).fetchone() == (db.tick,)
 
 
 @pytest.mark.parametrize("state", State)
@@ -70,23 +77,6 @@ def test_any_other_transition_changes_nothing(db: Database, state: State) -> Non
 
 def test_a_transition_of_a_row_that_is_not_there_says_so(db: Database) -> None:
     assert [transition for transition in TRANSITIONS if move(db, transition, 99)] == []
-
-
-@pytest.mark.parametrize(("transition", "state"), [case for case in CASES if allowed(*case)])
-def test_a_transition_touches_its_own_row_only(db: Database, transition: str, state: State) -> None:
-    other = in_state(db, state, id_=2)
-    before = row_of(db, other)
-    assert move(db, transition, ready(db, transition, state, id_=3))
-    assert row_of(db, other) == before
-
-
-@pytest.mark.parametrize(("transition", "state"), [case for case in CASES if allowed(*case)])
-def test_a_transition_grows_the_tick_and_marks_its_row(db: Database, transition: str, state: State) -> None:
-    rid = ready(db, transition, state)
-    tick = db.tick
-    move(db, transition, rid)
-    assert db.tick == tick + 1
-    assert db.execute("SELECT tick FROM request WHERE rid = ?", (rid,)).fetchone() == (db.tick,)
 
 
 @pytest.mark.parametrize(
@@ -107,19 +97,14 @@ def test_only_waiting_rows_are_deferred(db: Database, state: State) -> None:
     assert row_of(db, rid).state == state
 
 
-def test_deferrals_in_a_row_are_counted(db: Database) -> None:
+def test_deferrals_in_a_row_are_counted_and_are_no_moves(db: Database) -> None:
+    """A read that was asked before still judges the row."""
     rid = new_row(db)
+    tick = db.tick
     for reason in ("first", "second"):
         moves.defer(db, rid, 5000.0, reason)
     row = row_of(db, rid)
     assert (row.progress.deferred, row.progress.next_attempt, row.progress.reason) == (2, 5000.0, "second")
-
-
-def test_deferral_is_no_move(db: Database) -> None:
-    """A read that was asked before still judges the row."""
-    rid = new_row(db)
-    tick = db.tick
-    moves.defer(db, rid, 5000.0, "later")
     assert db.tick == tick
 
 
@@ -135,17 +120,14 @@ def test_only_what_a_core_has_refused_is_hurried_and_only_that_shard(db: Databas
     assert waits == [False, True, True]
 
 
-def test_an_answer_is_kept_with_its_signer_and_is_due_at_once(db: Database) -> None:
+def test_an_answer_is_kept_with_its_signer_and_is_due_at_once_and_a_second_replaces_nothing(
+    db: Database,
+) -> None:
     rid = new_row(db)
     moves.answer(db, rid, ANSWER, 1234.0)
+    assert not moves.answer(db, rid, Answer(b"another", SIGNER), 2000.0)
     row = row_of(db, rid)
     assert (row.answer, row.times.answered, row.progress.next_attempt) == (ANSWER, 1234.0, 1234.0)
-
-
-def test_a_second_answer_replaces_nothing(db: Database) -> None:
-    rid = in_state(db, State.ANSWERED)
-    assert not moves.answer(db, rid, Answer(b"another", SIGNER), 2000.0)
-    assert row_of(db, rid).answer == ANSWER
 
 
 @pytest.mark.parametrize("state", [state for state in State if "answer" in WAYS[state]])
@@ -160,18 +142,12 @@ def test_a_late_duplicate_does_not_open_a_finished_request(db: Database) -> None
     assert row_of(db, rid).state == State.FINALIZED
 
 
-def test_signing_keeps_nonce_bytes_and_hash(db: Database) -> None:
+def test_signing_keeps_nonce_bytes_and_hash_and_signing_again_replaces_them(db: Database) -> None:
     rid = in_state(db, State.ANSWERED)
-    assert moves.sign(db, signing(rid, 7, b"bytes", b"hash")) is True
-    row = row_of(db, rid)
-    assert (row.reply.nonce, row.reply.raw, row.reply.hash) == (7, b"bytes", b"hash")
-
-
-def test_signing_again_replaces_bytes_and_nonce(db: Database) -> None:
-    rid = in_state(db, State.SIGNED)
-    assert moves.sign(db, signing(rid, 8, b"dearer", b"other")) is True
-    row = row_of(db, rid)
-    assert (row.reply.nonce, row.reply.raw, row.reply.hash) == (8, b"dearer", b"other")
+    for nonce, raw, digest in ((7, b"bytes", b"hash"), (8, b"dearer", b"other")):
+        assert moves.sign(db, signing(rid, nonce, raw, digest)) is True
+        row = row_of(db, rid)
+        assert (row.reply.nonce, row.reply.raw, row.reply.hash) == (nonce, raw, digest)
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.SIGNED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import pytest
@@ -112,22 +113,20 @@ def test_a_row_the_read_does_not_hold_is_off_chain_whatever_its_state(db: Databa
     assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (False, state)
 
 
-@pytest.mark.parametrize("blocks", [(0, 9), (11, 20)])
-def test_a_row_outside_of_the_range_is_not_judged(db: Database, blocks: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("read", "gone"),
+    [
+        *(({"blocks": blocks}, 0) for blocks in ((0, 9), (11, 20))),
+        *(({"blocks": blocks}, 1) for blocks in ((10, 10), (0, 10), (10, 20))),
+        ({"chain_id": CHAIN + 1}, 0),
+        ({"contract": Address(b"\x0f" * 20)}, 0),
+    ],
+)
+def test_rows_of_the_contract_and_of_the_range_with_both_its_ends_are_judged(
+    db: Database, read: dict[str, Any], gone: int
+) -> None:
     new_row(db, 1, 10)
-    assert take(db, blocks=blocks) == Recorded()
-
-
-@pytest.mark.parametrize("blocks", [(10, 10), (0, 10), (10, 20)])
-def test_both_ends_of_the_range_are_judged(db: Database, blocks: tuple[int, int]) -> None:
-    new_row(db, 1, 10)
-    assert take(db, blocks=blocks) == Recorded(gone=1)
-
-
-@pytest.mark.parametrize("other", [{"chain_id": CHAIN + 1}, {"contract": Address(b"\x0f" * 20)}])
-def test_rows_of_another_contract_or_chain_are_not_judged(db: Database, other: dict[str, object]) -> None:
-    new_row(db, 1, 10)
-    assert take(db, **other) == Recorded()
+    assert take(db, **read) == Recorded(gone=gone)
 
 
 def test_one_id_under_two_contracts_is_two_requests(db: Database) -> None:
@@ -136,33 +135,21 @@ def test_one_id_under_two_contracts_is_two_requests(db: Database) -> None:
     assert (len(other.new), other.gone) == (1, 0)
 
 
-def test_a_row_answered_after_the_read_was_asked_is_not_judged(db: Database) -> None:
-    rid = new_row(db, 1, 10)
+def test_a_row_answered_after_the_read_was_asked_is_not_judged_and_a_deferred_one_is(db: Database) -> None:
+    answered, deferred = new_row(db, 1, 10), new_row(db, 2, 10)
     asked = db.tick
-    moves.answer(db, rid, ANSWER, 1000.0)
-    assert record(db, read_of(asked=asked)) == Recorded()
+    moves.answer(db, answered, ANSWER, 1000.0)
+    moves.defer(db, deferred, 5000.0, "later")
+    assert record(db, read_of(asked=asked)) == Recorded(gone=1)
+    assert [row_of(db, rid).on_chain for rid in (answered, deferred)] == [True, False]
 
 
-def test_a_deferred_row_is_judged(db: Database) -> None:
-    rid = new_row(db, 1, 10)
-    asked = db.tick
-    moves.defer(db, rid, 5000.0, "later")
-    assert record(db, read_of(asked=asked)).gone == 1
-
-
-@pytest.mark.parametrize("state", sorted(OPEN))
-def test_an_open_row_that_is_seen_again_is_back(db: Database, state: State) -> None:
+@pytest.mark.parametrize("state", State)
+def test_a_row_that_is_seen_again_is_back_and_told_while_it_is_open(db: Database, state: State) -> None:
+    assert (state in OPEN) != (state in CLOSED)
     rid = walk(db, new_row(db, 1, 10), WAYS[state])
     take(db)
-    assert take(db, arrival(1, 10)) == Recorded(back=((rid, arrival(1, 10)),))
-    assert row_of(db, rid).on_chain
-
-
-@pytest.mark.parametrize("state", sorted(CLOSED))
-def test_a_closed_row_comes_back_unreported(db: Database, state: State) -> None:
-    rid = walk(db, new_row(db, 1, 10), WAYS[state])
-    take(db)
-    assert take(db, arrival(1, 10)) == Recorded()
+    assert take(db, arrival(1, 10)) == Recorded(back=((rid, arrival(1, 10)),) if state in OPEN else ())
     assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (True, state)
 
 
@@ -174,16 +161,14 @@ def test_coming_back_gives_no_new_deadline(db: Database) -> None:
     assert row_of(db, rid).progress.deadline == before
 
 
-def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(db: Database) -> None:
+@pytest.mark.parametrize(("block", "reach"), [(10, {}), (50, {"blocks": (50, 60)})])
+def test_other_content_under_the_id_is_another_request_and_the_old_one_is_off_chain(
+    db: Database, block: int, reach: dict[str, Any]
+) -> None:
+    """Even where the read does not reach."""
     new_row(db, 1, 10, content="A")
-    recorded = take(db, arrival(1, 10, "B", fork="'"))
+    recorded = take(db, arrival(1, block, "B", fork="'"), **reach)
     assert (len(recorded.new), recorded.gone) == (1, 1)
-    assert on_chain(db) == {b"A": False, b"B": True}
-
-
-def test_the_old_content_is_off_chain_even_where_the_read_does_not_reach(db: Database) -> None:
-    new_row(db, 1, 10, content="A")
-    take(db, arrival(1, 50, "B"), blocks=(50, 60))
     assert on_chain(db) == {b"A": False, b"B": True}
 
 

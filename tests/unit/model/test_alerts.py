@@ -124,20 +124,13 @@ def test_what_confirms(look: Debounce, looks: list[tuple[float, int, str, bool]]
     assert [look.confirms(1, at, head, says) for at, head, says, _ in looks] == [one[-1] for one in looks]
 
 
-def test_a_suspicion_that_is_not_kept_begins_anew() -> None:
+def test_a_suspicion_that_is_cleared_or_not_kept_begins_anew_and_no_other_does() -> None:
     look = Debounce(5.0)
-    look.confirms(1, 0.0, 100)
-    look.keep({2})
-    assert not look.confirms(1, 0.1, 101)
-
-
-def test_a_cleared_suspicion_begins_anew_and_no_other_does() -> None:
-    look = Debounce(5.0)
-    look.confirms(1, 0.0, 100)
-    look.confirms(2, 0.0, 100)
+    for subject in (1, 2, 3):
+        look.confirms(subject, 0.0, 100)
     look.clear(1)
-    assert not look.confirms(1, 0.1, 101)
-    assert look.confirms(2, 0.1, 101)
+    look.keep({1, 2})
+    assert [look.confirms(subject, 0.1, 101) for subject in (1, 2, 3)] == [False, True, False]
 
 
 def test_the_oldest_suspicion_is_forgotten_where_there_are_too_many() -> None:

@@ -38,22 +38,12 @@ def test_a_failure_has_the_flag_of_its_code(code: FailureCode) -> None:
     assert (failure.status, failure.retryable) == (code.status, code.retryable)
 
 
-def test_a_failure_without_an_id_has_three_fields() -> None:
-    assert HttpFailure(FailureCode.MALFORMED, "why").document() == {
-        "code": "malformed",
-        "message": "why",
-        "retryable": False,
-    }
-
-
-def test_the_flag_of_a_failure_may_differ_from_its_codes() -> None:
+def test_the_document_of_a_failure_names_its_decryption_and_its_flag_may_differ() -> None:
+    malformed = {"code": "malformed", "message": "why", "retryable": False}
+    assert HttpFailure(FailureCode.MALFORMED, "why").document() == malformed
     failure = HttpFailure(FailureCode.USER_SIGNATURE_REJECTED, "over", retryable=False, decryption_id=5)
-    assert failure.document() == {
-        "code": "user_signature_rejected",
-        "message": "over",
-        "retryable": False,
-        "decryptionId": "0x" + "5".zfill(64),
-    }
+    told = {"code": "user_signature_rejected", "message": "over", "retryable": False}
+    assert failure.document() == {**told, "decryptionId": "0x" + "5".zfill(64)}
 
 
 def test_a_result_has_its_id_first_and_its_bytes_in_hex() -> None:
@@ -66,17 +56,9 @@ def test_a_result_has_its_id_first_and_its_bytes_in_hex() -> None:
     ]
 
 
-@pytest.mark.parametrize("alias", PROFILE_ALIASES)
-def test_an_alias_means_a_generation(alias: str) -> None:
-    assert profile_named(f" {alias.upper()}") == "fhevm"
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_a_name_means_itself(name: str) -> None:
-    assert profile_named(name) == name
-
-
-def test_another_name_is_refused_with_those_that_there_are() -> None:
+def test_a_profile_is_meant_by_its_name_or_an_alias_alone() -> None:
+    assert {profile_named(f" {alias.upper()}") for alias in PROFILE_ALIASES} == {"fhevm"}
+    assert [profile_named(name) for name in PROFILES] == [*PROFILES]
     with pytest.raises(ValueError, match=r"must be fhevm or httpz-rc7, not 'fhevm-0\.16'"):
         profile_named("fhevm-0.16")
 

@@ -76,26 +76,17 @@ async def signer_of(direct: Direct) -> AwsKmsSigner:
 # --- signatures
 
 
-async def test_the_address_is_that_of_the_key() -> None:
-    assert (await signer_of(service())).address == KEY.address
-
-
-async def test_signatures_are_the_keys_and_canonical_whatever_half_s_was_in() -> None:
-    signatures = await (await signer_of(service())).sign(DIGESTS[:20])
-    assert all(is_canonical(signature) for signature in signatures)
-    found = [recover(digest, one) for digest, one in zip(DIGESTS, signatures, strict=False)]
-    assert found == [KEY.address] * 20
-
-
-async def test_a_signature_is_the_one_that_the_key_in_memory_makes() -> None:
+async def test_signatures_are_those_that_the_key_in_memory_makes_whatever_half_s_was_in() -> None:
     """The emulated service signs deterministically and inverts every second s."""
-    assert await (await signer_of(service())).sign(DIGESTS) == [KEY.sign(digest) for digest in DIGESTS]
-
-
-async def test_nothing_to_sign_asks_nobody() -> None:
     direct = service()
-    assert await (await signer_of(direct)).sign([]) == []
-    assert direct.kms.counts["Sign"] == 0
+    signer = await signer_of(direct)
+    assert signer.address == KEY.address
+    assert await signer.sign([]) == []
+    assert direct.kms.counts["Sign"] == 0, "nothing to sign asks nobody"
+    signatures = await signer.sign(DIGESTS)
+    assert signatures == [KEY.sign(digest) for digest in DIGESTS]
+    assert all(is_canonical(signature) for signature in signatures)
+    assert recover(DIGESTS[0], signatures[0]) == KEY.address
 
 
 async def test_so_many_are_on_their_way_at_once_and_no_more() -> None:

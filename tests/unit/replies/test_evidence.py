@@ -69,18 +69,20 @@ def test_every_entry_of_the_table_is_found_in_any_case_and_spelling(text: str, s
     assert read_sent(RpcError(-32000, text.title().replace(" ", ""))) is sent
 
 
-def test_a_send_with_a_result_is_accepted() -> None:
+def test_a_send_with_a_result_is_accepted_and_one_that_nobody_answered_may_have_been() -> None:
     assert read_sent("0x" + "00" * 32) is Sent.ACCEPTED
     assert read_sent("0x" + "0A" * 32, b"\n" * 32) is Sent.ACCEPTED
     assert read_sent("0x" + "00" * 32, b"\n" * 32) is Sent.UNANSWERED
-
-
-def test_a_broadcast_over_a_broken_connection_has_failed() -> None:
-    assert read_sent(Unreachable("reset")) is Sent.FAILED
-
-
-def test_a_broadcast_that_nobody_answered_may_have_been_taken() -> None:
     assert read_sent(StageTimeout("a send", 15)) is Sent.UNANSWERED
+
+
+NO_HASHES: list[Any] = [None, True, 7, "", "0x", "0x" + "00" * 31, "0x" + "00" * 33, "0x" + "zz" * 32, [], {}]
+
+
+@pytest.mark.parametrize("result", [*NO_HASHES, Unreachable("reset")])
+def test_a_send_that_is_answered_by_no_hash_or_breaks_has_failed(result: Any) -> None:
+    """Whether the bytes were taken is not known then, and somebody must be told."""
+    assert read_sent(result) is Sent.FAILED
 
 
 @pytest.mark.slow
@@ -103,39 +105,47 @@ def test_a_revert_is_told_by_code_data_or_text(error: RpcError, revert: bool) ->
     assert is_revert(error) is revert
 
 
-def test_a_call_that_passes_says_that_the_contract_has_no_reply() -> None:
-    assert read_probe(PROFILE, KIND, "0x", is_estimate=False) == Accepts()
+@pytest.mark.parametrize(
+    ("result", "is_estimate", "expected"),
+    [
+        ("0x", False, Accepts()),
+        ("0x5208", True, Accepts(21_000)),
+        (RpcError(-32005, "limit exceeded"), False, Unclear("-32005: limit exceeded", silent=True)),
+    ],
+    ids=["the contract has no reply", "an estimate", "another error"],
+)
+def test_what_a_call_says(result: Any, is_estimate: bool, expected: Any) -> None:
+    assert read_probe(PROFILE, KIND, result, is_estimate=is_estimate) == expected
 
 
-def test_a_call_that_reverts_says_what_the_profile_says() -> None:
-    said = read_probe(PROFILE, KIND, RpcError(3, "reverted", b"answered"), is_estimate=False)
-    assert is_done(said)
-    assert not is_hopeless(said)
+@pytest.mark.parametrize(("data", "done"), [(b"answered", True), (b"notrequested", False)])
+def test_a_call_that_reverts_says_what_the_profile_says(data: bytes, done: bool) -> None:
+    said = read_probe(PROFILE, KIND, RpcError(3, "reverted", data), is_estimate=False)
+    assert (is_done(said), is_hopeless(said)) == (done, False)
+    assert all(is_hopeless(Revert("No", (), verdict)) for verdict in (Verdict.FINAL, Verdict.SKIP))
 
 
-@pytest.mark.parametrize("verdict", [Verdict.FINAL, Verdict.SKIP])
-def test_final_and_skip_are_hopeless(verdict: Verdict) -> None:
-    assert is_hopeless(Revert("No", (), verdict))
+NO_ESTIMATES: list[Any] = ["52", None, {}, "0xzz"]
+NO_RESULTS: list[Any] = [
+    None,
+    True,
+    0,
+    "",
+    "0x0",
+    "0x" + "00" * 32,
+    "0x" + "00" * 500_000,
+    [],
+    {"data": "0x"},
+]
 
 
-def test_retry_is_neither_done_nor_hopeless() -> None:
-    said = read_probe(PROFILE, KIND, RpcError(3, "reverted", b"notrequested"), is_estimate=False)
-    assert not is_done(said)
-    assert not is_hopeless(said)
-
-
-def test_another_error_is_no_answer() -> None:
-    said = read_probe(PROFILE, KIND, RpcError(-32005, "limit exceeded"), is_estimate=False)
-    assert said == Unclear("-32005: limit exceeded", silent=True)
-
-
-def test_an_estimate_is_a_quantity() -> None:
-    assert read_probe(PROFILE, KIND, "0x5208", is_estimate=True) == Accepts(21_000)
-
-
-@pytest.mark.parametrize("result", ["52", None, {}, "0xzz"])
-def test_an_estimate_of_another_form_is_no_answer(result: Any) -> None:
-    assert isinstance(read_probe(PROFILE, KIND, result, is_estimate=True), Unclear)
+@pytest.mark.parametrize(
+    ("result", "is_estimate"),
+    [*((one, True) for one in NO_ESTIMATES), *((one, False) for one in NO_RESULTS)],
+)
+def test_a_result_that_no_reply_or_estimate_has_is_no_answer(result: Any, is_estimate: bool) -> None:
+    """Else a reply that is included would be taken for gone, and sent again."""
+    assert isinstance(read_probe(PROFILE, KIND, result, is_estimate=is_estimate), Unclear)
 
 
 def test_a_receipt_tells_block_and_success() -> None:
@@ -184,19 +194,3 @@ def test_every_answer_has_a_text() -> None:
     assert str(Accepts()) == "the contract has no reply of this node"
     assert str(Unclear("busy")) == "busy"
     assert str(Revert("KmsNodeAlreadySigned", ("1", "0xab"), Verdict.DONE)) == "KmsNodeAlreadySigned(1, 0xab)"
-
-
-@pytest.mark.parametrize(
-    "result", [None, True, 7, "", "0x", "0x" + "00" * 31, "0x" + "00" * 33, "0x" + "zz" * 32, [], {}]
-)
-def test_an_answer_to_a_broadcast_that_is_no_hash_is_no_acceptance(result: object) -> None:
-    """Whether the bytes were taken is not known then, and somebody must be told."""
-    assert read_sent(result) is Sent.FAILED
-
-
-@pytest.mark.parametrize(
-    "result", [None, True, 0, "", "0x0", "0x" + "00" * 32, "0x" + "00" * 500_000, [], {"data": "0x"}]
-)
-def test_a_result_that_no_reply_has_is_no_acceptance(result: object) -> None:
-    """Else a reply that is included would be taken for gone, and sent again."""
-    assert isinstance(read_probe(PROFILE, KIND, result, is_estimate=False), Unclear)

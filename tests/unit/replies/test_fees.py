@@ -55,27 +55,22 @@ def test_the_priority_is_the_median_of_what_was_paid_and_at_least_1_wei(
     assert median_priority(rewards) == priority
 
 
-def test_a_history_is_read_at_its_first_percentile() -> None:
-    assert read_history({"reward": [["0x2", "0x99"], ["0x4"], []]}) == 3
+@pytest.mark.parametrize(("rewards", "priority"), [([["0x2", "0x99"], ["0x4"], []], 3), (None, 1), ([], 1)])
+def test_a_history_is_read_at_its_first_percentile_and_gives_at_least_1_wei(
+    rewards: Any, priority: int
+) -> None:
+    assert read_history({"reward": rewards}) == priority
 
 
-@pytest.mark.parametrize("history", [{"reward": None}, {"reward": []}])
-def test_a_history_without_rewards_gives_the_least_priority(history: Any) -> None:
-    assert read_history(history) == 1
+def test_the_max_fee_is_twice_the_base_fee_and_the_priority_and_the_gas_limit_rounded_down() -> None:
+    assert market_fees(100, 3) == Price(203, 3)
+    assert gas_limit(333, 115) == 382
 
 
 @pytest.mark.parametrize("history", [None, {}, {"reward": [["x"]]}, {"reward": [[None]]}, []])
 def test_a_history_of_another_form_is_refused(history: Any) -> None:
     with pytest.raises(ValueError, match=r"cannot be decoded|quantity"):
         read_history(history)
-
-
-def test_the_max_fee_is_twice_the_base_fee_and_the_priority() -> None:
-    assert market_fees(100, 3) == Price(203, 3)
-
-
-def test_the_gas_limit_is_rounded_down() -> None:
-    assert gas_limit(333, 115) == 382
 
 
 def test_a_request_takes_the_form_that_its_price_asks_for() -> None:
@@ -120,10 +115,6 @@ def test_bytes_that_no_node_holds_are_repriced_to_the_market_downwards_too() -> 
 LIMITS = FeeLimits(fee=1000, priority=50, cost=100_000)
 
 
-def test_a_price_within_the_limits_is_not_refused() -> None:
-    assert LIMITS.refusal(market_fees(900, 50)) == ""
-
-
 @pytest.mark.parametrize(
     ("price", "named"),
     [
@@ -133,6 +124,7 @@ def test_a_price_within_the_limits_is_not_refused() -> None:
     ],
 )
 def test_a_price_beyond_a_limit_is_refused_with_figures_and_the_option(price: Any, named: str) -> None:
+    assert LIMITS.refusal(market_fees(900, 50)) == ""
     said = LIMITS.refusal(price)
     assert named in said
     assert "gwei" in said
@@ -208,27 +200,18 @@ def test_the_market_is_asked_once_for_a_while() -> None:
     assert market.question(BASE_FEE, CURRENT) is FEE_HISTORY
 
 
-def test_a_chain_without_base_fee_is_asked_for_its_gas_price() -> None:
+def test_a_chain_without_base_fee_is_asked_for_its_gas_price_and_zero_is_one() -> None:
     assert Market(NO_LIMITS).question(None, 0.0) is GAS_PRICE
     assert market_with("0x9", base_fee=None).price == gas_price(9)
-
-
-def test_a_base_fee_of_zero_is_a_base_fee() -> None:
     assert market_with({"reward": [["0x3"]]}, base_fee=0).price == Price(3, 3)
 
 
-def test_the_last_answer_serves_when_the_market_does_not_answer() -> None:
+async def test_the_last_answer_serves_when_the_market_does_not_answer_and_the_alert_says_so() -> None:
+    events: list[Any] = []
     market = market_with({"reward": [["0x3"]]})
     market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
     market.judge(1, HEAD, 2 * USABLE)
     assert market.price == Price(5, 3)
-
-
-async def test_the_alert_says_that_the_last_answer_serves_and_why() -> None:
-    events: list[Any] = []
-    market = market_with({"reward": [["0x3"]]})
-    market.take(FEE_HISTORY, RpcError(-32000, "busy"), 2 * USABLE)
-    market.judge(BASE_FEE, HEAD, 2 * USABLE)
     tell_market(TxAlerts("txmanager gateway", events.append), market)
     [alert] = events
     assert alert.text == "the connector pays the last known price: eth_feeHistory: -32000: busy"

@@ -37,45 +37,29 @@ def is_stuck(broadcast: Broadcast, now: float) -> bool:
     return broadcast.is_stuck(now, 0.25, REPLACE_AFTER)
 
 
-def test_new_replies_take_the_nonces_from_the_chains_on() -> None:
-    assert plan(5, (), 0, (), [None, None]) == NoncePlan((5, 6), ())
+@pytest.mark.parametrize(
+    ("flying", "seen", "ripe", "kept", "expected"),
+    [
+        pytest.param(set(), 0, (), [None, None], NoncePlan((5, 6), ()), id="from the chain's on"),
+        pytest.param({5, 6, 9}, 0, (), [None], NoncePlan((10,), ()), id="beyond what flies"),
+        pytest.param(set(), 8, (), [None], NoncePlan((8,), ()), id="beyond what was seen used, though a node lags"),
+        pytest.param({5, 7}, 8, (6,), [None, None], NoncePlan((6, 8), ()), id="a ripe hole first"),
+        pytest.param({7}, 0, (5, 6), [None], NoncePlan((5,), (6,)), id="a hole that nothing new fills, below what flies"),
+        pytest.param({5}, 8, (6, 7), [], NoncePlan((), ()), id="no hole above everything"),
+        pytest.param({6}, 0, (5,), [None, 7], NoncePlan((5, 7), ()), id="that of earlier bytes, while it is open"),
+        pytest.param({6}, 0, (), [4], NoncePlan((7,), ()), id="and not where it is used"),
+        pytest.param({6}, 0, (), [6], NoncePlan((7,), ()), id="or flies"),
+    ],
+)  # fmt: skip
+def test_which_nonces_are_taken(
+    flying: set[int], seen: int, ripe: tuple[int, ...], kept: list[int | None], expected: NoncePlan
+) -> None:
+    assert plan(5, flying, seen, ripe, kept) == expected
 
 
-def test_new_replies_go_beyond_what_flies() -> None:
-    assert plan(5, {5, 6, 9}, 0, (), [None]) == NoncePlan((10,), ())
-
-
-def test_a_nonce_that_was_seen_used_is_not_used_again_because_a_node_lags() -> None:
-    assert plan(5, (), 8, (), [None]) == NoncePlan((8,), ())
-
-
-def test_a_ripe_hole_is_filled_first() -> None:
-    assert plan(5, {5, 7}, 8, (6,), [None, None]) == NoncePlan((6, 8), ())
-
-
-def test_a_ripe_hole_that_nothing_new_fills_is_named_when_something_flies_above_it() -> None:
-    assert plan(5, {7}, 0, (5, 6), [None]) == NoncePlan((5,), (6,))
-
-
-def test_a_ripe_hole_above_everything_needs_no_filling() -> None:
-    assert plan(5, {5}, 8, (6, 7), []) == NoncePlan((), ())
-
-
-def test_a_reply_with_earlier_bytes_takes_its_nonce_again_while_that_is_open() -> None:
-    assert plan(5, {6}, 0, (5,), [None, 7]) == NoncePlan((5, 7), ())
-
-
-@pytest.mark.parametrize("kept", [4, 6])
-def test_a_nonce_that_is_used_or_flies_is_not_taken_again(kept: int) -> None:
-    assert plan(5, {6}, 0, (), [kept]) == NoncePlan((7,), ())
-
-
-def test_holes_are_what_nobody_holds_below_the_top() -> None:
-    assert gaps(5, {6, 8}, 11, 100) == (5, 7, 9, 10)
-
-
-def test_holes_are_looked_for_in_the_window_only() -> None:
+def test_holes_are_what_nobody_holds_below_the_top_in_the_window_only() -> None:
     """A node once said a nonce of its dreams."""
+    assert gaps(5, {6, 8}, 11, 100) == (5, 7, 9, 10)
     assert gaps(5, {6}, 1 << 64, 4) == (5, 7, 8)
 
 
@@ -152,26 +136,18 @@ async def test_what_became_of_bytes_says_nothing_about_others_of_the_same_reply(
     assert track.broadcast is None
 
 
-async def test_a_wallet_signs_as_its_address() -> None:
+async def test_a_wallet_signs_as_its_address_always_the_same() -> None:
     wallet = Wallet.from_hex(Secret(SECRET))
     transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
     [(raw, transaction_hash)] = await wallet.sign([transaction])
     signed = decode_transaction(raw)
     assert (signed.transaction, signed.sender, signed.hash) == (transaction, KEY.address, transaction_hash)
     assert wallet.address == KEY.address
+    assert await wallet.sign([transaction]) == [(raw, transaction_hash)]
 
 
-async def test_the_same_transaction_gets_the_same_bytes() -> None:
-    wallet = Wallet.from_hex(Secret(SECRET))
-    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
-    assert await wallet.sign([transaction]) == await wallet.sign([transaction])
-
-
-def test_a_wallet_hides_its_key() -> None:
+def test_a_wallet_hides_its_key_and_what_is_none() -> None:
     assert SECRET not in repr(Wallet.from_hex(Secret(SECRET)))
-
-
-def test_a_key_that_is_none_is_refused_without_its_text() -> None:
     with pytest.raises(ValueError, match=r"64 hex digits|32 bytes") as refused:
         Wallet.from_hex(Secret("secret text"))
     assert "secret text" not in str(refused.value)

@@ -111,14 +111,6 @@ async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool) ->
         await trio.sleep(60.0)
 
 
-@pytest.mark.parametrize("name", GENERATIONS)
-async def test_what_others_finished_is_over(name: str) -> None:
-    """Starting alone what the others ended together would lead nowhere."""
-    checker, head = made(over(keys.content(name).id, consensus=True))
-    with pytest.raises(Over):
-        await confirmed(head, lambda: checker.check(seen(name)))
-
-
 def answered(name: str) -> dict[int, int]:
     content = keys.content(name)
     if name == "context_2_new":
@@ -137,16 +129,27 @@ async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str) -
         await checker.check(seen(name))
 
 
+@pytest.mark.parametrize(
+    ("views", "error", "told"),
+    [
+        ({"getKmsNodeForContext": NOBODY}, NotMember, "is not a node of context"),
+        ({"isValidKmsContext": False}, NotYet, "not valid on chain"),
+    ],
+)
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_who_is_not_in_its_context_waits(name: str) -> None:
-    checker, _ = made(getKmsNodeForContext=NOBODY)
-    with pytest.raises(NotMember, match="is not a node of context"):
+async def test_a_generation_waits_for_its_context_like_a_decryption(
+    name: str, views: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    checker, _ = made(**views)
+    with pytest.raises(error, match=told):
         await checker.check(seen(name))
 
 
+@pytest.mark.parametrize("views", [{}, {"getKmsNodeForContext": NOBODY}], ids=["a member", "no member"])
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_who_is_no_member_waits_no_longer_than_the_request(name: str) -> None:
-    checker, head = made(over(keys.content(name).id, consensus=True), getKmsNodeForContext=NOBODY)
+async def test_what_others_finished_is_over_for_whoever_waits(name: str, views: dict[str, Any]) -> None:
+    """Starting alone what the others ended together would lead nowhere."""
+    checker, head = made(over(keys.content(name).id, consensus=True), **views)
     with pytest.raises(Over):
         await confirmed(head, lambda: checker.check(seen(name)))
 
@@ -177,40 +180,19 @@ async def test_what_was_destroyed_is_rejected(name: str) -> None:
         await confirmed(head, lambda: checker.check(seen(name)))
 
 
-@pytest.mark.parametrize("name", GENERATIONS)
-async def test_a_generation_waits_for_its_context_like_a_decryption(name: str) -> None:
-    checker, _ = made(isValidKmsContext=False)
-    with pytest.raises(NotYet, match="not valid on chain"):
-        await checker.check(seen(name))
-
-
-async def test_a_component_runs_at_once_and_nothing_meanwhile(bench: Bench) -> None:
+async def test_a_component_runs_at_once_and_nothing_meanwhile_or_after_waiting_was_stopped(
+    bench: Bench,
+) -> None:
     ran: list[str] = []
 
     async def note(what: str) -> None:
         ran.append(what)
 
-    await Membership(bench.journal).hold("reads", lambda: note("component"), lambda: note("meanwhile"))
-    assert ran == ["component"]
-
-
-async def test_nothing_begins_after_waiting_was_stopped(bench: Bench) -> None:
-    ran: list[str] = []
-
-    async def note() -> None:
-        ran.append("component")
-
     member = Membership(bench.journal)
+    await member.hold("reads", lambda: note("component"), lambda: note("meanwhile"))
     member.stop_waiting()
-    await member.hold("sends", note)
-    assert ran == []
-
-
-async def test_what_is_due_is_picked_without_what_is_busy(bench: Bench) -> None:
-    first, second = await rows_of(bench, 2)
-    member = Membership(bench.journal)
-    due = await member.pick([Kind.PUBLIC_DECRYPTION], wall(), 10, frozenset({first.rid}), without=NO_SHARDS)
-    assert [row.rid for row in due.rows] == [second.rid]
+    await member.hold("sends", lambda: note("too late"))
+    assert ran == ["component"]
 
 
 async def test_it_is_always_valid_and_leaves_its_work_to_nobody(bench: Bench) -> None:
@@ -220,3 +202,10 @@ async def test_it_is_always_valid_and_leaves_its_work_to_nobody(bench: Bench) ->
     assert member.is_valid()
     assert not member.has_successor
     assert member.look_again == LOOK_AGAIN
+
+
+async def test_what_is_due_is_picked_without_what_is_busy(bench: Bench) -> None:
+    first, second = await rows_of(bench, 2)
+    member = Membership(bench.journal)
+    due = await member.pick([Kind.PUBLIC_DECRYPTION], wall(), 10, frozenset({first.rid}), without=NO_SHARDS)
+    assert [row.rid for row in due.rows] == [second.rid]
