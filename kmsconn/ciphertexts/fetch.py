@@ -196,13 +196,14 @@ class Fetcher:
         quorum attests what must be attested, Misconfigured when the operator's policy forbids every one of them.
         Repeating: reads only.
         """
-        steps = [partial(self._search, one, lease) for one in references]
+        now = trio.current_time()
+        steps = [partial(self._search, one, lease, now) for one in references]
         at_once = self.sources.at_hand and (
             self.quorum is None or not (self.enforced or any(one.is_bare for one in references))
         )
         searches = [await step() for step in steps] if at_once else await together(steps)
         try:
-            if trio.current_time() >= self.standing.calm_from and await self._ask_ahead(searches):
+            if now >= self.standing.calm_from and await self._ask_ahead(searches):
                 with trio.move_on_after(HEDGE) as first:
                     # those asked ahead first: who waits for a place holds none
                     for one in sorted(searches, key=lambda one: not one.ahead):
@@ -217,11 +218,11 @@ class Fetcher:
         self.counts.fetched += len(searches)
         return [one.found for one in searches]
 
-    async def _search(self, reference: CiphertextReference, lease: Lease) -> _Search:
+    async def _search(self, reference: CiphertextReference, lease: Lease, now: float) -> _Search:
         attested = None
         if self.quorum is not None and (self.enforced or reference.is_bare):
             reference, attested = await self.quorum.attested(reference)
-        buckets = self.standing.in_turn(await self.sources.of(reference), trio.current_time())
+        buckets = self.standing.in_turn(await self.sources.of(reference), now)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
         ahead: list[Asked] = []
@@ -379,9 +380,10 @@ async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope | No
 
 async def _reserve(attempt: Attempt, amount: int, silence: trio.CancelScope | None) -> float:
     """Return the seconds that it took: waiting for the budget is no silence of the bucket."""
-    full = trio.current_time()
-    if silence is not None:
-        silence.deadline = math.inf
+    if silence is None:
+        await attempt.reserve(amount)
+        return 0.0
+    full, silence.deadline = trio.current_time(), math.inf
     await attempt.reserve(amount)
     return trio.current_time() - full
 

@@ -28,6 +28,7 @@ MAX_DEPTH = 32
 _MAX_FIELD_NUMBER = (1 << 29) - 1
 _MAX_VARINT = (1 << 64) - 1
 _VARINT_BYTES = 10
+_CONTINUES = 0x80
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 _WIRE_TYPES = {
     **dict.fromkeys(("enum", "bool", "int32", "int64", "uint32", "uint64", "sint32", "sint64"), VARINT),
@@ -49,9 +50,11 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
 
     Raises Undecodable at the first byte that does not fit.
     """
-    view, at = memoryview(data), 0
-    while at < len(view):
-        key, at = _varint(view, at)
+    view, at, end = memoryview(data), 0, len(data)
+    while at < end:
+        key, at = view[at], at + 1
+        if key >= _CONTINUES:
+            key, at = _varint(view, at - 1)
         number, wire = key >> 3, key & 7
         if not 1 <= number <= _MAX_FIELD_NUMBER:
             raise Undecodable(f"field number {number} is out of range")
@@ -65,19 +68,19 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
             size = _FIXED_SIZES[wire]
         else:
             raise Undecodable(f"field {number} has wire type {wire}")
-        if size > len(view) - at:
-            raise Undecodable(f"field {number} needs {size} bytes, {len(view) - at} are left")
+        if size > end - at:
+            raise Undecodable(f"field {number} needs {size} bytes, {end - at} are left")
         yield number, wire, view[at : at + size]
         at += size
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    if at < len(view) and (first := view[at]) < 0x80:  # noqa: PLR2004 - the continuation bit; most are one byte
+    if at < len(view) and (first := view[at]) < _CONTINUES:  # most are one byte
         return first, at + 1
     value = 0
     for index, byte in enumerate(view[at : at + _VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+        if byte < _CONTINUES:
             if value > _MAX_VARINT:
                 break
             return value, at + index + 1
