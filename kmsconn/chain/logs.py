@@ -23,7 +23,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, quantity
 
 LATEST, FINALIZED = "latest", "finalized"
-_LONGEST_KEPT = 16 * 1024  # hex digits of a log that is remembered, some megabytes of all
+_LONGEST_KEPT = 6 * 1024  # hex digits of a log that is remembered: ten megabytes of all, with their texts
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
 
 
@@ -228,7 +228,7 @@ def decode_log(item: Any) -> Log | None:
     return _log(raw) if len(raw.data) <= _LONGEST_KEPT else _log.__wrapped__(raw)
 
 
-@lru_cache(256)
+@lru_cache(1024)
 def _log(raw: _JsonLog) -> Log:
     """Return a log; those of the newest blocks are read again and again."""
     return Log(
