@@ -271,8 +271,11 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(tmp_path: Pat
 async def test_a_wallet_that_is_no_node_waits_and_is_named(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
         world.chain.evm.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
-        world.ask_public(world.reference(1000))
-        await world.wait(lambda: any("is not a node" in trouble.text for trouble in world.told(AlertRaised)))
+        for value in (1000, 1001, 1002):
+            world.ask_public(world.reference(value))
+        await world.wait(
+            lambda: any("is not a node" in one.text and one.critical for one in world.told(AlertRaised))
+        )
         assert world.core.calls == []
 
 

@@ -17,7 +17,7 @@ from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import LogFormat, Secret
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.blocks import Mined, Transaction
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import make_ciphertext
@@ -29,6 +29,7 @@ from kmsconn.emulator.httpz.key_manager import KeyManager
 from kmsconn.emulator.httpz.registry import HttpzContract
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.rpc import Cluster, RpcNode
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
@@ -226,17 +227,13 @@ class World:
         calls = [mined.transaction.data for mined in self._mined() if mined.outcome.status]
         return [function.decode(data) for data in calls if data[:4] == function.selector]
 
-    def senders(self, name: str) -> list[Address]:
-        """Return who sent the successful calls of a reply function of DecryptionManager."""
-        selector = contracts.DECRYPTION_MANAGER.function(name).selector
-        mined = [one for one in self._mined() if one.outcome.status]
-        return [one.transaction.sender for one in mined if one.transaction.data[:4] == selector]
+    def transactions(self) -> list[Transaction]:
+        """Return all that were included."""
+        return [mined.transaction for mined in self._mined()]
 
-    def emitted(self, name: str) -> list[tuple[Any, ...]]:
-        """Return the arguments of each event of DecryptionManager with this name."""
-        event = contracts.DECRYPTION_MANAGER.event(name)
-        logs = [log for mined in self._mined() for log in mined.outcome.logs]
-        return [event.decode(log.topics, log.data) for log in logs if log.topics[0] == event.topic0]
+    def logs(self) -> list[Log]:
+        """Return all logs of the chain."""
+        return [log for mined in self._mined() for log in mined.logs]
 
     def _mined(self) -> list[Mined]:
         blocks = [self.chain.block(number) for number in range(self.chain.head.number + 1)]

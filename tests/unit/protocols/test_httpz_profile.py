@@ -14,7 +14,13 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import contracts
-from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, KEY_MANAGER, HttpzViews, RequestViews
+from kmsconn.protocols.httpz_rc7.contracts import (
+    CURRENT_KEY,
+    DECRYPTION_MANAGER,
+    KEY_MANAGER,
+    HttpzViews,
+    RequestViews,
+)
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
 from kmsconn.protocols.httpz_rc7.operations import AUTO, aborted
@@ -222,6 +228,9 @@ def test_reverts_are_read_by_the_reply_of_their_kind() -> None:
     done = KEY_MANAGER.error("CrsgenKmsNodeAlreadyResponded").encode(3)
     assert PROFILE.operations[Kind.CRSGEN].revert(done).verdict is Verdict.DONE
     assert PROFILE.operations[Kind.KEYGEN].revert(done).verdict is Verdict.RETRY
+    responded = DECRYPTION_MANAGER.error("KmsSignerAlreadyResponded").encode(1, bytes(20))
+    for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION):
+        assert PROFILE.operations[kind].revert(responded).verdict is Verdict.DONE
 
 
 @pytest.mark.parametrize(
