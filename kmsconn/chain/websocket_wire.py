@@ -34,6 +34,7 @@ _FINAL, _MASKED, _OPCODE, _SIZE = 0x80, 0x80, 0x0F, 0x7F  # bits of the first tw
 _FINAL_TEXT = 0x81
 _CONTROL = 0x8  # the first opcode of frames that may stand between the pieces of a message
 _TWO_BYTES, _EIGHT_BYTES = 126, 127  # where a size stands that has no place in the second byte
+_HEAD = 2  # bytes at least
 _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 
 
@@ -53,14 +54,16 @@ def text_frame(message: bytes) -> bytes:
 
 def _extent(data: bytes, at: int) -> tuple[int, int] | None:
     """Return where the body of a frame begins and ends; None while its head is not whole."""
-    if len(data) - at < _SHORT.size:
+    if len(data) - at < _HEAD:
         return None
-    size, start = data[at + 1] & _SIZE, at + _SHORT.size
+    second, start = data[at + 1], at + _HEAD
+    size = second & _SIZE
     if size >= _TWO_BYTES:
         length = 2 if size == _TWO_BYTES else 8
         size = int.from_bytes(data[start : start + length])
         start += length
-    start += 4 * bool(data[at + 1] & _MASKED)
+    if second & _MASKED:
+        start += 4
     return None if len(data) < start else (start, start + size)
 
 
@@ -96,11 +99,12 @@ class FrameCutter:
             yield False, data[begun:at]
 
     def _is_plain(self, data: bytes, at: int, start: int, end: int) -> bool:
-        size, long = end - start, start - at > _SHORT.size
+        size, second = end - start, data[at + 1]
         return (
             data[at] == _FINAL_TEXT
-            and data[at + 1] <= _TWO_BYTES
-            and (size >= _TWO_BYTES or not long)  # else a frame that ends the connection
+            and (
+                second < _TWO_BYTES or (second == _TWO_BYTES <= size)
+            )  # else a frame that ends the connection
             and size <= self._limit
             and end <= len(data)
             and not self._in_pieces

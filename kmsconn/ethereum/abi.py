@@ -20,7 +20,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.frozen import frozen
 
 
-@frozen
+@frozen(cache_hash=True)
 class Log:
     """Where a log stands and what it says. ``removed`` logs never get this far."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -31,7 +32,7 @@ from kmsconn.replies.answers import (
 )
 from kmsconn.replies.state import TxState, tell_answer, tell_market
 from kmsconn.replies.view import ChainView, Finding, Question, Track
-from kmsconn.transport.waiting import Backoff
+from kmsconn.transport.waiting import Backoff, together
 
 HEAD = Call("eth_blockNumber")
 
@@ -100,11 +101,10 @@ async def ask_many(
 
     Cancellation: at any time. Repeating: reads only.
     """
-    together = [place for place in range(len(calls)) if place not in alone]
-    batches = [together[at : at + MAX_BATCH] for at in range(0, len(together), MAX_BATCH)]
-    async with trio.open_nursery() as nursery:
-        for places in [*batches, *([place] for place in alone)]:
-            nursery.start_soon(_ask_batch, rpc, calls, places, take)
+    others = [place for place in range(len(calls)) if place not in alone]
+    batches = [others[at : at + MAX_BATCH] for at in range(0, len(others), MAX_BATCH)]
+    every = [*batches, *([place] for place in alone)]
+    await together([partial(_ask_batch, rpc, calls, places, take) for places in every])
 
 
 async def _ask_batch(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
@@ -191,25 +191,26 @@ class Questioner:
         traces = [one for one in wanted if one[1] is Question.TRACE]
         others = [one for one in wanted if one[1] is not Question.TRACE]
         if others:
-            nursery.start_soon(self._ask_all, self.rpc, others)
+            nursery.start_soon(self._ask_all, self.rpc, others, nursery)
         for trace in traces:  # each may take long
-            nursery.start_soon(self._ask_all, self.tracer, [trace])
+            nursery.start_soon(self._ask_all, self.tracer, [trace], nursery)
 
-    async def _ask_all(self, rpc: PipelinedRpc, wanted: Sequence[tuple[Track, Question]]) -> None:
+    async def _ask_all(
+        self, rpc: PipelinedRpc, wanted: Sequence[tuple[Track, Question]], nursery: trio.Nursery
+    ) -> None:
         sender, began = self.state.manager.account, trio.current_time()
         calls = [call_for(track, question, sender) for track, question in wanted]
         alone = frozenset(place for place, (track, question) in enumerate(wanted) if question in track.alone)
-        async with trio.open_nursery() as nursery:
 
-            def take(place: int, result: Any, head: int | None) -> None:
-                track, question = wanted[place]
-                said = read_finding(self.state.manager.profile, track, question, result)
-                if isinstance(said, Revert) and said.plan is not None:
-                    nursery.start_soon(self._explain, track, question, said, head, began)
-                else:
-                    self._file(track, question, said, head, began)
+        def take(place: int, result: Any, head: int | None) -> None:
+            track, question = wanted[place]
+            said = read_finding(self.state.manager.profile, track, question, result)
+            if isinstance(said, Revert) and said.plan is not None:
+                nursery.start_soon(self._explain, track, question, said, head, began)
+            else:
+                self._file(track, question, said, head, began)
 
-            await ask_many(rpc, calls, take, alone=alone)
+        await ask_many(rpc, calls, take, alone=alone)
 
     async def _explain(
         self, track: Track, question: Question, said: Revert, head: int | None, began: float
