@@ -8,6 +8,7 @@ other chains need.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Never
@@ -53,7 +54,7 @@ class Endpoint:
     @property
     def is_down(self) -> bool:
         """Whether every URL has failed and none works yet; an alert says so."""
-        return self.keeper.state.is_down
+        return self.keeper.wait_limit < math.inf
 
     async def call(self, method: str, *params: Any) -> Any:
         """Ask one question and return its JSON result.
@@ -166,7 +167,7 @@ class Endpoint:
             self.keeper.wanted.set()
             if (link := self.keeper.usable) is not None:
                 return link
-            with trio.move_on_after(self.keeper.state.wait_limit) as scope:
+            with trio.move_on_after(self.keeper.wait_limit) as scope:
                 await self.keeper.changed.wait()
             if scope.cancelled_caught:
                 raise self._gone(self.keeper.reason)

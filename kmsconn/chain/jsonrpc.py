@@ -53,9 +53,9 @@ class _Wire(msgspec.Struct):
 
 @frozen
 class RpcAnswer:
-    """The answer to question ``id``: a JSON result or an RpcError."""
+    """The answer to question ``id``: a JSON result or an RpcError. None: an error that is about everything that was asked."""
 
-    id: int
+    id: int | None
     outcome: Any
 
 
@@ -72,14 +72,7 @@ class Notification:
     result: bytes
 
 
-@attrs.frozen
-class Complaint:
-    """An error that names no question: it is about everything that was asked."""
-
-    error: RpcError
-
-
-Message = RpcAnswer | Notification | Complaint
+Message = RpcAnswer | Notification
 
 _NULL = msgspec.Raw(b"null")
 _encoder = msgspec.json.Encoder()
@@ -115,7 +108,7 @@ def _message(wire: _Wire) -> Message | None:
     outcome = wire.result if wire.error == _NULL else rpc_error(bytes(wire.error))
     if type(wire.id) is int and outcome is not msgspec.UNSET:
         return RpcAnswer(wire.id, outcome)
-    return Complaint(outcome) if isinstance(outcome, RpcError) else None
+    return RpcAnswer(None, outcome) if isinstance(outcome, RpcError) else None
 
 
 def _notification(wire: _Wire) -> Notification | None:

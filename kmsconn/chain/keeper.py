@@ -2,8 +2,7 @@
 
 One task makes links: it tries the URLs in turn (websockets first, each kind in the configured order), compares the chain id, offers the
 link until it ends, and goes on. When every URL failed in turn it pauses for a while. Over HTTP the link is renewed now and then: the
-chain id is compared again, and the websocket tried first. What a call does follows from the state of the link alone: it goes out, waits
-for a link, waits a moment, or fails at once.
+chain id is compared again, and the websocket tried first. A call goes out, waits for a link, waits a moment, or fails at once.
 
 Over HTTP each exchange is a POST of its own, which is never repeated.
 """
@@ -11,14 +10,13 @@ Over HTTP each exchange is a POST of its own, which is never repeated.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from typing import Any, Never, Protocol
 
 import attrs
 import trio
 
-from kmsconn.chain.jsonrpc import Complaint, RpcAnswer, call_result, decode, encode
+from kmsconn.chain.jsonrpc import RpcAnswer, call_result, decode, encode
 from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.parties import Chain
@@ -87,7 +85,7 @@ class HttpLink:
         outcomes = {
             message.id: message.outcome for message in reversed(messages) if isinstance(message, RpcAnswer)
         }
-        complaint = next((message.error for message in messages if isinstance(message, Complaint)), None)
+        complaint = outcomes.get(None)
         if complaint is None and not all(number in outcomes for number in ids):
             raise Unreachable(f"{self.origin}: the answer lacks results for some calls")
         return [outcomes.get(number, complaint) for number in ids]
@@ -100,55 +98,6 @@ class HttpLink:
 
 
 MOMENT = 1.0  # seconds for a connection to a chain whose every URL has just failed, while a call waits for it
-
-
-class LinkState(StrEnum):
-    """Where an endpoint stands with its nodes."""
-
-    CONNECTING = "connecting"  # no link yet, or not any more
-    LINKED = "linked"
-    PAUSED = "paused"  # every URL failed in turn: nobody is asked for a while
-    RETRYING = "retrying"  # after such a pause
-
-    @property
-    def is_down(self) -> bool:
-        """Whether every URL has failed and none works yet."""
-        return self in {LinkState.PAUSED, LinkState.RETRYING}
-
-    @property
-    def wait_limit(self) -> float:
-        """For how many seconds a call waits for a link."""
-        return _WAIT_LIMITS[self]
-
-
-_WAIT_LIMITS = {
-    LinkState.CONNECTING: math.inf,
-    LinkState.LINKED: math.inf,  # the link may have ended a moment ago
-    LinkState.PAUSED: 0.0,
-    LinkState.RETRYING: MOMENT,
-}
-
-LINK_TRANSITIONS: Mapping[str, tuple[frozenset[LinkState], LinkState]] = {
-    "made": (
-        frozenset({LinkState.CONNECTING, LinkState.RETRYING, LinkState.LINKED}),
-        LinkState.LINKED,
-    ),  # again: an HTTP link that was renewed
-    "ended": (frozenset({LinkState.LINKED}), LinkState.CONNECTING),
-    "all_failed": (
-        frozenset({LinkState.CONNECTING, LinkState.RETRYING, LinkState.LINKED}),
-        LinkState.PAUSED,
-    ),
-    "pause_over": (frozenset({LinkState.PAUSED}), LinkState.RETRYING),
-}
-
-
-def moved(state: LinkState, transition: str) -> LinkState:
-    """Return the state after a transition."""
-    before, after = LINK_TRANSITIONS[transition]
-    assert state in before, f"{transition} of a link that is {state}"
-    return after
-
-
 ATTEMPT_SECONDS = 10.0  # for a connection
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
 RENEW_SECONDS = 30.0  # of an HTTP link
@@ -185,7 +134,8 @@ class LinkKeeper:
     ports: Ports
     http: HttpClient
     on_event: OnEvent
-    state: LinkState = LinkState.CONNECTING
+    wait_limit: float = math.inf
+    """For how many seconds a call waits for a link: not at all while every URL is given a pause, a moment after that."""
     link: RpcLink | None = None
     reason: str = ""
     links: int = 0
@@ -278,8 +228,8 @@ class LinkKeeper:
         raise StartRefused(reason)
 
     def _offer(self, link: RpcLink) -> None:
-        self.link, was_down = link, self.state.is_down
-        self._move("made")
+        was_down, self.link = self.wait_limit < math.inf, link
+        self._wait(math.inf)
         if was_down:
             self.on_event(AlertCleared(self.name, "unreachable"))
 
@@ -290,20 +240,20 @@ class LinkKeeper:
         if not scope.cancelled_caught:
             self.reason = link.reason
             self.wanted = trio.Event()
-            self._move("ended")
+            self._wait(math.inf)
         return trio.current_time() - began, scope.cancelled_caught
 
     async def _pause(self, failures: int) -> None:
-        self.link, was_down = None, self.state.is_down
-        self._move("all_failed")
+        was_down, self.link = self.wait_limit < math.inf, None
+        self._wait(0.0)
         if not was_down:
             self.on_event(AlertRaised(self.name, "unreachable", self.reason))
         await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self.ports.random()))
         self.wanted = trio.Event()
-        self._move("pause_over")
+        self._wait(MOMENT)
 
-    def _move(self, transition: str) -> None:
-        self.state = moved(self.state, transition)
+    def _wait(self, seconds: float) -> None:
+        self.wait_limit = seconds
         self.changed.set()
         self.changed = trio.Event()
 

@@ -16,7 +16,6 @@ from typing import Any
 import trio
 
 from kmsconn.chain.jsonrpc import (
-    Complaint,
     Message,
     RpcAnswer,
     batch_results,
@@ -92,15 +91,15 @@ class Exchanges:
         An error that comes alone for a batch is geth's refusal of the whole, under the id of its first call.
         """
         for message in messages:
-            if isinstance(message, RpcAnswer):
-                if (exchange := self.waiting.get(message.id)) is not None:
-                    exchange.take(message.id, message.outcome)
-                    if exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
-                        _refuse(dict.fromkeys(exchange.ids, exchange), message.outcome)
-            elif isinstance(message, Complaint):
-                _refuse(dict(self.waiting), message.error)
-            elif (notify := self.subscriptions.get(message.subscription)) is not None:
-                notify(message.result)
+            if not isinstance(message, RpcAnswer):
+                if (notify := self.subscriptions.get(message.subscription)) is not None:
+                    notify(message.result)
+            elif message.id is None:
+                _refuse(dict(self.waiting), message.outcome)
+            elif (exchange := self.waiting.get(message.id)) is not None:
+                exchange.take(message.id, message.outcome)
+                if exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
+                    _refuse(dict.fromkeys(exchange.ids, exchange), message.outcome)
 
 
 def _refuse(waiting: dict[int, RpcExchange], error: RpcError) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from kmsconn.chain.jsonrpc import (
     MAX_MESSAGE,
-    Complaint,
     Notification,
     RpcAnswer,
     batch_results,
@@ -56,8 +55,9 @@ def test_answers_and_pushes_are_read(text: str, messages: list[Any]) -> None:
 
 def test_an_error_without_an_id_is_a_complaint() -> None:
     (message,) = decode('{"id":null,"error":{"code":-32600,"message":"batch too large"}}')
-    assert isinstance(message, Complaint)
-    assert (message.error.code, message.error.message) == (-32600, "batch too large")
+    assert isinstance(message, RpcAnswer)
+    assert message.id is None
+    assert (message.outcome.code, message.outcome.message) == (-32600, "batch too large")
 
 
 @pytest.mark.parametrize(
