@@ -24,12 +24,7 @@ from kmsconn.config.sources import GENERATIONS
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import JournalWatch, show_alerts
 from kmsconn.connector.auditing import Auditing
-from kmsconn.connector.dependency_checks import (
-    CONTRACTS_INTERVAL,
-    HOST_CONTRACTS_INTERVAL,
-    ContractWatch,
-    wait_for_dependencies,
-)
+from kmsconn.connector.dependency_checks import ContractWatch, wait_for_dependencies
 from kmsconn.connector.event_hook import EventHook, ForeignReplies, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
 from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
@@ -177,7 +172,7 @@ class Connector:
             nursery.start_soon(components.comparer.run)
         for chain_context in components.chain_contexts.values():
             nursery.start_soon(follow_heads, chain_context, components.board)
-        watches = [_contract_watch(components, endpoint) for endpoint in components.endpoints]
+        watches = [ContractWatch(components, endpoint) for endpoint in components.endpoints]
         nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
         for one in watches:
             nursery.start_soon(keep_looking, one.look, one.interval)
@@ -244,11 +239,6 @@ class Connector:
             )
 
 
-def _contract_watch(components: Components, endpoint: Endpoint) -> ContractWatch:
-    heard = endpoint.chain_id in components.chain_contexts
-    return ContractWatch(components, endpoint, CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL)
-
-
 def txmanager_of(components: Components, chain_context: ChainContext) -> TxManager:
     """Return the transaction manager of one chain; it broadcasts only while no other process can have taken over."""
     manager = TxManager(
@@ -277,13 +267,11 @@ def _start_dispatchers(nursery: trio.Nursery, components: Components) -> None:
     if Role.WORK not in components.settings.work.roles:
         return
     for pool in components.pools.values():
-        dispatch = _dispatch_in_order if pool.name in IN_ORDER else _dispatch
-        nursery.start_soon(dispatch, components, pool)
-
-
-async def _dispatch(components: Components, pool: WorkerPool) -> None:
-    """Dispatch the rows of a parallel pool, until cancelled."""
-    await run_dispatcher(pool, components.membership, components.ports.wall, _dispatches(components, pool))
+        if pool.name in IN_ORDER:
+            nursery.start_soon(_dispatch_in_order, components, pool)
+        else:
+            beat = _beat_of(components, pool)
+            nursery.start_soon(run_dispatcher, pool, components.membership, components.ports.wall, beat)
 
 
 async def _dispatch_in_order(components: Components, pool: WorkerPool) -> None:
@@ -295,12 +283,12 @@ async def _dispatch_in_order(components: Components, pool: WorkerPool) -> None:
         components.profile,
         components.ports.wall,
         components.pipeline.outcomes.end_destroyed,
-        _dispatches(components, pool),
+        _beat_of(components, pool),
         components.membership.look_again,
     ).run()
 
 
-def _dispatches(components: Components, pool: WorkerPool) -> Callable[[], None]:
+def _beat_of(components: Components, pool: WorkerPool) -> Callable[[], None]:
     return components.heartbeats.part(f"dispatcher of {pool.name}", "journal")
 
 

@@ -81,8 +81,13 @@ class ContractWatch:
 
     components: Components
     endpoint: Endpoint
-    interval: float = CONTRACTS_INTERVAL
     _seen_at: float = attrs.field(factory=trio.current_time, init=False)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between looks."""
+        heard = self.endpoint.chain_id in self.components.chain_contexts
+        return CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
 
     async def begin(self) -> None:
         """Ask the chain for its id, and look. Raises StartRefused, Retryable. Repeating: reads only."""

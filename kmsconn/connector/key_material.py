@@ -7,9 +7,10 @@ the Core's log tells. Coprocessors look for it in the storage of each node.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import shake_256
+from typing import TypeVar
 
 import attrs
 import trio
@@ -17,12 +18,18 @@ import trio
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.core.client import CoreClient
 from kmsconn.errors import RequestError, Undecodable, Unreachable
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.alerts import Board
 from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
+from kmsconn.protocols.queries import PlannedQueries
 from kmsconn.requests.components import Components
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.urls import show_origin
+
+T = TypeVar("T")
+Look = Callable[[], Awaitable[float]]
+"""Looks once, tells the board of alerts what it saw, and returns the seconds until the next look. Reads only."""
 
 KEY_MISSING = "key-missing"
 KEY_SET_MISSING = "key-set-missing"
@@ -126,31 +133,29 @@ def _expected(status: int, what: str) -> int:
     return status
 
 
-def core_material(components: Components) -> CoreMaterial | None:
-    """Make the watch over the Core; None in a generation whose Cores do not tell what they have."""
-    profile, sender = components.profile, components.tx_sender
-    call, planned = profile.material_call, profile.made_material(sender)
-    if call is None or planned is None:
+def material_looks(components: Components) -> Iterator[Look]:
+    """Yield the looks at the Core, where Cores of the generation tell what they have, and at the storage, where it migrates keys."""
+    profile, board = components.profile, components.board
+    made, migrated = (
+        _finding(components, profile.made_material),
+        _finding(components, profile.migrated_key_set),
+    )
+    if made is not None and profile.material_call is not None:
+        yield CoreMaterial(made, components.core, profile.material_call, board).look
+    if migrated is not None:
+        yield MigratedKeySets(migrated, components.buckets, components.policy.check, board).look
+
+
+def _finding(
+    components: Components, plan: Callable[[Address], PlannedQueries[T] | None]
+) -> Callable[[], Awaitable[T]] | None:
+    """Return what asks a chain as the profile plans it; None in a generation that plans nothing."""
+    if plan(components.tx_sender) is None:
         return None
-    chain = components.chains[planned[0]]
 
-    async def find() -> KeysAndCrs:
-        asked = profile.made_material(sender)
-        return KeysAndCrs() if asked is None else await run_query_plan(chain, asked[1])
+    async def find() -> T:
+        planned = plan(components.tx_sender)
+        assert planned is not None, "a profile plans always, or never"
+        return await run_query_plan(components.chains[planned[0]], planned[1])
 
-    return CoreMaterial(find, components.core, call, components.board)
-
-
-def migrated_key_sets(components: Components) -> MigratedKeySets | None:
-    """Make the watch over the storage; None in a generation that migrates no keys."""
-    profile, sender = components.profile, components.tx_sender
-    planned = profile.migrated_key_set(sender)
-    if planned is None:
-        return None
-    chain = components.chains[planned[0]]
-
-    async def find() -> PublicObject | None:
-        asked = profile.migrated_key_set(sender)
-        return None if asked is None else await run_query_plan(chain, asked[1])
-
-    return MigratedKeySets(find, components.buckets, components.policy.check, components.board)
+    return find

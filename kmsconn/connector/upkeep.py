@@ -10,7 +10,7 @@ retries it; one whose context or epoch was destroyed meanwhile is meant to end. 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from typing import Never
@@ -20,7 +20,7 @@ import trio
 
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
-from kmsconn.connector import key_material
+from kmsconn.connector.key_material import FIRST_LOOK, Look, material_looks
 from kmsconn.connector.unknown_events import unknown_events
 from kmsconn.errors import RequestError, Retryable, Undecodable
 from kmsconn.ethereum.addresses import Address
@@ -37,9 +37,6 @@ from kmsconn.requests.components import Components
 from kmsconn.requests.range_reader import watched_contracts
 from kmsconn.requests.retaining import Retaining
 from kmsconn.requests.rows import request_of
-
-Look = Callable[[], Awaitable[float]]
-"""Looks once, tells the board of alerts what it saw, and returns the seconds until the next look. Reads only."""
 
 
 async def keep_looking(look: Look, first: float = 0.0) -> Never:
@@ -68,9 +65,7 @@ def _looks(components: Components) -> Iterator[tuple[Look, float]]:
     yield partial(name_undone, journal, board), 0.0
     agreements = OpenAgreements(profile, journal, chains, sender, wall, board)
     yield agreements.look, AGREEMENT_INTERVAL
-    for made in (key_material.core_material(components), key_material.migrated_key_sets(components)):
-        if made is not None:
-            yield made.look, key_material.FIRST_LOOK
+    yield from ((look, FIRST_LOOK) for look in material_looks(components))
     for events in unknown_events(watched_contracts(components)):
         yield events.look, 0.0
 

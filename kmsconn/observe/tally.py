@@ -245,13 +245,3 @@ COUNTING: Final[dict[type, Callable[[EventTally, Any], None]]] = {
     events.AlertRaised: _alert,
 }
 """How each event is counted."""
-UNCOUNTED: Final = frozenset(
-    {
-        events.BackfillProgressed,
-        events.AnswerMismatch,
-        events.ReplySigned,
-        events.CiphertextMismatch,
-        events.AlertCleared,
-    }
-)
-"""Another event of the same request or dependency is counted; a test says that none is missing."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import gzip
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -45,12 +45,8 @@ class NotTaken(Exception):  # noqa: N818 - says what happened
     """A collector refused spans; the same ones would be refused again."""
 
 
-class Exporter(Protocol):
-    """Takes spans out of the process."""
-
-    async def export(self, spans: Sequence[Span]) -> None:
-        """Export spans. Raises Unreachable, Overloaded or Misconfigured where it may be tried again, NotTaken where not."""
-        ...
+Export = Callable[[Sequence[Span]], Awaitable[None]]
+"""Takes spans out of the process. Raises Unreachable, Overloaded or Misconfigured where it may be tried again, NotTaken where not."""
 
 
 class Tracing:
@@ -79,12 +75,12 @@ class Tracing:
         """Return the trace of a log line about an event."""
         return self._maker.context(event)
 
-    async def run(self, exporter: Exporter) -> None:
+    async def run(self, export: Export) -> None:
         """Export what is queued, every ``delay`` seconds or when a batch is full. Ends only by cancellation."""
         failures = 0
         while True:
             await self._wait(EXPORT_BACKOFF.seconds(failures, self._maker.random()) if failures else 0.0)
-            failures = 0 if await self._export(exporter) else failures + 1
+            failures = 0 if await self._export(export) else failures + 1
 
     async def _wait(self, pause: float) -> None:
         if pause:
@@ -94,13 +90,13 @@ class Tracing:
             await self._full.wait()
         self._full = trio.Event()
 
-    async def _export(self, exporter: Exporter) -> bool:
+    async def _export(self, export: Export) -> bool:
         """Export all that is queued; say whether the collector took part in it."""
         while self._queue:
             batch = [self._queue[place] for place in range(min(self._maker.tracing.batch, len(self._queue)))]
             try:
                 with trio.fail_after(self._maker.tracing.timeout):
-                    await exporter.export(batch)
+                    await export(batch)
             except NotTaken as error:
                 self.lost += len(batch)
                 self._failed(error)
@@ -119,10 +115,10 @@ class Tracing:
         text = reason if isinstance(error, trio.TooSlowError) else str(error)
         self._board.set("unreachable", DEPENDENCY, text, critical=False, remedy=REMEDY)
 
-    async def say_farewell(self, exporter: Exporter) -> None:
+    async def say_farewell(self, export: Export) -> None:
         """Export what is left, within a deadline; what is queued then is lost."""
         with trio.move_on_after(FAREWELL, shield=True):
-            await self._export(exporter)
+            await self._export(export)
         self.lost += len(self._queue)
         self._queue.clear()
 
@@ -212,11 +208,11 @@ async def open_tracing(settings: Settings, ports: Ports, on_event: OnEvent) -> A
     encode = otlp_encoder(settings.monitoring.tracing)
     tracing = Tracing(SpanMaker(settings, settings.monitoring.tracing, ports.wall, ports.random), on_event)
     async with open_http(attrs.evolve(ports, proxies=settings.proxies)) as http:
-        exporter = OtlpExporter(settings.monitoring.tracing, http, encode, ports.offload)
+        export = OtlpExporter(settings.monitoring.tracing, http, encode, ports.offload).export
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(tracing.run, exporter)
+            nursery.start_soon(tracing.run, export)
             try:
                 yield tracing
             finally:
                 nursery.cancel_scope.cancel()
-                await tracing.say_farewell(exporter)  # noqa: ASYNC102 - shields itself, with a deadline
+                await tracing.say_farewell(export)  # noqa: ASYNC102 - shields itself, with a deadline

@@ -25,16 +25,12 @@ Stream = trio.abc.Stream
 Listener = trio.abc.Listener[Stream]
 
 
-def no_tls() -> None:
-    """Return the context of plain text."""
-
-
 @attrs.define(eq=False)
 class Server:
     """Serves a port on listeners. ``tls`` gives the context of a new connection, None for plain text; ``accepts`` their pace."""
 
     port: Port
-    tls: Callable[[], ssl.SSLContext | None] = no_tls
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None
     accepts: Pace | None = None
     _closing: trio.Event = attrs.field(factory=trio.Event, init=False)
 

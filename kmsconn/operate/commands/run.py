@@ -42,7 +42,7 @@ from kmsconn.errors import (
     StartRefused,
 )
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.extras import ExtraMissing, require_extra
+from kmsconn.extras import ExtraMissing
 from kmsconn.journal import queries
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, OnEvent
@@ -52,6 +52,7 @@ from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, make_app, open_server
 from kmsconn.observe.status_site import StatusSite, make_status_site
 from kmsconn.observe.tally import EventTakers
+from kmsconn.observe.tracing import Tracing, open_tracing
 from kmsconn.operate.commands.command import CliCommand, ExitStatus, leaves
 from kmsconn.operate.commands.configuration import add_config_argument, config_file, summary
 from kmsconn.operate.control.server import control_path
@@ -61,7 +62,6 @@ from kmsconn.transport.waiting import Backoff
 
 if TYPE_CHECKING:
     from kmsconn.connector.connector import Connector
-    from kmsconn.observe.tracing import Tracing
     from kmsconn.requests.components import Components
 
 T = TypeVar("T")
@@ -339,25 +339,15 @@ async def open_traces(
     settings: Settings, ports: Ports | None, observers: Observers, log: FilteringBoundLogger
 ) -> AsyncIterator[None]:
     """Export traces while the block lasts, where a collector is named; an installation without the extra says so and goes on."""
-    if settings.monitoring.tracing is None or not _can_trace(log):
-        yield
-        return
-    from kmsconn.observe.tracing import open_tracing
-
-    async with open_tracing(settings, ports or real_ports(), observers.on_event) as observers.tracing:
+    async with AsyncExitStack() as stack:
+        tracing = open_tracing(settings, ports or real_ports(), observers.on_event)
+        try:
+            observers.tracing = await stack.enter_async_context(tracing)
+        except ExtraMissing as error:  # the services of 0.14 have the variables set too, which must keep no connector from starting
+            log.warning("traces are off", reason=str(error))
         yield
     if observers.tracing is not None and observers.tracing.lost:
         log.warning("spans lost", spans=observers.tracing.lost)
-
-
-def _can_trace(log: FilteringBoundLogger) -> bool:
-    """The services of 0.14 have the variables set too: that a package is missing must not keep a connector from starting."""
-    try:
-        require_extra("otel", "the export of traces")
-    except ExtraMissing as error:
-        log.warning("traces are off", reason=str(error))
-        return False
-    return True
 
 
 COMMANDS: Final = {"run": CliCommand(configure, execute)}

@@ -267,7 +267,7 @@ def make(settings: TracingSettings = SMALL) -> Bench:
 @asynccontextmanager
 async def running(bench: Bench) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bench.tracing.run, bench.exporter)
+        nursery.start_soon(bench.tracing.run, bench.exporter.export)
         yield
         nursery.cancel_scope.cancel()
 
@@ -288,7 +288,7 @@ async def test_spans_are_exported_after_a_while_and_a_full_batch_at_once() -> No
 async def test_what_the_queue_does_not_hold_is_lost_and_counted() -> None:
     bench = make()
     bench.finish(*range(1, 8))
-    await bench.tracing.say_farewell(bench.exporter)
+    await bench.tracing.say_farewell(bench.exporter.export)
     assert (len(bench.exporter.spans), bench.tracing.lost) == (4, 3)
 
 
@@ -329,12 +329,12 @@ async def test_a_collector_that_hangs_is_given_up() -> None:
 async def test_the_end_exports_what_is_left_within_a_deadline() -> None:
     bench = make()
     bench.finish(1)
-    await bench.tracing.say_farewell(bench.exporter)
+    await bench.tracing.say_farewell(bench.exporter.export)
     assert len(bench.exporter.spans) == 1
     bench.exporter.hangs = True
     bench.finish(2)
     before = trio.current_time()
-    await bench.tracing.say_farewell(bench.exporter)
+    await bench.tracing.say_farewell(bench.exporter.export)
     assert trio.current_time() - before <= FAREWELL
     assert bench.tracing.lost == 1
 
