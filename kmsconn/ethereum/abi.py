@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import compress
+from operator import not_
 from typing import Any, TypeVar
 
 import attrs
@@ -135,12 +137,10 @@ class ContractEvent:
         topics, body = self._layout
         if len(values) != len(self.indexed):
             raise ValueError(f"{self.signature} has {len(self.indexed)} values")
-        named = [value for value, indexed in zip(values, self.indexed, strict=True) if indexed]
-        rest = [value for value, indexed in zip(values, self.indexed, strict=True) if not indexed]
-        return (
-            self.topic0,
-            *(kind.encode(value) for kind, value in zip(topics, named, strict=True)),
-        ), body.encode(rest)
+        named = [
+            kind.encode(value) for kind, value in zip(topics, compress(values, self.indexed), strict=True)
+        ]
+        return (self.topic0, *named), body.encode([*compress(values, map(not_, self.indexed))])
 
     def decode(self, topics: Sequence[bytes], data: bytes) -> tuple[Any, ...]:
         """Read a log's values in the order of their declaration. Raises Undecodable."""

@@ -48,7 +48,8 @@ class DecodeCache:
     """Decodes the logs of one contract by a profile. Repeating: the same, from memory."""
 
     profile: Profile
-    _known: dict[tuple[bytes, int], tuple[int, _Decoded | None]] = attrs.field(factory=dict)
+    _known: dict[int, _Decoded | None] = attrs.field(factory=dict)
+    """By the hash of the whole log."""
 
     def decode(self, logs: Iterable[Log]) -> DecodedLogs:
         """Decode logs; those that are no request of this generation are left out."""
@@ -63,9 +64,8 @@ class DecodeCache:
         return DecodedLogs(tuple(arrivals), tuple(undecodable))
 
     def _arrival(self, log: Log) -> Arrival | None:
-        place, fingerprint = (log.block_hash, log.log_index), hash(log)
-        known = self._known.get(place)
-        if known is None or known[0] != fingerprint:
+        fingerprint = hash(log)
+        if fingerprint not in self._known:
             if len(self._known) >= REMEMBERED_LOGS:
                 self._known.clear()
             content, one = self.profile.decode(log), None
@@ -73,8 +73,8 @@ class DecodeCache:
                 expires = self.profile.operations[content.kind].expires
                 whole = not any(reference.is_bare for reference in content.references)
                 one = _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
-            known = self._known[place] = fingerprint, one
-        one = known[1]
+            self._known[fingerprint] = one
+        one = self._known[fingerprint]
         return None if one is None else Arrival(one.id, one.kind, one.digest, log, one.expires, one.whole)
 
 

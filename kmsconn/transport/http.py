@@ -93,8 +93,7 @@ class Download(trio.abc.AsyncResource):
         piece: bytes,
     ) -> None:
         self.status, self.headers = head.status, head.headers
-        self.announced = _announced(self.headers)
-        """How many bytes the body will have, if the server said so."""
+        self.announced = answer.announced
         self._request, self._connection, self._answer, self._piece = request, connection, answer, piece
         self._max, self._taken = MAX_BODY, 0
         self.leave: Callable[[_HttpConnection | None], None] = lambda _kept: None
@@ -141,12 +140,6 @@ class Download(trio.abc.AsyncResource):
                 await self._connection.aclose()
         finally:
             self.leave(kept)
-
-
-def _announced(headers: Mapping[str, str]) -> int | None:
-    digits = headers.get("content-length", "").lstrip("0") or "0"
-    known = "content-length" in headers and digits.isascii() and digits.isdigit()
-    return int(digits[:20]) if known else None  # twenty digits are more than any cap
 
 
 class HttpClient:

@@ -49,7 +49,7 @@ class PlainAnswer:
         self.head = head
         self.done = self.alone = self.reusable = not left
         """Whether it is whole; nothing came after it; nobody has ended the connection."""
-        self._length = self._left = left
+        self.announced = self._left = left
 
     def receive(self, data: bytes) -> bytes:
         """Take what came behind the head, and return the bytes of the body in it."""
@@ -65,7 +65,7 @@ class PlainAnswer:
         """Take the end of the connection. Raises HttpError when it came too early."""
         self.reusable = False
         if self._left:
-            come = f"received {self._length - self._left} bytes, expected {self._length}"
+            come = f"received {self.announced - self._left} bytes, expected {self.announced}"
             raise HttpError(f"the connection ended within the body of the answer ({come})")
 
 
@@ -198,6 +198,10 @@ class _AnyAnswer:
             self._h11.send(part)
 
     @property
+    def announced(self) -> int | None:
+        return None if self.head is None else announced(self.head.headers)
+
+    @property
     def alone(self) -> bool:
         return self.done and not self._h11.trailing_data[0]
 
@@ -281,6 +285,13 @@ def _told(error: h11.RemoteProtocolError) -> str:
     return f"the answer is no HTTP/1.1: {text}"
 
 
+def announced(headers: Mapping[str, str]) -> int | None:
+    """Return how many bytes a body will have, if the server said so."""
+    digits = headers.get("content-length", "").lstrip("0") or "0"
+    known = "content-length" in headers and digits.isascii() and digits.isdigit()
+    return int(digits[:20]) if known else None  # twenty digits are more than any cap
+
+
 def _head_of(response: h11.Response) -> HttpHead:
     if any(_CONTROL.search(value) for _, value in response.headers):
         raise HttpError("a header of the answer has control characters")
@@ -298,4 +309,7 @@ def header_text(value: bytes) -> str:
 
 
 HttpAnswer = PlainAnswer | _AnyAnswer
-"""What has come of an answer: its head, once that is whole, and whether it is ``done``, ``alone`` and the connection ``reusable``."""
+"""What has come of an answer: its head, once that is whole, and whether it is ``done``, ``alone`` and the connection ``reusable``.
+
+``announced``: how many bytes the body will have, if the server said so.
+"""

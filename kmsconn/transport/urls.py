@@ -17,6 +17,7 @@ TLS_SCHEMES = frozenset({"https", "wss", "grpcs"})
 
 _BEFORE_PATH = re.compile(r"[^/?#]*//[^/?#]*")  # as urlsplit reads it
 _STAYS_IN_TARGET = "!$&'()*+,;=:@/?[]~%"  # RFC 3986, 3.3 and 3.4, and what is percent-encoded already
+_IS_TARGET = re.compile(rf"[-.\w{re.escape(_STAYS_IN_TARGET)}]*", re.ASCII).fullmatch
 
 # ASCII names, IPv4 and IPv6 addresses; anything else is read differently by different parsers.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
@@ -55,7 +56,8 @@ class Url:
     @property
     def target(self) -> str:
         """Path and query as a request has them: what must not stand there is percent-encoded. May hold a key: never show it."""
-        return quote(f"{self.path}?{self.query}" if self.query else self.path, safe=_STAYS_IN_TARGET)
+        target = f"{self.path}?{self.query}" if self.query else self.path
+        return target if _IS_TARGET(target) else quote(target, safe=_STAYS_IN_TARGET)
 
     @property
     def authorization(self) -> str | None:

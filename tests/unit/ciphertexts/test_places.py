@@ -25,7 +25,7 @@ from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.transport.http import _announced
+from kmsconn.transport.http11 import announced
 from kmsconn.transport.ports import offload_inline
 from tests.left_behind import left_behind
 
@@ -244,7 +244,7 @@ class Answer:
         self, body: bytes = BODY, status: int = 200, headers: dict[str, str] | None = None, hang: bool = False
     ) -> None:
         self.status, self.headers, self._body, self._hang = status, headers or {}, body, hang
-        self.announced = _announced(self.headers)
+        self.announced = announced(self.headers)
 
     async def __aiter__(self) -> Any:
         if self._hang:

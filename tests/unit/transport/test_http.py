@@ -12,10 +12,10 @@ from kmsconn.transport.http import (
     CONNECTIONS,
     IDLE_SECONDS,
     HttpClient,
-    _announced,
     open_http,
     status_error,
 )
+from kmsconn.transport.http11 import announced
 from tests.unit.transport.scripted_http import Asked, Handler, HttpNet, Reply
 
 
@@ -92,7 +92,7 @@ async def test_a_server_that_hangs_holds_up_nobody_but_who_asks_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("announced", "length"),
+    ("said", "length"),
     [
         ("12", 12),
         ("0", 0),
@@ -103,9 +103,9 @@ async def test_a_server_that_hangs_holds_up_nobody_but_who_asks_it() -> None:
         ("\u00b2", None),
     ],
 )
-def test_an_announced_length_is_digits_or_nothing(announced: str, length: int | None) -> None:
-    assert _announced({"content-length": announced}) == length
-    assert _announced({}) is None
+def test_an_announced_length_is_digits_or_nothing(said: str, length: int | None) -> None:
+    assert announced({"content-length": said}) == length
+    assert announced({}) is None
 
 
 async def test_cancelling_waiting_requests_leaks_no_places() -> None:
