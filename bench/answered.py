@@ -68,7 +68,7 @@ async def answer(world: World, journal: Journal, count: int) -> None:
     now = time.time()
     logs = [Log(CONTRACT, (bytes(32),), b"", 0, bytes(32), bytes(32), n) for n in range(count)]
     arrivals = [Arrival(n + 1, Kind.PUBLIC_DECRYPTION, digest_of(n + 1), log) for n, log in enumerate(logs)]
-    read = Read(CHAIN_ID, CONTRACT, 0, 0, arrivals, (), 1, journal.tick, now, now, 3600.0)
+    read = Read(CHAIN_ID, CONTRACT, (0, 0), arrivals, (), 1, None, now, now, 3600.0)
     recorded = await journal.run(recording.record, read)
     for n in range(1, count + 1):
         world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]

@@ -119,9 +119,7 @@ def arrivals(first: int, number: int) -> tuple[Arrival, ...]:
 
 
 def record(db: Database, first: int) -> None:
-    read = Read(
-        CHAIN, CONTRACT, first, first + 9, arrivals(first, 10), (), first + 10, db.tick, NOW, NOW, DAY
-    )
+    read = Read(CHAIN, CONTRACT, (first, first + 9), arrivals(first, 10), (), first + 10, None, NOW, NOW, DAY)
     db.begin()
     recording.record(db, read)
     db.roll_back()

@@ -110,7 +110,7 @@ async def live_block(journal: Journal, number: int) -> None:
         for n in range(PER_BLOCK)
     ]
     arrivals = [Arrival(n, Kind.USER_DECRYPTION, digest(n), log) for n, log in zip(ids, logs, strict=True)]
-    read = Read(1, CONTRACT, number, number, arrivals, (), number + 1, journal.tick, now, now, 3600.0)
+    read = Read(1, CONTRACT, (number, number), arrivals, (), number + 1, None, now, now, 3600.0)
     recorded = await journal.run(recording.record, read)
     async with trio.open_nursery() as nursery:
         for rid, _ in recorded.new:

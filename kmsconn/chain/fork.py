@@ -1,15 +1,11 @@
-"""Block hashes that are kept to notice a reorganisation, and the search for where it began. Pure; never asks a node.
+"""Block hashes that are kept of a chain to notice a reorganisation, and the search for where it began. Pure; never asks a node.
 
-A checkpoint says: everything that was read of a contract so far was read of a chain that holds this block. Every read asks for the
-newest one's hash together with the head and the logs, so a read of another branch shows at once. Kept are all of the last ``DENSE``
-blocks at which a read ended, and below them sixteen for each doubling of the distance: some 450 for a thousand million blocks.
+A checkpoint says: what was read of the chain so far was read of one that holds this block. Kept are all of the last ``DENSE`` heads that
+were seen, and below them sixteen for each doubling of the distance: some 450 for a thousand million blocks.
 
 A kept block that the node shows with another hash proves that its chain forked below. A head below the newest kept block proves
 nothing: the node may lag. The search gallops down from the newest kept block that the node can have, and bisects once one stands.
 Blocks between two checkpoints are not told apart: the fork counts as the highest kept block that stands, which reads a little more.
-
-What is found is acted upon at once only where that costs little: within the reorg window. Deeper, a later look must say so too, since
-one node's wild answer would have years read again; and a head that only is low must stay low for longer than any useful node lags.
 """
 
 from __future__ import annotations
@@ -20,10 +16,9 @@ from operator import attrgetter
 
 import attrs
 
-from kmsconn.model.debounce import CONFIRMING
-
 DENSE = 64  # blocks below the newest one that are all kept
 _PER_DOUBLING = 16
+LAGGING = 60.0  # seconds; longer than the worst lag of a node that is worth using
 
 
 @attrs.frozen(order=True)
@@ -39,15 +34,27 @@ Checkpoints = tuple[Checkpoint, ...]
 
 
 @attrs.frozen
-class Extension:
-    """Block hashes to be kept: all of them, those that are new to the journal, and the numbers of those that it may forget."""
+class Followed:
+    """What is durable of a chain. ``generation``: how often it was found to have forked. ``doubted_since``: wall time; None: it is not."""
 
+    generation: int = 0
     kept: Checkpoints = ()
-    keep: Checkpoints = ()
-    forget: tuple[int, ...] = ()
+    doubted_since: float | None = None
 
 
-NO_EXTENSION = Extension()
+UNKNOWN = Followed()
+
+
+@attrs.frozen
+class Rewound:
+    """What a rewind changed: replies that are not final any more, requests that left the chain with their blocks.
+
+    ``followed`` is what is durable of the chain now.
+    """
+
+    reopened: int = 0
+    gone: int = 0
+    followed: Followed = UNKNOWN
 
 
 def spacing(distance: int) -> int:
@@ -71,9 +78,6 @@ def thinned(checkpoints: Iterable[Checkpoint]) -> Checkpoints:
 def up_to(checkpoints: Checkpoints, number: int) -> Checkpoints:
     """Return those that are not above a block."""
     return tuple(one for one in checkpoints if one.number <= number)
-
-
-LAGGING = 60.0  # seconds; longer than the worst lag of a node that is worth using
 
 
 @attrs.frozen
@@ -121,40 +125,3 @@ class Search:
     def depth(self) -> int:
         """How many blocks above the fork had been read."""
         return self.checkpoints[-1].number - self.fork
-
-
-@attrs.frozen
-class Doubts:
-    """Since when a chain seems to have forked, and since when its head seems to be low, in wall time; None: it does not.
-
-    The journal keeps them: a process that does not live until the second look leaves it to the next one.
-    """
-
-    forked_since: float | None = None
-    low_since: float | None = None
-
-
-NO_DOUBTS = Doubts()
-
-
-@attrs.define
-class ForkDebounce:
-    """Believes a fork within the reorg window at once, a deeper one and a head that is too low only when a later look says so too."""
-
-    doubts: Doubts = NO_DOUBTS
-    """None once the chain stands, or the reader goes back."""
-
-    def confirms(self, search: Search, now: float, window: int) -> bool:
-        """Say whether to go back to the fork that a search found at ``now`` (wall time); ``window`` is the reorg window in blocks."""
-        if search.proved:
-            since = _first(self.doubts.forked_since, now)
-            self.doubts = attrs.evolve(self.doubts, forked_since=since)
-            return search.depth <= window or now - since >= CONFIRMING
-        since = _first(self.doubts.low_since, now)
-        self.doubts = attrs.evolve(self.doubts, low_since=since)
-        return now - since >= LAGGING
-
-
-def _first(since: float | None, now: float) -> float:
-    """Return when something was first said; after a clock was set back that is now."""
-    return now if since is None else min(since, now)

@@ -20,7 +20,6 @@ DEFAULT_BLOCK_TIME = (
     0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
 )
 FASTEST = 1e-4  # seconds between blocks; a pace beyond it comes of a wild number, and numbers made of it fit no column
-MOST_BLOCKS_READ_AGAIN = 5000  # blocks; more are not read several times
 _TRUSTED_SPAN = (
     10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
 )
@@ -94,16 +93,6 @@ class HeadTracker:
     def has_watched(self, seconds: float) -> bool:
         """Say whether the chain was seen for that long in its own time: before that nobody here knows how fast it was."""
         return bool(self._samples) and self._samples[-1][1] - self._samples[0][1] >= seconds
-
-    def blocks_to_suspect(self, seconds: float) -> int:
-        """Return how many blocks a reorganisation of up to ``seconds`` may have replaced within the last ``seconds``.
-
-        It hit the head of its moment, and blocks that came since, after a stall or while nobody read, lie above that:
-        what came is added to the usual pace, up to ``MOST_BLOCKS_READ_AGAIN``.
-        """
-        return min(self._came_in(seconds), MOST_BLOCKS_READ_AGAIN) + max(
-            1, math.ceil(seconds / self.block_time)
-        )
 
     def _came_in(self, seconds: float) -> int:
         if self.number is None or self.timestamp is None:

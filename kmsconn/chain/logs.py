@@ -146,12 +146,6 @@ async def read_hash(rpc: Rpc, number: int) -> bytes | None:
     return _hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
 
 
-async def read_hashes(rpc: Rpc, numbers: Sequence[int]) -> list[bytes | None]:
-    """Ask one node for the hashes of blocks, in one batch. Returns and raises as ``read_hash``."""
-    found = await rpc.batch([block_call(number) for number in numbers])
-    return [_hash_of(block) for block in found]
-
-
 def _hash_of(block: Any) -> bytes | None:
     return None if block is None else read_block(block).hash
 

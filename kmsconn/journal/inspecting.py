@@ -188,9 +188,7 @@ _ALL = f"SELECT {_COLUMNS} FROM quarantined_log ORDER BY found_at DESC, block DE
 _NAMED = f"SELECT {_COLUMNS} FROM quarantined_log WHERE log_index = ? ORDER BY block"  # noqa: S608
 _OF_CONTRACT = f"SELECT {_COLUMNS} FROM quarantined_log WHERE chain_id = ? AND contract = ?"  # noqa: S608
 _DROP = "DELETE FROM quarantined_log WHERE chain_id = ? AND block_hash = ? AND log_index = ?"
-_OTHER_CHECKPOINT = (
-    "SELECT hash FROM checkpoint WHERE chain_id = ? AND contract = ? AND block = ? AND hash <> ?"
-)
+_OTHER_CHECKPOINT = "SELECT hash FROM checkpoint WHERE chain_id = ? AND block = ? AND hash <> ?"
 _OTHER_REQUEST = (
     "SELECT block_hash FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block = ? "
     "AND block_hash <> ?"
@@ -279,8 +277,12 @@ def replay_log(db: Database, log: UndecodableLog, read: Read) -> Recorded:
 
 def _refuse_outdated(db: Database, log: UndecodableLog, arrival: Arrival) -> None:
     block, block_hash, *_ = log.place
-    at = (log.chain_id, log.contract, block, block_hash)
-    if any(db.execute(statement, at).fetchone() for statement in (_OTHER_CHECKPOINT, _OTHER_REQUEST)):
+    here = (block, block_hash)
+    others = (
+        db.execute(_OTHER_CHECKPOINT, (log.chain_id, *here)),
+        db.execute(_OTHER_REQUEST, (log.chain_id, log.contract, *here)),
+    )
+    if any(found.fetchone() for found in others):
         raise ReplayError(f"the chain has another block {block} now: the log is of a branch that it has left")
     identity = (log.chain_id, log.contract, pack_id(arrival.id), arrival.kind.value, arrival.digest)
     other = db.execute(_OTHER_CONTENT, identity).fetchone()
@@ -290,18 +292,17 @@ def _refuse_outdated(db: Database, log: UndecodableLog, arrival: Arrival) -> Non
 
 def read_of(log: UndecodableLog, arrival: Arrival, now: float, chain_time: float, expiry: float) -> Read:
     """Return the read of one log, for ``replay_log``: it judges no row, for nothing was asked, and moves no cursor."""
-    block = log.place[0]
-    nothing_asked = -1
+    block, block_hash, *_ = log.place
     return Read(
         log.chain_id,
         log.contract,
-        block,
-        block,
+        (block, block - 1),
         (arrival,),
         (),
         cursor=0,
-        asked=nothing_asked,
+        generation=None,
         now=now,
         chain_time=chain_time,
         expiry=expiry,
+        headers={block: block_hash},
     )

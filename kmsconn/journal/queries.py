@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Checkpoints, Doubts
+from kmsconn.chain.fork import Checkpoint, Checkpoints, Followed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.rows import pack_id, read_one, read_rows
@@ -18,6 +18,7 @@ from kmsconn.journal.values import (
     Counts,
     Due,
     JournalPlace,
+    ReadUpTo,
     Reread,
     Row,
     Shards,
@@ -63,18 +64,14 @@ _INCLUDED = (
     f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block >= ? AND included_block <= ? "
     "ORDER BY included_block LIMIT ?"
 )
-_CURSOR = "SELECT block FROM cursor WHERE chain_id = ? AND contract = ?"
-_DOUBTS = "SELECT forked_since, low_since FROM cursor WHERE chain_id = ? AND contract = ?"
+_PROGRESS = "SELECT block, settled, passed, since FROM cursor WHERE chain_id = ? AND contract = ?"
+_FOLLOWED = "SELECT generation, doubted_since FROM follower WHERE chain_id = ?"
 _CURSORS = "SELECT chain_id, contract, block FROM cursor ORDER BY chain_id, contract"
-_KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? AND contract = ? ORDER BY block"
+_KEPT = "SELECT block, hash FROM checkpoint WHERE chain_id = ? ORDER BY block"
 _REREAD = "SELECT from_block, next_block, to_block FROM reread WHERE chain_id = ? AND contract = ?"
 _STANDING = (
     "SELECT DISTINCT block, block_hash FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 "
     "AND block BETWEEN ? AND ? ORDER BY block LIMIT ?"
-)
-_SUSPECT = (
-    "SELECT DISTINCT block FROM request INDEXED BY request_off WHERE chain_id = ? AND contract = ? AND block >= ? "
-    "AND on_chain = 0 AND state IN ('pending', 'answered', 'signed', 'included') ORDER BY block DESC LIMIT ?"
 )
 _SIBLING = (
     "SELECT count(*) FROM request AS ours JOIN request AS other USING (chain_id, contract, kind, id) "
@@ -120,10 +117,10 @@ Head = tuple[float, int, int, int]
 
 
 @reads
-def cursor(db: Database, chain_id: int, contract: Address) -> int | None:
-    """Return the first block of a contract that was not read yet, or None for a contract never read."""
-    found = db.execute(_CURSOR, (chain_id, contract)).fetchone()
-    return None if found is None else int(found[0])
+def progress(db: Database, chain_id: int, contract: Address) -> ReadUpTo | None:
+    """Return how far a contract is read, or None for one that was never read."""
+    found = db.execute(_PROGRESS, (chain_id, contract)).fetchone()
+    return None if found is None else ReadUpTo(*found)
 
 
 @reads
@@ -133,16 +130,11 @@ def cursors(db: Database) -> tuple[tuple[int, Address, int], ...]:
 
 
 @reads
-def checkpoints(db: Database, chain_id: int, contract: Address) -> Checkpoints:
-    """Return the block hashes that are kept for a contract, the lowest first."""
-    return tuple(Checkpoint(number, hash_) for number, hash_ in db.execute(_KEPT, (chain_id, contract)))
-
-
-@reads
-def doubts(db: Database, chain_id: int, contract: Address) -> Doubts:
-    """Return since when a contract's chain is doubted."""
-    found = db.execute(_DOUBTS, (chain_id, contract)).fetchone()
-    return NO_DOUBTS if found is None else Doubts(*found)
+def followed(db: Database, chain_id: int) -> Followed:
+    """Return what is kept of a chain: its generation, block hashes with the lowest first, and since when it is doubted."""
+    kept = tuple(Checkpoint(number, hash_) for number, hash_ in db.execute(_KEPT, (chain_id,)))
+    generation, doubted = db.execute(_FOLLOWED, (chain_id,)).fetchone() or (0, None)
+    return Followed(generation, kept, doubted)
 
 
 @reads
@@ -159,14 +151,6 @@ def standing(
     """Return the first ``limit`` blocks, of a range with both ends included, where requests on chain stand, as they were read."""
     found = db.execute(_STANDING, (chain_id, contract, *blocks, limit))
     return tuple(Checkpoint(number, hash_) for number, hash_ in found)
-
-
-@reads
-def suspect_blocks(
-    db: Database, chain_id: int, contract: Address, from_block: int, limit: int
-) -> tuple[int, ...]:
-    """Return the blocks, from ``from_block`` on, where open requests stood that are off chain now; the newest first."""
-    return tuple(block for (block,) in db.execute(_SUSPECT, (chain_id, contract, from_block, limit)))
 
 
 @reads

@@ -8,12 +8,15 @@ of what it aborts.
 1. Content that is known is on chain, at the place where it was read. Nothing of it is run again.
 2. Content that is not known is a new request, due at once.
 3. An id stands once in a chain for each kind: other content under it is off chain, whenever it moved. That is knowledge, not absence.
-4. A row placed in the range that the read does not hold is off chain, unless it moved after the read was asked.
+4. Hashes judge absence, logs only judge presence: a row that the read leaves out stays. It is off chain where the header at its block has
+   another hash, and what is shown there with another hash than the header's comes out of a cache and is not taken. So where a read shows
+   anything else than what was known, its blocks are ``doubtful``: the headers are asked for, and the read is recorded once more with them.
 5. The flag follows the chain in every state, closed ones too; only open rows are reported as back.
-6. The cursor grows or stays.
+6. The cursor grows or stays. Where something was learned of blocks up to ``passed``, their time begins anew.
 7. What was rejected, or ended without a reply, is judged anew in another block: on its old branch the contract may have said so.
+8. A read of another generation changes nothing.
 
-Most of what is read was read before, in the reorg window: what stands where it stood is told by one look at the whole range.
+Most of what is read was read before, above what is settled: what stands where it stood is told by one look at the whole range.
 
 What comes over HTTP is one row for ever: its id is the hash of all that it says. So whoever posts it, and however often, is told of the
 same work: one operation inserts it, finds it in work or ended, or lets it begin again.
@@ -22,11 +25,12 @@ same work: one operation inserts it, finds it in work or ended, or lets it begin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -34,7 +38,7 @@ from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database, off_loop
 from kmsconn.journal.moves import LONGEST_WAIT, move
 from kmsconn.journal.rows import RESIDUES, appended, line_of, pack_id, pack_log, place_of, read_one
-from kmsconn.journal.values import Arrival, Read, Recorded, Row
+from kmsconn.journal.values import Arrival, Read, ReadUpTo, Recorded, Row
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
 
@@ -144,14 +148,25 @@ _HERE = (
 )
 _OFF = f"UPDATE request SET on_chain = 0, tick = ?, history = {appended('?')} WHERE rid = ? AND on_chain = 1"  # noqa: S608
 _IN_RANGE = (
-    "SELECT rid, tick, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
+    "SELECT rid, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
     "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ?"
 )
+_REPLACED = (
+    "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block = ? "
+    "AND block_hash <> ?"
+)
 _QUARANTINE = "INSERT INTO quarantined_log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_STANDS = (
+    "SELECT (SELECT generation FROM follower WHERE chain_id = :chain), "
+    "(SELECT passed FROM cursor WHERE chain_id = :chain AND contract = :contract)"
+)
 _CURSOR = (
-    "INSERT INTO cursor (chain_id, contract, block) VALUES (?, ?, ?) "
+    "INSERT INTO cursor VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (chain_id, contract) DO UPDATE SET block = excluded.block WHERE excluded.block > cursor.block"
 )
+_ANEW = "UPDATE cursor SET since = ? WHERE chain_id = ? AND contract = ?"
+_SETTLE = "UPDATE cursor SET settled = ?, passed = ?, since = ? WHERE chain_id = ? AND contract = ?"
+_GENERATION = "SELECT generation FROM follower WHERE chain_id = ?"
 
 _QUARANTINED = "SELECT sum(length(log)) FROM quarantined_log"
 
@@ -170,10 +185,8 @@ LONG_READ = 64  # arrivals: recording so many takes some milliseconds
 JUDGED_BY_BLOCK = frozenset({State.REJECTED, State.DONE})
 
 _CHECKPOINT = (
-    "INSERT INTO checkpoint VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (chain_id, contract, block) DO UPDATE SET hash = excluded.hash"
+    "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (chain_id, block) DO UPDATE SET hash = excluded.hash"
 )
-_FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block = ?"
 
 
 @attrs.define
@@ -182,6 +195,9 @@ class _Changes:
     back: list[tuple[int, Arrival]] = attrs.Factory(list)
     moved: int = 0
     gone: int = 0
+    doubtful: set[int] = attrs.Factory(set)
+    false: int = 0
+    """How many logs the read shows that are not of their block."""
 
 
 @attrs.frozen
@@ -198,7 +214,7 @@ def record(db: Database, read: Read) -> Recorded:
     """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor, all or nothing ①.
 
     Known content at another place is moved, and nothing is run again; other content under a known id is another request, and the
-    old one is off chain. A row of that range which the read does not hold is off chain, whatever its state.
+    old one is off chain. So is a row of a block that has another header, whatever its state.
     Repeating: the same read again changes nothing.
     """
     with db.savepoint():
@@ -206,34 +222,101 @@ def record(db: Database, read: Read) -> Recorded:
 
 
 def _record(db: Database, read: Read) -> Recorded:
-    changes = _Changes()
-    there = _in_range(db, read)
-    unmoved = {standing: rid for rid, _, standing in there}
-    arrivals = [(unmoved.get(_standing(arrival)), arrival) for arrival in _last_of_each_id(read.arrivals)]
-    here = {rid for rid, _ in arrivals if rid is not None}
-    here |= _take(db, read, [arrival for rid, arrival in arrivals if rid is None], changes)
-    _drop(db, [rid for rid, tick, _ in there if tick <= read.asked and rid not in here], changes)
+    generation, passed = db.execute(_STANDS, {"chain": read.chain_id, "contract": read.contract}).fetchone()
+    if read.generation not in {None, generation or 0}:
+        return Recorded(outdated=True)
+    changes, of = _Changes(), (read.chain_id, read.contract)
+    unmoved = {standing: rid for rid, standing in _in_range(db, read)}
+    shown = _true(read, changes) if read.headers else read.arrivals
+    arrivals = [(unmoved.pop(_standing(one), None), one) for one in _last_of_each_id(shown)]
+    _take(db, read, [arrival for rid, arrival in arrivals if rid is None], changes)
+    if read.headers:
+        _drop_replaced(db, of, read.headers, changes)
+    if unmoved:
+        _doubt_absent(db, read, unmoved, changes)
     quarantined = _quarantine(db, read)
-    db.execute(_CURSOR, (read.chain_id, read.contract, read.cursor))
-    _keep(db, read)
-    return Recorded(tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined)
+    clean = not (unmoved or changes.doubtful or changes.false or changes.gone) and (
+        passed is None or _lowest_news(read, changes, quarantined) > passed
+    )
+    db.execute(_CURSOR, (*of, read.cursor, read.blocks[0] - 1, read.blocks[0] - 1, read.chain_time))
+    if not clean:
+        db.execute(_ANEW, (read.chain_time, *of))
+    if read.head is not None:
+        db.execute(_CHECKPOINT, (read.chain_id, read.head.number, read.head.hash))
+    return Recorded(
+        tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined,
+        tuple(sorted(changes.doubtful)), clean,
+    )  # fmt: skip
 
 
-def _keep(db: Database, read: Read) -> None:
-    for one in read.extension.keep:
-        db.execute(_CHECKPOINT, (read.chain_id, read.contract, one.number, one.hash))
-    for number in read.extension.forget:
-        db.execute(_FORGET, (read.chain_id, read.contract, number))
+def generation(db: Database, chain_id: int) -> int:
+    """Return how often a chain was found to have forked."""
+    found = db.execute(_GENERATION, (chain_id,)).fetchone()
+    return 0 if found is None else int(found[0])
 
 
-def _in_range(db: Database, read: Read) -> list[tuple[int, int, tuple[object, ...]]]:
-    """Return what stands in the range, before anything is changed: the row, its tick, and what ``_standing`` says of its arrival."""
-    found = db.execute(_IN_RANGE, (read.chain_id, read.contract, read.from_block, read.to_block))
-    return [(rid, tick, tuple(standing)) for rid, tick, *standing in found]
+def begin(db: Database, chain_id: int, contract: Address, at: ReadUpTo, first: Checkpoint | None) -> None:
+    """Let the reading of a contract begin that was never read, and keep the block below which nothing is. Repeating: changes nothing."""
+    db.execute(_CURSOR, (chain_id, contract, at.next_block, at.settled, at.passed, at.since))
+    if first is not None:
+        db.execute(_CHECKPOINT, (chain_id, first.number, first.hash))
+
+
+def settle(db: Database, chain_id: int, contract: Address, of: int, at: ReadUpTo) -> bool:
+    """Settle blocks in the generation ``of`` of the chain; False where it has another one. The cursor stays."""
+    if of != generation(db, chain_id):
+        return False
+    return db.execute(_SETTLE, (at.settled, at.passed, at.since, chain_id, contract)).rowcount > 0
+
+
+def _drop_replaced(
+    db: Database, of: tuple[int, Address], headers: Mapping[int, bytes], changes: _Changes
+) -> None:
+    for number, header in headers.items():
+        replaced = db.execute(_REPLACED, (*of, number, header)).fetchall()
+        _drop(db, [rid for (rid,) in replaced], changes)
+
+
+def _true(read: Read, changes: _Changes) -> Iterator[Arrival]:
+    """Yield what the read shows, without what the headers that are known do not have."""
+    for arrival in read.arrivals:
+        if read.headers.get(arrival.log.block_number, arrival.log.block_hash) == arrival.log.block_hash:
+            yield arrival
+        else:
+            changes.false += 1
+
+
+def _doubt_absent(
+    db: Database, read: Read, absent: Mapping[tuple[object, ...], int], changes: _Changes
+) -> None:
+    """Ask for the headers where rows stand that the read leaves out: only these judge them."""
+    del db
+    changes.doubtful |= {_block_of(standing) for standing in absent} - read.headers.keys()
+
+
+def _lowest_news(read: Read, changes: _Changes, quarantined: int) -> float:
+    """Return the lowest block of which the read tells something; one of no number where what was known has another place."""
+    if changes.moved or changes.back:
+        return -math.inf
+    news = [arrival.log.block_number for _, arrival in changes.new]
+    news += [log.block_number for log, _ in read.undecodable] if quarantined else []
+    return min(news, default=math.inf)
+
+
+def _in_range(db: Database, read: Read) -> list[tuple[int, tuple[object, ...]]]:
+    """Return what stands in the range, before anything is changed: the row, and what ``_standing`` says of its arrival."""
+    found = db.execute(_IN_RANGE, (read.chain_id, read.contract, *read.blocks))
+    return [(rid, tuple(standing)) for rid, *standing in found]
 
 
 def _standing(arrival: Arrival) -> tuple[object, ...]:
     return pack_id(arrival.id), arrival.kind.value, arrival.digest, *place_of(arrival.log)
+
+
+def _block_of(standing: tuple[object, ...]) -> int:
+    block = standing[3]
+    assert isinstance(block, int)
+    return block
 
 
 def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
@@ -245,20 +328,20 @@ def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
     return {(arrival.kind, arrival.id): arrival for arrival in ordered}.values()
 
 
-def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Changes) -> set[int]:
-    """Take arrivals that do not stand where they stood, each with an id of its own; return the rows that were known."""
-    here: set[int] = set()
+def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Changes) -> None:
+    """Take arrivals that do not stand where they stood, each with an id of its own; what contradicts what was known needs a header."""
     new: list[Arrival] = []
     for arrival, known in zip(arrivals, _known(db, read, arrivals), strict=True):
+        if known and arrival.log.block_number not in read.headers:
+            changes.doubtful |= {arrival.log.block_number, *(row.place[0] for row in known if row.on_chain)}
+            continue
         _drop(db, [row.rid for row in known if row.digest != arrival.digest and row.on_chain], changes)
         same = next((row for row in known if row.digest == arrival.digest), None)
         if same is None:
             new.append(arrival)
         else:
             _place(db, read, same, arrival, changes)
-            here.add(same.rid)
     _insert(db, read, new, changes)
-    return here
 
 
 def _known(db: Database, read: Read, arrivals: Iterable[Arrival]) -> Iterator[list[_Known]]:

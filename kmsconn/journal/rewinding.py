@@ -1,26 +1,39 @@
-"""Rewinds the journal to a fork of the chain: nothing above it is final any more. One savepoint; never asks a chain.
+"""Rewinds the journal to a fork of a chain: nothing above it stands any more. One savepoint; never asks a chain.
 
-Requests above the fork keep their state until their blocks are read again (``journal.recording``). Only what stands above the new head
-cannot be read again soon, and is off chain at once: it comes back with its block.
+Requests above the fork keep their state and are off chain: what stands on the new branch comes back with its block.
 """
 
 from __future__ import annotations
 
-from kmsconn.chain.fork import Doubts
+from collections.abc import Sequence
+
+from kmsconn.chain.fork import Rewound
+from kmsconn.chain.logs import BlockHead
 from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import queries
 from kmsconn.journal.database import Database, off_loop
 from kmsconn.journal.moves import move
+from kmsconn.journal.recording import generation
 from kmsconn.journal.retention import lower_low_water
 from kmsconn.journal.rows import appended, line_of
-from kmsconn.journal.values import Reread, Rewound
+from kmsconn.journal.values import Reread
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
 
-_CURSOR = (
-    "UPDATE cursor SET block = CASE WHEN block > :next THEN :next ELSE block END, forked_since = NULL, low_since = NULL "
-    "WHERE chain_id = :chain AND contract = :contract"
+_CONTRACTS = "SELECT contract FROM cursor WHERE chain_id = ?"
+_CURSORS = (
+    "UPDATE cursor SET block = CASE WHEN block > :fork + 1 THEN :fork + 1 ELSE block END, "
+    "settled = CASE WHEN settled > :fork THEN :fork ELSE settled END, passed = CASE WHEN passed > :fork THEN :fork ELSE passed END, "
+    "since = :since WHERE chain_id = :chain"
 )
-_DOUBTS = "UPDATE cursor SET forked_since = ?, low_since = ? WHERE chain_id = ? AND contract = ?"
-_FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND contract = ? AND block > ?"
+_FOLLOWED = (
+    "INSERT INTO follower VALUES (?, ?, ?) "
+    "ON CONFLICT (chain_id) DO UPDATE SET generation = excluded.generation, doubted_since = excluded.doubted_since"
+)
+_FORGET = "DELETE FROM checkpoint WHERE chain_id = ? AND block > ?"
+_FORGET_ONE = "DELETE FROM checkpoint WHERE chain_id = ? AND block = ?"
+_ANCHOR = (
+    "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (chain_id, block) DO UPDATE SET hash = excluded.hash"
+)
 # By the block of the reply, and by that of the request where nobody noted the other one.
 _FINAL = (
     "SELECT rid FROM request INDEXED BY request_included WHERE chain_id = :chain AND (closed_at IS NULL) = FALSE "
@@ -39,38 +52,58 @@ _REREAD = (
 )
 _OFF = (
     f"UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick, history = {appended()} "  # noqa: S608 - of our own literals
-    "WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 AND block > :head"
+    "WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 AND block > :fork"
 )
 
 
 @off_loop()
-def rewind(db: Database, chain_id: int, contract: Address, fork: int, head: int) -> Rewound:
-    """Go back to a fork: what stands above it is read again.
+def rewind(db: Database, chain_id: int, of: int, fork: int, head: BlockHead) -> Rewound:
+    """Go back to a fork, all contracts of the chain together, and begin the next generation: what stands above is read again.
 
-    The cursor, and the blocks to ask about included replies, fall to the fork, and nothing is doubted any more; block hashes above it,
-    and logs there that could not be decoded, are forgotten. Final replies above it, or to requests above it, are included only, so that
-    the contract is asked again. Requests above the new ``head`` are off chain. All or nothing. Repeating: changes nothing.
+    ``head`` proved the fork, and its hash is kept in place of those above. Cursors, what is settled, and the blocks to ask about included
+    replies fall to the fork, and nothing is doubted any more; logs above it that could not be decoded are forgotten. Final replies above
+    it, or to requests above it, are included only, so that the contract is asked again. Requests above it are off chain. All or nothing.
+    Where the generation is not ``of`` another process has gone back already, and nothing is changed. Repeating: likewise.
     """
     with db.savepoint():
-        of = {"chain": chain_id, "contract": contract, "fork": fork}
-        db.execute(_CURSOR, {"next": fork + 1, "chain": chain_id, "contract": contract})
-        db.execute(_FORGET, (chain_id, contract, fork))
-        db.execute(_FORGET_LOGS, (chain_id, contract, fork))  # what still stands is found again
-        lower_low_water(db, chain_id, contract, fork)
-        reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
-        for rid in reopened:
-            move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN, block=fork)
-        db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
-        gone = db.execute(
-            _OFF, {**of, "tick": db.tick + 1, "head": head, "line": line_of(db.wall(), "gone")}
-        ).rowcount
-        db.tick += gone > 0
-        return Rewound(len(reopened), gone)
+        if of != generation(db, chain_id):
+            return Rewound(followed=queries.followed(db, chain_id))
+        db.execute(_FOLLOWED, (chain_id, of + 1, None))
+        db.execute(_FORGET, (chain_id, fork))
+        if head.hash is not None:
+            db.execute(_ANCHOR, (chain_id, head.number, head.hash))
+        db.execute(_CURSORS, {"fork": fork, "since": float(head.timestamp), "chain": chain_id})
+        counts = [
+            _rewind(db, chain_id, Address(contract), fork)
+            for (contract,) in db.execute(_CONTRACTS, (chain_id,)).fetchall()
+        ]
+        reopened, gone = (sum(count[which] for count in counts) for which in range(2))
+        return Rewound(reopened, gone, queries.followed(db, chain_id))
 
 
-def note_doubts(db: Database, chain_id: int, contract: Address, doubts: Doubts) -> None:
-    """Remember since when a contract's chain is doubted; of one that was never read there is nothing to doubt."""
-    db.execute(_DOUBTS, (doubts.forked_since, doubts.low_since, chain_id, contract))
+def _rewind(db: Database, chain_id: int, contract: Address, fork: int) -> tuple[int, int]:
+    """Rewind one contract; return how many replies are not final any more, and how many requests left the chain."""
+    of = {"chain": chain_id, "contract": contract, "fork": fork}
+    db.execute(_FORGET_LOGS, (chain_id, contract, fork))  # what still stands is found again
+    lower_low_water(db, chain_id, contract, fork)
+    reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
+    for rid in reopened:
+        move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN, block=fork)
+    db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
+    gone = db.execute(_OFF, {**of, "tick": db.tick + 1, "line": line_of(db.wall(), "gone")}).rowcount
+    db.tick += gone > 0
+    return len(reopened), gone
+
+
+def note_doubt(db: Database, chain_id: int, since: float | None) -> None:
+    """Remember since when a chain is doubted (wall time); None: it is not."""
+    db.execute(_FOLLOWED, (chain_id, generation(db, chain_id), since))
+
+
+def forget(db: Database, chain_id: int, blocks: Sequence[int]) -> None:
+    """Keep the hashes of these blocks no more. Repeating: changes nothing."""
+    for block in blocks:
+        db.execute(_FORGET_ONE, (chain_id, block))
 
 
 def note_reread(db: Database, chain_id: int, contract: Address, reread: Reread) -> None:

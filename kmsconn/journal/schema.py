@@ -88,18 +88,22 @@ TABLES: Final = (
         history TEXT NOT NULL DEFAULT ''""",
         numbered=True,
     ),
-    # Where a contract is read, and since when (wall time) its chain seems to have forked below the reorg window, or its head to be low.
+    # How far a contract is read (``values.ReadUpTo``).
     Table(
         "cursor",
-        "chain_id INTEGER NOT NULL, contract BLOB NOT NULL, block INTEGER NOT NULL, forked_since REAL, low_since REAL",
+        """
+        chain_id INTEGER NOT NULL,
+        contract BLOB NOT NULL,
+        block INTEGER NOT NULL,
+        settled INTEGER NOT NULL,
+        passed INTEGER NOT NULL,
+        since REAL NOT NULL""",
         2,
     ),
+    # How often a chain was found to have forked, and since when (wall time) it seems to have once more.
+    Table("follower", "chain_id INTEGER NOT NULL, generation INTEGER NOT NULL, doubted_since REAL"),
     # Block hashes by which a reorganisation of any depth is found.
-    Table(
-        "checkpoint",
-        "chain_id INTEGER NOT NULL, contract BLOB NOT NULL, block INTEGER NOT NULL, hash BLOB NOT NULL",
-        3,
-    ),
+    Table("checkpoint", "chain_id INTEGER NOT NULL, block INTEGER NOT NULL, hash BLOB NOT NULL", 2),
     # Up to which id all requests of a kind are known: older rows may be deleted, and nobody asks for them again.
     Table(
         "low_water",
@@ -186,7 +190,7 @@ INDICES: Final = (
     "CREATE INDEX request_oldest ON request (kind, recorded_at) WHERE closed_at IS NULL",
     # retention: every ten minutes; those with their long values apart from the others
     "CREATE INDEX request_closed ON request (cleared, closed_at, rid) WHERE closed_at IS NOT NULL",
-    # queries._SUSPECT: each quarter of the reorg window; retention: every ten minutes
+    # retention: every ten minutes
     "CREATE INDEX request_off ON request (chain_id, contract, block) WHERE on_chain = 0",
     # queries._UNSENT, queries._BEHIND: at each look of a transaction manager
     "CREATE INDEX request_to_sign ON request (chain_id, next_attempt, block, log_index) WHERE state = 'answered' AND on_chain = 1",

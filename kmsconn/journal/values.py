@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 
-from kmsconn.chain.fork import NO_EXTENSION, Extension
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
@@ -39,23 +40,38 @@ class Arrival:
 class Read:
     """What one trusted read of a block range of one contract saw: everything there, nothing else.
 
-    ``asked`` is the value of ``Journal.tick`` when the question was sent: rows that moved since are not judged by this read.
-    ``cursor`` is the first block not read yet; a read never takes it back. ``now`` wall, ``chain_time`` the head's timestamp.
-    ``extension`` says which block hashes to remember from now on, and which are not needed any more.
+    ``generation`` is that of the chain (``chain.follower``) when the question was sent; in another one nothing of the read counts,
+    unless it is None.
+    ``blocks`` are the first and the last one. ``cursor`` is the first block not read yet; a read never takes it back. ``now`` wall,
+    ``chain_time`` the head's timestamp.
+    ``headers``: the hashes of some of the blocks as the chain has them. ``head`` is to be kept from now on.
     """
 
     chain_id: int
     contract: Address
-    from_block: int
-    to_block: int
+    blocks: tuple[int, int]
     arrivals: Sequence[Arrival]
     undecodable: Sequence[tuple[Log, str]]
     cursor: int
-    asked: int
+    generation: int | None
     now: float
     chain_time: float
     expiry: float
-    extension: Extension = NO_EXTENSION
+    headers: Mapping[int, bytes] = MappingProxyType({})
+    head: Checkpoint | None = None
+
+
+@attrs.frozen
+class ReadUpTo:
+    """How far a contract is read: all blocks below ``next_block``. Blocks up to ``settled`` are never read again.
+
+    Those up to ``passed`` were read before ``since`` (chain time), and nothing was learned of them after it.
+    """
+
+    next_block: int
+    settled: int
+    passed: int
+    since: float
 
 
 @attrs.frozen
@@ -68,14 +84,6 @@ class Reread:
 
 
 @attrs.frozen
-class Rewound:
-    """What a rewind changed: replies that are not final any more, requests that left the chain with their blocks."""
-
-    reopened: int = 0
-    gone: int = 0
-
-
-@attrs.frozen
 class Recorded:
     """What a read changed: requests new to the journal with their rows, requests that moved, left the chain, came back."""
 
@@ -84,6 +92,12 @@ class Recorded:
     gone: int = 0
     back: tuple[tuple[int, Arrival], ...] = ()
     quarantined: int = 0
+    doubtful: tuple[int, ...] = ()
+    """Blocks whose headers tell what the read alone does not: what it shows of them is not what was known."""
+    clean: bool = True
+    """Nothing was learned of blocks that were read before."""
+    outdated: bool = False
+    """The chain has another generation: nothing was changed."""
 
 
 @attrs.frozen

@@ -60,13 +60,12 @@ class RequestsMoved(Event):
 
 @attrs.frozen
 class ChainReorganised(Event):
-    """A chain has left the blocks that were read of a contract: reading begins again above ``fork``.
+    """A chain has left the blocks that were read of it: reading begins again above ``fork``.
 
     ``depth``: how many blocks above the fork had been read. ``reopened``: replies that are not final any more.
     """
 
     chain_id: int
-    contract: Address
     fork: int
     depth: int
     reopened: int

@@ -5,14 +5,17 @@ Opens nothing and starts nothing: ``connector.wiring`` opens, ``connector.connec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.follower import Durable, Follower
 from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.port import Rpc
 from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
@@ -23,7 +26,8 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.core.client import CoreClient
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.journal import Journal
+from kmsconn.journal import queries, rewinding
+from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import CiphertextMismatch, OnEvent
 from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, Request, trace_of
@@ -59,12 +63,37 @@ class ChainContext:
     endpoint: Endpoint
     polling: float
     from_block: int | None
+    follower: Follower
     confirmations: int = 0
     replace_after: float = REPLACE_AFTER
     traces: Endpoint | None = None
-    head: HeadTracker = attrs.field(factory=HeadTracker)
     finalized: HeadTracker = attrs.field(factory=HeadTracker)
-    wake_up: WakeUp = attrs.field(factory=WakeUp)
+    head: HeadTracker = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.follower.head, takes_self=True)
+    )
+    wake_up: WakeUp = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.follower.wake_up, takes_self=True)
+    )
+
+
+T = TypeVar("T")
+
+
+def follow(
+    rpc: Rpc, journal: Journal, reorg_window: float, wall: Callable[[], float], on_event: OnEvent
+) -> Follower:
+    """Make what follows a chain with the memory of a journal."""
+
+    def durable(operation: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+        return lambda *rest: until_kept(lambda: journal.run(operation, rpc.chain_id, *rest))
+
+    memory = Durable(
+        durable(queries.followed),
+        durable(rewinding.note_doubt),
+        durable(rewinding.forget),
+        durable(rewinding.rewind),
+    )
+    return Follower(rpc, memory, HeadTracker(), reorg_window, wall, on_event, WakeUp())
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -150,6 +179,7 @@ class OpenedResources(Resources):
                 self.to_ethereum,
                 reading.key_management_polling,
                 reading.kms_operation_from_block_number,
+                self._follow(self.to_ethereum),
                 transactions.ethereum_tx_required_confirmations,
                 transactions.ethereum_tx_get_receipt_timeout,
                 self.traces[self.to_ethereum.chain_id],
@@ -159,12 +189,17 @@ class OpenedResources(Resources):
                 self.to_gateway,
                 reading.decryption_polling,
                 reading.decryption_from_block_number,
+                self._follow(self.to_gateway),
                 transactions.gateway_tx_required_confirmations,
                 traces=self.traces[self.to_gateway.chain_id],
             ),
         )
         listened = {subscription.chain_id for subscription in self.profile.subscriptions()}
         return {one.endpoint.chain_id: one for one in known if one.endpoint.chain_id in listened}
+
+    def _follow(self, endpoint: Endpoint) -> Follower:
+        window = self.settings.reading.reorg_window
+        return follow(endpoint, self.journal, window, self.ports.wall, self.on_event)
 
     @property
     def gateway(self) -> ChainContext:

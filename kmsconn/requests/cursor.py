@@ -3,16 +3,17 @@
 The rules:
 
 1. ``next_block`` is the first block not read. It moves only over blocks that were read, one after the other; it goes back only to a
-   fork that was found. Only it is durable.
+   fork that was found.
 2. Every round reads the *tail* first: up to the head as the asked node sees it, so that a live request waits for nothing.
 3. When the cursor lies more than one range below the head, the tail alone is read, and the blocks between are *back-filled*
    beside it, one range a round. What was read above the cursor is one *island*, in memory; the back-fill joins it.
-4. The *reorg window*, the last blocks below the head, is read again when the caller says that it is due, and whenever the head is
-   below what was read: a lagging node answers with fewer logs and no error, and a reorganisation replaces blocks.
+4. What is not settled yet is read again when the caller says so: a node may have hidden what it did not have yet.
 5. A range that was too wide halves the size; a whole range that went well doubles it, after a while if one was too wide before.
    So does one that held very many logs: what is in memory at once must not grow with the backlog.
 
 A range whose answer is not trusted is simply not ``took``: nothing moves, and it is planned again.
+
+When blocks are settled is a matter of two numbers and a time (``journal.values.ReadUpTo``).
 
 What is missing though everything is read is found by number: ids of one tag count up without gaps (fhevm-0.14.md, 0.2 and E.1), so every
 id in (low water, newest] must be known. What is missing is not necessarily lost: it may lie in blocks that are still to be read.
@@ -51,13 +52,13 @@ class ReadPlan:
     """What to read in a round, most urgent first. ``backfill`` may run beside the others."""
 
     tail: Range
-    reorg_window: tuple[Range, ...] = ()
+    again: tuple[Range, ...] = ()
     backfill: Range | None = None
 
     @property
     def ranges(self) -> tuple[Range, ...]:
         """All of them, in the order in which they matter."""
-        return (self.tail, *self.reorg_window, *((self.backfill,) if self.backfill else ()))
+        return (self.tail, *self.again, *((self.backfill,) if self.backfill else ()))
 
 
 @attrs.frozen
@@ -84,17 +85,19 @@ class Cursor:
         return max(0, head - self.next_block + 1 - island)
 
 
-def plan(cursor: Cursor, head: int, reorg_window: int, *, again: bool) -> ReadPlan:
+def plan(cursor: Cursor, head: int, again: int | None = None) -> ReadPlan:
     """Return what to read in this round.
 
-    ``head`` is the highest block known, ``reorg_window`` a number of blocks, ``again`` whether the reorg window is due: every quarter
-    of its seconds, and in the first round after a start or a reconnection.
+    ``head`` is the highest block known, ``again`` the lowest block that is to be read once more; None: none is.
     """
     far = head - cursor.next_block + 1 > cursor.size
     first = _live_first(cursor, head) if far else min(cursor.next_block, max(head, cursor.origin))
+    below: tuple[Range, ...] = ()
+    if again is not None:  # one question for it and the tail, as far as a range goes
+        lowest = max(cursor.origin, again)
+        first = max(min(first, lowest), head - cursor.size + 1)
+        below = _pieces(cursor, lowest, first)
     tail = Range(first, None if cursor.size >= _OPEN_ENDED_FROM else max(first, head))
-    repeated = again or head < cursor.next_block - 1
-    tail, below = _with_reorg_window(cursor, tail, head, reorg_window) if repeated else (tail, ())
     return ReadPlan(tail, below, _backfill(cursor, head) if far else None)
 
 
@@ -106,18 +109,10 @@ def _live_first(cursor: Cursor, head: int) -> int:
     return max(lowest, min(cursor.island.last + 1, head))
 
 
-def _with_reorg_window(
-    cursor: Cursor, tail: Range, head: int, reorg_window: int
-) -> tuple[Range, tuple[Range, ...]]:
-    """Stretch the tail down over the reorg window; what is more than one range is cut off below, highest piece first."""
-    lowest = max(cursor.origin, head - reorg_window)
-    first = max(min(tail.first, lowest), head - cursor.size + 1)
-    pieces, above = [], first
-    while above > lowest:
-        piece = Range(max(lowest, above - cursor.size), above - 1)
-        pieces.append(piece)
-        above = piece.first
-    return Range(first, tail.last), tuple(pieces)
+def _pieces(cursor: Cursor, lowest: int, above: int) -> tuple[Range, ...]:
+    """Cut the blocks from ``lowest`` to below ``above`` into ranges, the highest first."""
+    edges = [*range(above, lowest, -cursor.size), lowest]
+    return tuple(Range(first, end - 1) for end, first in itertools.pairwise(edges))
 
 
 def _backfill(cursor: Cursor, head: int) -> Range | None:

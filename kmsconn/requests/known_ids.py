@@ -37,31 +37,33 @@ class KnownIds:
     """The id up to which everything is known."""
     _marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
-    _lost: tuple[int, int] = (0, 0)
-    """How many rows were set aside, and how many left the chain."""
+    _lost: tuple[int, int, int] = (0, 0, 0)
+    """How many rows were set aside, how many left the chain, and its generation."""
 
     def note_issued(self, issued: Mapping[Kind, int], block: int) -> None:
         """Note the newest ids; the first ones are where this process began, above ``block``."""
         for kind, number in issued.items():
             self._began.setdefault(kind, JournalPlace(number, block))
 
-    def begin_again(self) -> None:
-        """Begin at the low-water mark again: what was complete may not be."""
-        self._complete.clear()
-        self._marks.clear()
+    def heed_losses(self) -> None:
+        """Begin at the low-water mark again where a row was set aside, or left the chain: its id is to be found missing."""
+        lost = len(self.ranges.contract.journal.damaged), self.ranges.gone, self.ranges.generation
+        if lost != self._lost:
+            self._lost = lost
+            self._complete.clear()
+            self._marks.clear()
 
     async def missing(self, sure: Mapping[Kind, int]) -> list[tuple[Gap, Span]]:
         """Return what is missing up to these ids, each with the blocks where it must stand. Repeating: reads only."""
-        self._heed_losses()
         aside = await self._set_aside()
         return [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
 
     async def raise_marks(self, final: int) -> None:
         """Remember in the journal what is complete up to a block that is final."""
-        of, journal, rewinds = self._of, self.ranges.contract.journal, self.ranges.rewinds
+        of, journal, generation = self._of, self.ranges.contract.journal, self.ranges.generation
         for kind, complete in tuple(self._complete.items()):
             mark = self._marks.setdefault(kind, complete)
-            if mark.block <= final and rewinds == self.ranges.rewinds:
+            if mark.block <= final and generation == self.ranges.generation:
                 await until_kept(
                     partial(journal.run, retention.raise_low_water, of.chain_id, of.contract, kind, mark)
                 )
@@ -70,13 +72,6 @@ class KnownIds:
     @property
     def _of(self) -> Subscription:
         return self.ranges.contract.subscription
-
-    def _heed_losses(self) -> None:
-        """Begin at the low-water mark again when a row was set aside, or a read took one off chain: its id is to be found missing."""
-        lost = len(self.ranges.contract.journal.damaged), self.ranges.gone
-        if lost != self._lost:
-            self._lost = lost
-            self.begin_again()
 
     async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[tuple[Gap, Span]]:
         found: list[tuple[Gap, Span]] = []

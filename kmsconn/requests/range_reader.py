@@ -1,36 +1,40 @@
-"""Reads ranges of blocks of one contract, records what stands in them and moves the cursor; goes back where the chain has forked.
+"""Reads ranges of blocks of one contract, records what stands in them, moves the cursor and settles blocks.
 
+A read adds what it shows; no read takes a request away. What it leaves out, or shows elsewhere, is judged by the headers of its blocks.
 Which ranges are read and when, its callers decide: the live end, the back-fill, the option to read once more, the proof of completeness.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.chain.fork import Search
+from kmsconn.chain.follower import UNREAD, why_not
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.jsonrpc import is_range_limit
-from kmsconn.chain.logs import FINALIZED, LATEST, LogsRead, read_logs
+from kmsconn.chain.logs import FINALIZED, LATEST, LogsRead, block_call, read_block, read_logs
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.journal import rewinding
+from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.model.events import ChainReorganised, CursorMoved, RequestsMoved
+from kmsconn.journal.values import ReadUpTo, Recorded
+from kmsconn.model.events import CursorMoved
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.cursor import Cursor, Range, rewound, shrunk, took
-from kmsconn.requests.fork_detector import ForkDetector
-from kmsconn.requests.recorder import DecodeCache, Recorder
+from kmsconn.requests.recorder import NO_HEADERS, DecodeCache, Recorder
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
-BEFORE_ALL = -1  # a tick: every row has moved since
+HEADERS_AT_ONCE = 16  # block hashes in one batch: there are nodes that take no more than 20 calls
 _NOWHERE = Cursor(0, size=1)
+_NEVER = ReadUpTo(0, -1, -1, math.inf)
+_NOTHING = LogsRead(0, 0, (), trusted=False, from_block=1, to_block=0)
 
 
 @attrs.frozen
@@ -55,14 +59,17 @@ class WatchedContract:
         return cls(components, components.journal, subscription, chain, chain.endpoint, head, tag, name)
 
     @property
-    def window(self) -> int:
-        """The reorg window in blocks, with those that a chain may have made faster than usual."""
-        return self.head.blocks_to_suspect(self.components.settings.reading.reorg_window)
+    def reorg_window(self) -> float:
+        """The reorg window in seconds."""
+        return self.components.settings.reading.reorg_window
 
-    def stepped_back(self, next_block: int, origin: int) -> int:
-        """Return a block below the cursor: while nobody read, the last answer may have hidden something that no later one shows."""
-        window = self.head.blocks_in(self.components.settings.reading.reorg_window)
-        return max(min(origin, next_block), next_block - window)
+    @property
+    def near(self) -> int:
+        """How many blocks below the head nothing is old.
+
+        Twice as many at most are read again beside the live end; what is older and not settled, apart from it.
+        """
+        return 2 * self.head.blocks_in(self.reorg_window)
 
     def tell(self, cause: str, text: str | None, part: str = "") -> None:
         """Say why reading fails, or that it works; a chain that is down has an alert of its own, and so has the journal."""
@@ -77,74 +84,83 @@ def watched_contracts(components: Components) -> Iterator[WatchedContract]:
 
 @attrs.define
 class RangeReader:
-    """The reads of one contract. ``rewinds`` counts how often the chain left what was read: what was asked before counts no more."""
+    """The reads of one contract, in a generation of its chain: what was asked in an earlier one counts no more."""
 
     contract: WatchedContract
     recorder: Recorder
     decode_cache: DecodeCache
-    fork_detector: ForkDetector
-    rewinds: int = 0
+    generation: int = UNREAD
     gone: int = 0
     """How many requests the reads have taken off chain."""
     reason: str = ""
     """Why the last read that failed did."""
-    window_read: float = -math.inf
-    """When the reorg window was read last."""
-    has_begun: bool = False
+    learned: int = 0
+    """How many reads were not clean: they told something of blocks that were read before."""
+    read_again_at: float = -math.inf
+    """When the blocks that are not settled are to be read again."""
     cursor: Cursor = _NOWHERE
+    progress: ReadUpTo = _NEVER
+    last: LogsRead = _NOTHING
+    """The last read that was recorded."""
 
     @classmethod
     def of(cls, contract: WatchedContract) -> RangeReader:
         """Make the reads of a contract."""
         components = contract.components
-        recorder = Recorder(components, contract.subscription)
-        return cls(
-            contract,
-            recorder,
-            DecodeCache(components.profile),
-            ForkDetector(contract.endpoint, components.ports.wall),
-        )
+        return cls(contract, Recorder(components, contract.subscription), DecodeCache(components.profile))
 
-    def begin(self, cursor: Cursor) -> None:
-        """Begin at a cursor."""
-        self.cursor, self.has_begun = cursor, True
+    def begin(self, cursor: Cursor, progress: ReadUpTo) -> None:
+        """Begin where the journal says."""
+        self.cursor, self.progress = cursor, progress
+        self.generation = self.contract.chain_context.follower.generation
 
     @property
     def next_block(self) -> int | None:
         """The first block not read; None before the start is known."""
-        return self.cursor.next_block if self.has_begun else None
+        return self.cursor.next_block if self.generation != UNREAD else None
 
-    async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
-        """Look once more for what is missing in blocks below the cursor; say whether all could be read. Repeating: harmless.
+    @property
+    def settled(self) -> int:
+        """The last block that is never read again: what is older than the reorg window is not above it."""
+        return self.progress.settled
 
-        Requests that are absent from such a read stay on chain, unless ``judging``: the answer may come from the node that hid them before.
-        """
+    async def keep_up(self) -> bool:
+        """Go back with the chain where a fork was found since; say whether it was. Repeating: reads only."""
+        journal, of = self.contract.journal, self.contract.subscription
+        generation = self.contract.chain_context.follower.generation
+        if generation == self.generation:
+            return False
+        now = await until_kept(lambda: journal.run(queries.progress, of.chain_id, of.contract))
+        self.progress = now or self.progress
+        self.cursor = rewound(self.cursor, self.progress.next_block - 1)
+        self.generation, self.read_again_at = generation, -math.inf
+        self.reason = "the chain was reorganised"
+        return True
+
+    async def read_again(self, first: int, last: int) -> bool:
+        """Look once more for what is missing in blocks below the cursor; say whether all could be read. Repeating: harmless."""
         while first <= last:
             end = min(last, first + self.cursor.size - 1)
-            if not await self.read(Range(first, end), asked=None if judging else BEFORE_ALL):
+            if not await self.read(Range(first, end)):
                 return False
             first = end + 1
         return True
 
-    async def read(self, blocks: Range, asked: int | None = None) -> bool:
-        """Read some blocks and record what stands in them; say whether the answer could be trusted.
-
-        ``asked`` is the journal's tick at the question; rows that moved since are not judged.
-        """
+    async def read(self, blocks: Range) -> bool:
+        """Read some blocks and record what stands in them; say whether the answer could be trusted."""
         started = trio.current_time()
-        if asked is None:
-            asked = self.contract.journal.tick
         try:
-            return await self._ask(blocks, asked)
+            return await self._ask(blocks)
         except (Retryable, RpcError) as error:
             self.reason = str(error)
             if trio.current_time() - started > SLOW:
                 self.cursor = shrunk(self.cursor)
             return False
 
-    async def _ask(self, blocks: Range, asked: int) -> bool:
-        """Read blocks from a node that shows the chain that was read so far; go back to the fork when that chain is gone."""
-        contract, kept, rewinds = self.contract, self.fork_detector.newest, self.rewinds
+    async def _ask(self, blocks: Range) -> bool:
+        contract, follower = self.contract, self.contract.chain_context.follower
+        # where only what is final is read, the anchor is final, too
+        anchor = follower.anchor(contract.head.number if contract.subscription.finalized else None)
         found = await read_logs(
             contract.endpoint,
             contract.subscription.contract,
@@ -152,74 +168,78 @@ class RangeReader:
             blocks.first,
             blocks.last,
             head=contract.tag,
-            kept=None if kept is None else kept.number,
+            kept=None if anchor.block is None else anchor.block.number,
         )
         contract.head.note(found.head_number, found.head_timestamp)
         if not found.trusted:
             self.reason = _what_is_wrong(found)
         if found.failure is not None and is_range_limit(found.failure):
             self.cursor = shrunk(self.cursor)
-        look = await self.fork_detector.look(found, kept, lambda: contract.window)
-        if look.fork is None and self.fork_detector.suspicion.doubts != self.fork_detector.saved:
-            await self._keep_doubts()
-        if rewinds != self.rewinds:
-            self.reason = "the chain was reorganised meanwhile"
-        elif look.fork is not None:
-            await self._rewind(look.fork, found)
-        elif look.suspicion:
-            self.reason = look.suspicion
-        elif found.trusted:
-            await self._record(found, asked)
-            return True
-        elif found.malformed:
-            await self._record_legible(found)
-        return False
+        if not await follower.judge(anchor, found.kept) or anchor.generation != self.generation:
+            self.reason = why_not(anchor, found.kept)
+            return False
+        if not (found.trusted or found.malformed):
+            return False
+        # of an answer with objects that are no logs the others are taken, and the cursor stays: it is read again
+        return await self._record(found, took_it=found.trusted) and found.trusted
 
-    async def _keep_doubts(self) -> None:
-        """Let a process that begins before the second look know of the first one."""
-        detector, of, journal = self.fork_detector, self.contract.subscription, self.contract.journal
-        doubts = detector.suspicion.doubts
-        await until_kept(lambda: journal.run(rewinding.note_doubts, of.chain_id, of.contract, doubts))
-        detector.saved = doubts
-
-    async def _rewind(self, search: Search, found: LogsRead) -> None:
-        """Go back to a fork: what stands above it is read again, and judged by that."""
-        components, of = self.contract.components, self.contract.subscription
-        self.rewinds += 1
-        self.reason = "the chain was reorganised"
-        self.window_read = -math.inf
-        self.cursor = rewound(self.cursor, search.fork)
-        self.fork_detector.rewind(search.fork)
-        self.contract.head.follow_down(found.head_number, found.head_timestamp)
-        done = await until_kept(
-            lambda: components.journal.run(
-                rewinding.rewind, of.chain_id, of.contract, search.fork, found.head_number
-            )
-        )
-        components.on_event(
-            ChainReorganised(of.chain_id, of.contract, search.fork, search.depth, done.reopened)
-        )
-        self._tell_cursor(found)
-        if done.gone:
-            components.on_event(RequestsMoved(of.chain_id, 0, done.gone, 0))
-        self.contract.chain_context.wake_up.notify()
-
-    async def _record_legible(self, found: LogsRead) -> None:
-        """Take the logs of an answer with objects that are none, judge no absence by it, and leave the cursor: it is read again."""
-        decoded = self.decode_cache.decode(found.logs)
-        if decoded.arrivals or decoded.undecodable:
-            await self.recorder.record(found, decoded, self.cursor.next_block, BEFORE_ALL)
-
-    async def _record(self, found: LogsRead, asked: int) -> None:
-        rewinds, before, extension = self.rewinds, self.next_block, self.fork_detector.extended(found)
-        decoded = self.decode_cache.decode(found.logs)
-        cursor = took(self.cursor, found.from_block, found.to_block).next_block
-        self.gone += await self.recorder.record(found, decoded, cursor, asked, extension)
-        if rewinds == self.rewinds:
-            self.fork_detector.extend(extension)
+    async def _record(self, found: LogsRead, *, took_it: bool) -> bool:
+        """Record a read; where it contradicts what was known, once more with the headers of the blocks in question."""
+        generation, before = self.generation, self.cursor.next_block
+        cursor = took(self.cursor, found.from_block, found.to_block).next_block if took_it else before
+        recorded = await self.keep(found, cursor, generation)
+        if recorded.outdated or generation != self.generation:
+            return False
+        if took_it:
             self.cursor = took(self.cursor, found.from_block, found.to_block, logs=len(found.logs))
         if before != self.cursor.next_block:
             self._tell_cursor(found)
+        if not recorded.doubtful:
+            return True
+        headers = await self.headers(recorded.doubtful)
+        return bool(headers) and not (await self.keep(found, cursor, generation, headers=headers)).outdated
+
+    async def keep(
+        self, found: LogsRead, cursor: int, generation: int, *, headers: Mapping[int, bytes] = NO_HEADERS
+    ) -> Recorded:
+        """Record a read with the cursor as it is then, and with the headers that are known. Raises JournalFailed. Repeating: harmless."""
+        follower, decoded = self.contract.chain_context.follower, self.decode_cache.decode(found.logs)
+        head = None if found.head_hash is None else Checkpoint(found.head_number, found.head_hash)
+        if head is not None and follower.kept and head.number <= follower.kept[-1].number:
+            head = None
+        recorded = await self.recorder.record(
+            found, decoded, cursor, generation=generation, headers=headers, head=head
+        )
+        if recorded.outdated:
+            await follower.load()
+            self.reason = "the chain was reorganised meanwhile"
+            return recorded
+        if head is not None:
+            await follower.note(head)
+        self.gone += recorded.gone
+        self.last = found
+        if not recorded.clean:
+            self._anew()
+        return recorded
+
+    def _anew(self) -> None:
+        self.learned += 1
+        self.progress = attrs.evolve(self.progress, since=float(self.last.head_timestamp))
+
+    async def headers(self, blocks: Collection[int]) -> dict[int, bytes]:
+        """Ask for the hashes of blocks, of a node that shows the chain that is followed; nothing where one of them is not to be had."""
+        headers: dict[int, bytes] = {}
+        wanted, generation = sorted(blocks), self.generation
+        for at in range(0, len(wanted), HEADERS_AT_ONCE):
+            numbers = wanted[at : at + HEADERS_AT_ONCE]
+            found = await self.contract.chain_context.follower.batch([block_call(one) for one in numbers])
+            for number, block in zip(numbers, found, strict=True):
+                hash_ = None if block is None else read_block(block).hash
+                if hash_ is None:
+                    self.reason = "the node lacks the header of a block whose logs it has shown"
+                    return {}
+                headers[number] = hash_
+        return headers if generation == self.contract.chain_context.follower.generation else {}
 
     def _tell_cursor(self, found: LogsRead) -> None:
         of, next_block = self.contract.subscription, self.cursor.next_block

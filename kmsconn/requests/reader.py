@@ -1,7 +1,7 @@
 """One subscription per contract: a wake-up that pushes notify, and a reader that takes what happened from ``eth_getLogs``.
 
-The push is never trusted with content: whatever notifies it, the reader reads from its cursor to the head, and the reorg window again and
-again (design, ideas 1 and 2). A request is in the journal before the cursor passes it.
+The push is never trusted with content: whatever notifies it, the reader reads from its cursor to the head, and what is not settled again
+and again: at a start, after a reconnection, and each quarter of the reorg window. A request is in the journal before the cursor passes it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import read_pushed_head
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal import queries
-from kmsconn.journal.journal import until_kept
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import BackfillProgressed
 from kmsconn.requests.components import ChainContext
 from kmsconn.requests.cursor import Range, plan
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
-from kmsconn.requests.reading_start import read_once_more, start_cursor
+from kmsconn.requests.reading_start import begin_reading, read_once_more
+from kmsconn.requests.settling import Settling
 from kmsconn.transport.waiting import WakeUp
 
 BACKFILL_REPORT_INTERVAL = 10.0
@@ -51,9 +50,6 @@ class BackfillProgress:
 
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
-SUSPECT_SECONDS = 900.0  # seconds for which the old block of a request that left the chain is looked at again
-_SILENCE = 2.0  # polls; one that was missed is no silence
-SUSPECT_BLOCKS = 16  # such blocks in one round
 
 
 @attrs.define
@@ -62,14 +58,15 @@ class LogReader:
 
     contract: WatchedContract
     ranges: RangeReader
+    settling: Settling
     wake_up: WakeUp = attrs.field(factory=WakeUp)
-    _last_round: float = math.inf
     _behind: trio.Event = attrs.field(factory=trio.Event)
 
     @classmethod
     def of(cls, contract: WatchedContract) -> LogReader:
         """Make the reader of a contract."""
-        return cls(contract, RangeReader.of(contract))
+        ranges = RangeReader.of(contract)
+        return cls(contract, ranges, Settling(ranges))
 
     async def run(self) -> None:
         """Listen and read until cancelled. Cancellation: what was not recorded is read again. Repeating: reads are idempotent."""
@@ -78,14 +75,14 @@ class LogReader:
         async with trio.open_nursery() as nursery:
             if not of.finalized:  # a push tells of the head, long before
                 nursery.start_soon(self.contract.endpoint.listen, ("logs", wanted), self._take_push)
-            self.ranges.begin(await start_cursor(self.contract, self.ranges.fork_detector))
+            self.ranges.begin(*await begin_reading(self.contract))
             nursery.start_soon(self._backfill)
             nursery.start_soon(read_once_more, self.ranges)
             await self._follow()
 
     def _take_push(self, push: bytes | None) -> None:
-        if push is None:  # (re)subscribed: what was missed meanwhile lies in the reorg window
-            self.ranges.window_read = -math.inf
+        if push is None:  # (re)subscribed: what was missed meanwhile is not settled
+            self.ranges.read_again_at = -math.inf
         self.wake_up.notify()
 
     async def _follow(self) -> None:
@@ -93,10 +90,9 @@ class LogReader:
         beat = contract.components.heartbeats.part(f"reader of {contract.name}", contract.endpoint.name)
         while True:
             beat()
-            rewinds = ranges.rewinds
             if await self._round():
                 contract.tell("logs", None)
-            elif rewinds != ranges.rewinds:
+            elif await ranges.keep_up():
                 await trio.sleep(ANEW)
                 continue
             else:
@@ -106,54 +102,25 @@ class LogReader:
                 await self.wake_up.wait()
 
     async def _round(self) -> bool:
-        """Read the tail, and the reorg window when it is due; say whether the answers could be trusted."""
+        """Read the tail, and what is not settled when that is due; say whether the answers could be trusted."""
         contract, ranges, now = self.contract, self.ranges, trio.current_time()
-        reorg_window = contract.components.settings.reading.reorg_window
-        if now - self._last_round > max(reorg_window / 2, _SILENCE * contract.chain_context.polling):
-            self._after_silence()
-        cursor = ranges.cursor
-        again = now - ranges.window_read >= reorg_window / 4
-        head = cursor.next_block if contract.head.number is None else contract.head.number
-        todo = plan(cursor, head, contract.window, again=again)
-        if todo.backfill is not None:
+        head = ranges.cursor.next_block if contract.head.number is None else contract.head.number
+        learned, lowest = ranges.learned, None
+        if now >= ranges.read_again_at:
+            lowest = max(ranges.settled + 1, head - 2 * contract.near)
+        todo = plan(ranges.cursor, head, lowest)
+        if todo.backfill is not None or (lowest is not None and lowest > ranges.settled + 1):
             self._behind.set()
-        for blocks in (todo.tail, *todo.reorg_window):
+        for blocks in (todo.tail, *todo.again):
             if not await ranges.read(blocks):
                 return False
-        self._last_round = now
-        if again:
-            ranges.window_read = now
-            return await self._look_again(contract.window)
-        return True
-
-    def _after_silence(self) -> None:
-        cursor = self.ranges.cursor
-        next_block = self.contract.stepped_back(cursor.next_block, cursor.origin)
-        self.ranges.cursor = attrs.evolve(cursor, next_block=next_block)
-        self._last_round = math.inf  # once; the next round that succeeds starts the watch again
-
-    async def _look_again(self, reorg_window: int) -> bool:
-        """Read blocks again that leave the reorg window while a request is missing there.
-
-        One bad answer, the last one before a block leaves the reorg window, must not lose what stands in it.
-        """
-        of, journal, tracker = (
-            self.contract.subscription,
-            self.contract.journal,
-            self.contract.head,
-        )
-        head = tracker.number or 0
-        oldest = head - tracker.blocks_in(SUSPECT_SECONDS)
-        blocks = await until_kept(
-            lambda: journal.run(queries.suspect_blocks, of.chain_id, of.contract, oldest, SUSPECT_BLOCKS)
-        )
-        for block in blocks:
-            if block < head - reorg_window and not await self.ranges.read(Range(block, block)):
-                return False
+        if lowest is not None:
+            ranges.read_again_at = now + contract.reorg_window / 4
+            await self.settling.settle(lowest, learned)
         return True
 
     async def _backfill(self) -> None:
-        """Read what lies between the cursor and the live tail, one range after the other, beside it."""
+        """Read what lies between the cursor and the live tail, one range after the other, beside it; then settle what is old."""
         while True:
             await self._behind.wait()
             self._behind = trio.Event()
@@ -165,6 +132,9 @@ class LogReader:
                     self._tell(progress, blocks)
                 else:
                     self.contract.tell("back-fill", self.ranges.reason)
+                    await trio.sleep(self.contract.chain_context.polling)
+            while (blocks := self.settling.unsettled(self.contract.head.number or 0)) is not None:
+                if not await self.settling.settle_old(blocks):
                     await trio.sleep(self.contract.chain_context.polling)
 
     def _tell(self, progress: BackfillProgress, read: Range) -> None:
@@ -182,7 +152,7 @@ class LogReader:
 
     def _next_backfill(self) -> Range | None:
         head = self.contract.head.number
-        return None if head is None else plan(self.ranges.cursor, head, 0, again=False).backfill
+        return None if head is None else plan(self.ranges.cursor, head).backfill
 
 
 async def follow_heads(chain_context: ChainContext, board: Board) -> None:

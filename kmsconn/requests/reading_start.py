@@ -1,8 +1,8 @@
 """Finds the cursor at which the reading of a contract begins.
 
-A contract that was read before goes on a reorg window below its cursor. One that was never read begins at the configured block, else
-at a head that a second look confirms. A contract that was read before is also read once more from the configured block, once for each
-value of the option, beside the live end; a restart goes on with it.
+A contract that was read before goes on at its cursor, and what is not settled is read again at once. One that was never read begins at
+the configured block, else at a head that a second look confirms. A contract that was read before is also read once more from the
+configured block, once for each value of the option, beside the live end; a restart goes on with it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from kmsconn.chain.logs import BlockHead, read_block
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
-from kmsconn.journal import queries, rewinding
+from kmsconn.journal import queries, recording, rewinding
 from kmsconn.journal.journal import until_kept
-from kmsconn.journal.values import Reread
+from kmsconn.journal.values import ReadUpTo, Reread
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.requests.cursor import Cursor
-from kmsconn.requests.fork_detector import ForkDetector
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
 
 
@@ -79,12 +78,11 @@ class FirstBlock:
                 return found
 
 
-async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -> Cursor:
-    """Return where to begin, and let the fork detector go on with the block hashes that the journal kept. Repeating: the same."""
-    journal, of = contract.journal, contract.subscription
-    known = await until_kept(lambda: journal.run(queries.cursor, of.chain_id, of.contract))
-    kept = await until_kept(lambda: journal.run(queries.checkpoints, of.chain_id, of.contract))
-    fork_detector.begin(kept, await until_kept(lambda: journal.run(queries.doubts, of.chain_id, of.contract)))
+async def begin_reading(contract: WatchedContract) -> tuple[Cursor, ReadUpTo]:
+    """Return where to begin, and what is settled. Repeating: the same."""
+    journal, of, follower = contract.journal, contract.subscription, contract.chain_context.follower
+    await follower.load()  # what is durable of the chain is read before what is of the contract
+    known = await until_kept(lambda: journal.run(queries.progress, of.chain_id, of.contract))
     size, from_block = (
         contract.components.settings.reading.get_logs_batch_size,
         contract.chain_context.from_block,
@@ -92,14 +90,18 @@ async def start_cursor(contract: WatchedContract, fork_detector: ForkDetector) -
     looks = first_looks(contract)
     head = await looks.head()  # else the first question would span everything since the last run
     if known is not None:
-        origin = from_block or 0
-        return Cursor(contract.stepped_back(known, origin), size=size, origin=origin)
+        return Cursor(known.next_block, size=size, origin=min(from_block or 0, known.next_block)), known
     first = await looks.block(head, from_block)
-    begun = Reread(first.number, first.number, first.number - 1)
+    begun, progress = (
+        Reread(first.number, first.number, first.number - 1),
+        ReadUpTo(first.number, first.number - 1, first.number - 1, float(head.timestamp)),
+    )
     await until_kept(lambda: journal.run(rewinding.note_reread, of.chain_id, of.contract, begun))
-    if first.hash is not None:
-        fork_detector.begin_at(Checkpoint(first.number, first.hash))
-    return Cursor(first.number, size=size, origin=first.number)
+    kept = None if first.hash is None else Checkpoint(first.number, first.hash)
+    await until_kept(lambda: journal.run(recording.begin, of.chain_id, of.contract, progress, kept))
+    if kept is not None:
+        await follower.note(kept)
+    return Cursor(first.number, size=size, origin=first.number), progress
 
 
 def first_looks(contract: WatchedContract) -> FirstBlock:
@@ -120,7 +122,7 @@ async def follow_head(contract: WatchedContract) -> Never:
 
 
 async def read_once_more(ranges: RangeReader) -> None:
-    """Read once more; such a read adds missing requests and judges no absence.
+    """Read once more; such a read adds missing requests.
 
     Cancellation: the next start goes on with it. Repeating: harmless.
     """

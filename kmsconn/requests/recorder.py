@@ -5,11 +5,12 @@ Each log is decoded once: the result is remembered, so that reading the reorg wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 
-from kmsconn.chain.fork import NO_EXTENSION, Extension
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.chain.logs import LogsRead
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Log
@@ -78,6 +79,9 @@ class DecodeCache:
         return None if one is None else Arrival(one.id, one.kind, one.digest, log, one.expires, one.whole)
 
 
+NO_HEADERS: Mapping[int, bytes] = MappingProxyType({})
+
+
 @attrs.frozen
 class Recorder:
     """Brings the reads of one contract into the journal."""
@@ -90,32 +94,35 @@ class Recorder:
         found: LogsRead,
         decoded: DecodedLogs,
         cursor: int,
-        asked: int,
-        extension: Extension = NO_EXTENSION,
-    ) -> int:
-        """Make durable what a read saw, with ``cursor`` as the first block not read, and tell it; return how many left the chain.
+        *,
+        generation: int,
+        headers: Mapping[int, bytes] = NO_HEADERS,
+        head: Checkpoint | None = None,
+    ) -> Recorded:
+        """Make durable what a read saw, with ``cursor`` as the first block not read, and tell it.
 
-        ``asked`` is the journal's tick when the question was sent. Raises JournalFailed. Cancellation: nothing of it is durable, or all.
+        ``generation``, ``headers`` and ``head``: see ``journal.values.Read``. Raises JournalFailed.
+        Cancellation: nothing of it is durable, or all.
         Repeating: only what is new is told.
         """
         read = Read(
             chain_id=self.subscription.chain_id,
             contract=self.subscription.contract,
-            from_block=found.from_block,
-            to_block=found.to_block,
+            blocks=(found.from_block, found.to_block),
             arrivals=decoded.arrivals,
             undecodable=decoded.undecodable,
             cursor=cursor,
-            asked=asked,
+            generation=generation,
             now=self.components.ports.wall(),
             chain_time=float(found.head_timestamp),
             expiry=self.components.checker.expiry.seconds(),
-            extension=extension,
+            headers=headers,
+            head=head,
         )
         recorded = await self.components.journal.run(recording.record, read)
         self._tell(recorded, decoded.undecodable)
         self._wake(recorded)
-        return recorded.gone
+        return recorded
 
     def _tell(self, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]) -> None:
         chain, on_event = self.subscription.chain_id, self.components.on_event

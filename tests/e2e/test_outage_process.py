@@ -54,7 +54,7 @@ def keep_requests(path: Path, *states: State) -> None:
     db.begin()
     for number, state in enumerate(states, 1):
         known = attrs.evolve(arrival(number, number), log=attrs.evolve(log, block_number=number))
-        read = read_of(known, asked=db.tick, blocks=(number, number))
+        read = read_of(known, blocks=(number, number))
         read = attrs.evolve(read, chain_id=gateway, contract=contract)
         [(rid, _)] = record(db, read).new
         walk(db, rid, WAYS[state])

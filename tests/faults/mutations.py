@@ -13,14 +13,14 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import Follower
 from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.core import statuses
 from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import moves, recording, rewinding, schema
-from kmsconn.journal.values import JournalPlace
+from kmsconn.journal.values import JournalPlace, ReadUpTo
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.observe import server as monitoring
@@ -36,17 +36,17 @@ from kmsconn.replies.asking import read_finding
 from kmsconn.replies.view import Question, View
 from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
-from kmsconn.requests.completeness import BlockComparison, Completeness
+from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.contexts import Contexts, Destruction
 from kmsconn.requests.cursor import Cursor, plan
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
-from kmsconn.requests.fork_detector import ChainCheck, ForkDetector
 from kmsconn.requests.known_ids import KnownIds
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reading_start import first_looks
 from kmsconn.requests.recorder import DecodeCache, DecodedLogs, Recorder
 from kmsconn.requests.row_outcomes import RowOutcomes
+from kmsconn.requests.settling import Settling
 from kmsconn.requests.shared import Shared
 from kmsconn.requests.stages import Stages
 from kmsconn.serving import wire
@@ -58,13 +58,12 @@ Patch = Callable[[Any], None]
 def no_reorg_window(monkeypatch: Any) -> None:
     """The reader never reads a block twice."""
     honest = plan
-    monkeypatch.setattr(reader, "plan", lambda *a, again: honest(*a, again=False))
+    monkeypatch.setattr(reader, "plan", lambda cursor, head, _again=None: honest(cursor, head))
     ids_not_counted(monkeypatch)
-    no_suspicions(monkeypatch)
 
 
 def ids_not_counted(monkeypatch: Any) -> None:
-    """Nobody compares the ids that are known with the contract's counters: the net beneath the reorg window."""
+    """Nobody compares the ids that are known with the contract's counters: the net beneath the reading again."""
 
     async def sleep(_proof: Completeness) -> None:
         await trio.sleep_forever()
@@ -72,20 +71,25 @@ def ids_not_counted(monkeypatch: Any) -> None:
     monkeypatch.setattr(Completeness, "run", sleep)
 
 
-def no_suspicions(monkeypatch: Any) -> None:
-    """Nobody looks again at the block of a request that a read left out, or misses its number."""
-    suspects_not_read_again(monkeypatch)
+def absence_is_believed(monkeypatch: Any) -> None:
+    """What a read leaves out is off chain, without a look at its header."""
+
+    def believe(db: Any, _read: Any, absent: Any, changes: Any) -> bool:
+        recording._drop(db, absent.values(), changes)
+        return bool(absent)
+
+    monkeypatch.setattr(recording, "_doubt_absent", believe)
+
+
+def settled_by_the_clock(monkeypatch: Any) -> None:
+    """What is older than the reorg window is settled, whether or not anybody read it again."""
+
+    def settled(ranges: range_reader.RangeReader) -> int:
+        head, window = ranges.contract.head, ranges.contract.reorg_window
+        return max(ranges.progress.settled, (head.number or 0) - math.ceil(window / head.block_time))
+
+    monkeypatch.setattr(range_reader.RangeReader, "settled", property(settled))
     ids_not_counted(monkeypatch)
-
-
-def suspects_not_read_again(monkeypatch: Any) -> None:
-    """Nobody looks again at the block of a request that a read left out: the counters alone miss it."""
-
-    async def nothing(_reader: reader.LogReader, _overlap: int) -> bool:
-        await trio.lowlevel.checkpoint()
-        return True
-
-    monkeypatch.setattr(reader.LogReader, "_look_again", nothing)
 
 
 def identity_without_content(monkeypatch: Any) -> None:
@@ -96,6 +100,7 @@ def identity_without_content(monkeypatch: Any) -> None:
 def absence_ignored(monkeypatch: Any) -> None:
     """No request ever leaves the chain for the journal, so nothing keeps one from being handed out and signed."""
     monkeypatch.setattr(recording, "_drop", lambda *_: None)
+    monkeypatch.setattr(rewinding, "_OFF", "UPDATE request SET on_chain = on_chain WHERE rid < 0")
 
 
 def a_move_begins_anew(monkeypatch: Any) -> None:
@@ -110,14 +115,16 @@ def a_move_begins_anew(monkeypatch: Any) -> None:
 def restart_at_the_head(monkeypatch: Any) -> None:
     """A start reads from the head on, not from where the last process ended."""
 
-    async def at_head(contract: WatchedContract, _detector: ForkDetector) -> Any:
-        head = (await first_looks(contract).head()).number
-        return Cursor(head, size=100, origin=head)
+    async def at_head(contract: WatchedContract) -> Any:
+        await contract.chain_context.follower.load()
+        head = await first_looks(contract).head()
+        now = ReadUpTo(head.number, head.number - 1, head.number - 1, float(head.timestamp))
+        return Cursor(head.number, size=100, origin=head.number), now
 
     async def nothing(_ranges: range_reader.RangeReader) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(reader, "start_cursor", at_head)
+    monkeypatch.setattr(reader, "begin_reading", at_head)
     monkeypatch.setattr(reader, "read_once_more", nothing)
     ids_not_counted(monkeypatch)
 
@@ -156,45 +163,36 @@ def removed_logs_are_an_answer(monkeypatch: Any) -> None:
     ids_not_counted(monkeypatch)
 
 
-def only_the_usual_reorg_window(monkeypatch: Any) -> None:
-    """The reorg window ends where the chain's usual pace says, and nobody steps back below the cursor after a silence."""
-    monkeypatch.setattr(HeadTracker, "blocks_to_suspect", HeadTracker.blocks_in)
-    monkeypatch.setattr(WatchedContract, "stepped_back", lambda _self, next_block, _origin: next_block)
-    forks_not_found(monkeypatch)
-    ids_not_counted(monkeypatch)
-
-
 def forks_not_found(monkeypatch: Any) -> None:
-    """Nobody compares kept block hashes with the chain's: the net beneath the reorg window."""
+    """Nobody compares kept block hashes with the chain's."""
 
-    async def trusting(_detector: ForkDetector, *_arguments: Any) -> ChainCheck:
+    async def trusting(_follower: Follower, *_arguments: Any) -> bool:
         await trio.lowlevel.checkpoint()
-        return ChainCheck()
+        return True
 
-    async def nothing(_comparison: BlockComparison, _settled: int) -> None:
-        await trio.lowlevel.checkpoint()
+    monkeypatch.setattr(Follower, "judge", trusting)
 
-    monkeypatch.setattr(ForkDetector, "look", trusting)
-    monkeypatch.setattr(BlockComparison, "compare", nothing)
+
+def the_proof_of_a_fork_forgotten(monkeypatch: Any) -> None:
+    """The head that proved a fork is not kept: until another one is read, a node that stayed on the old branch passes for the same."""
+    monkeypatch.setattr(rewinding, "_ANCHOR", "SELECT ?, ?, ?")
 
 
 def headers_not_compared(monkeypatch: Any) -> None:
-    """Nobody compares the blocks where requests stand with the chain's headers."""
+    """Nobody compares what nodes show of a block, or showed of it, with its header."""
 
-    async def nothing(_comparison: BlockComparison, _settled: int) -> None:
+    async def agree(*_: Any) -> bool:
         await trio.lowlevel.checkpoint()
+        return True
 
-    monkeypatch.setattr(BlockComparison, "compare", nothing)
+    monkeypatch.setattr(Settling, "_agree", agree)
+    monkeypatch.setattr(recording, "_true", lambda read, _changes: iter(read.arrivals))
+    monkeypatch.setattr(recording, "_drop_replaced", lambda *_: None)
 
 
 def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
     """A reply that was final once stays so when its block goes."""
     monkeypatch.setattr(rewinding, "_FINAL", "SELECT rid FROM request WHERE :chain = :contract AND :fork = 0")
-
-
-def the_proof_judges_absences(monkeypatch: Any) -> None:
-    """What a read of the proof of completeness does not hold is off chain."""
-    monkeypatch.setattr(range_reader, "BEFORE_ALL", None)
 
 
 def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
@@ -203,17 +201,11 @@ def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
 
     def make(*arguments: Any) -> reader.LogReader:
         made = honest(*arguments)
-        made.ranges.window_read = trio.current_time()
+        made.ranges.read_again_at = trio.current_time() + made.contract.reorg_window / 4
         return made
 
     monkeypatch.setattr(reader.LogReader, "_take_push", lambda self, _push: self.wake_up.notify())
     monkeypatch.setattr(reader.LogReader, "of", make)
-
-
-def no_step_back_after_a_silence(monkeypatch: Any) -> None:
-    """Reading goes on at the cursor, however long nobody could read."""
-    monkeypatch.setattr(reader.LogReader, "_after_silence", lambda _self: None)
-    ids_not_counted(monkeypatch)
 
 
 def who_came_back_wakes_nobody(monkeypatch: Any) -> None:

@@ -50,7 +50,7 @@ def journal_at(path: Path) -> AbstractAsyncContextManager[Journal]:
 def steps_of(journal: Journal) -> dict[State, Callable[[], Awaitable[object]]]:
     """Return what takes a request into each state."""
     return {
-        State.PENDING: lambda: journal.run(recording.record, read_of(arrival(1, 10), asked=journal.tick)),
+        State.PENDING: lambda: journal.run(recording.record, read_of(arrival(1, 10))),
         State.ANSWERED: lambda: journal.run(moves.answer, 1, ANSWER, 1000.0),
         State.SIGNED: lambda: journal.run_each(moves.sign, [signing(1)]),
         State.INCLUDED: lambda: journal.run_each(moves.confirm, [(1, 30)]),

@@ -38,15 +38,6 @@ pytestmark = [pytest.mark.once, pytest.mark.long]
 
 UNHEALED = 45.0  # seconds for which the dependencies stay as the plan left them
 
-# Found by Hypothesis: the second branch ends below the first, and requests come where the reader thinks it has been.
-SHORTENED: list[PlanStep] = [
-    Ask(18.1, "unified_delegated", 5),
-    Reorg(25.7, 10, "swapped", 6.1),
-    Reorg(28.0, 9, "vanished"),
-    Ask(30.1, "unified", 6),
-    Reorg(35.0, 1, "moved", None, 29.4),
-]
-
 
 def broken(report: WorldReport) -> bool:
     """Say whether a promise was broken."""
@@ -75,6 +66,11 @@ def answers_again(report: WorldReport) -> bool:
 def left_the_chain(report: WorldReport) -> bool:
     """Say whether a request was held for off chain; no block was replaced."""
     return report.sometimes["a request left the chain"] > 0
+
+
+def came_back(report: WorldReport) -> bool:
+    """Say whether a request is on chain again; it left with its block, for ever."""
+    return report.sometimes["a request came back"] > 0
 
 
 def comes_back_slowly(report: WorldReport) -> bool:
@@ -119,7 +115,7 @@ TRIALS = [
         mutations.no_reorg_window,
         [Strike(0.5, "gateway", Misbehaviour("empty_logs", times=4, node=0)), Ask(1.0, "public")],
     ),
-    _trial(mutations.no_suspicions, HIDDEN_LATER),
+    _trial(mutations.absence_is_believed, HIDDEN_LATER, left_the_chain),
     _trial(
         mutations.identity_without_content,
         [Ask(1.0, "direct", 2), Reorg(8.0, 8, "swapped")],
@@ -148,11 +144,10 @@ TRIALS = [
         [
             Kill(0.1, 240.0),
             Ask(1.0, "public", 3),
-            Strike(239.0, "gateway", Misbehaviour("removed_logs", times=1, node=0)),
-            Wait(250.0),
+            Strike(239.0, "gateway", Misbehaviour("removed_logs", node=0), 120.0),
+            Wait(420.0),
         ],
     ),
-    _trial(mutations.only_the_usual_reorg_window, SHORTENED),
     _trial(
         mutations.deaf_without_pushes,
         [Strike(0.5, "gateway", Misbehaviour("lost_push", times=60, node=0)), Ask(1.0, "public")],
@@ -167,6 +162,21 @@ TRIALS = [
             CoreRestart(90.1),
             Wait(130.0),
         ],
+        block_time=0.25,
+    ),
+    _trial(  # no log is read when the fork is found; then only the node that stays on the old branch can be had
+        mutations.the_proof_of_a_fork_forgotten,
+        [
+            Ask(20.0, "direct", 4),
+            Reorg(90.0, 306, "vanished", stale=40.0, place="there"),
+            CoreRestart(90.1),
+            Strike(90.0, "gateway", Misbehaviour("hang_up", times=1000, node=1), 9.0),
+            Strike(90.0, "gateway", RefusedCalls("eth_getLogs", code=-32601, times=1000), 10.0),
+            Strike(99.0, "gateway", Misbehaviour("hang_up", times=1000, node=0), 9.0),
+            Wait(130.0),
+        ],
+        came_back,
+        nodes=2,
         block_time=0.25,
     ),
     _trial(  # a cache hides under the new headers that the ids name other content
@@ -184,16 +194,6 @@ TRIALS = [
         block_time=0.25,
         computing=4.0,
     ),
-    _trial(  # the second request is hidden until the proof misses it, and from its first read too
-        mutations.the_proof_judges_absences,
-        [
-            Ask(1.0, "public"),
-            Strike(99.0, "gateway", Misbehaviour("empty_logs", times=50, node=0)),
-            Ask(100.0, "public"),
-            Wait(190.0),
-        ],
-        left_the_chain,
-    ),
     _trial(  # hidden, right after the window was read; then the connection is lost
         mutations.the_window_waits_for_its_turn,
         [
@@ -204,7 +204,7 @@ TRIALS = [
         last_is_late,
     ),
     _trial(
-        mutations.no_step_back_after_a_silence,
+        mutations.settled_by_the_clock,
         [
             Strike(22.5, "gateway", Misbehaviour("empty_logs", times=1, node=0)),
             Ask(22.5, "public"),
@@ -305,10 +305,3 @@ def test_the_same_world_is_green_otherwise(trial: Trial) -> None:
     report = trial.play()
     report.check()
     assert not trial.red(report)
-
-
-def test_the_counters_alone_find_what_a_later_read_took_off_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    mutations.suspects_not_read_again(monkeypatch)
-    report = Trial(mutations.suspects_not_read_again, HIDDEN_LATER).play()
-    report.check()
-    assert report.sometimes["a request left the chain"] > 0

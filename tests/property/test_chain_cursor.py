@@ -53,7 +53,7 @@ ROUNDS = st.lists(
     st.tuples(
         st.integers(-30, 120),  # how the head moves
         st.integers(0, 10),  # how far the asked node lags
-        st.booleans(),  # reorg_window due
+        st.booleans(),  # what is not settled is due
         st.lists(st.sampled_from(["read", "fail", "too wide"]), min_size=1, max_size=6),
     ),
     max_size=12,
@@ -67,7 +67,9 @@ def test_the_cursor_never_passes_an_unread_block_and_never_goes_back(
     world, head = World(cursor), 50
     for step, lag, again, fates in rounds:
         head = max(0, head + step)
-        for number, asked in enumerate(plan(world.cursor, head, reorg_window, again=again).ranges):
+        for number, asked in enumerate(
+            plan(world.cursor, head, head - reorg_window if again else None).ranges
+        ):
             before = world.cursor.next_block
             fate = fates[number % len(fates)]
             if fate == "read":
@@ -78,14 +80,12 @@ def test_the_cursor_never_passes_an_unread_block_and_never_goes_back(
             world.check()
 
 
-@given(cursors(), st.integers(0, 500), st.integers(0, 80))
+@given(cursors(), st.integers(0, 500))
 @settings(deadline=None)
-def test_with_a_head_that_stands_everything_is_read_in_the_end(
-    cursor: Cursor, head: int, reorg_window: int
-) -> None:
+def test_with_a_head_that_stands_everything_is_read_in_the_end(cursor: Cursor, head: int) -> None:
     world = World(cursor)
     for _ in range(head + 2):
-        for asked in plan(world.cursor, head, reorg_window, again=False).ranges:
+        for asked in plan(world.cursor, head).ranges:
             world.answer(asked, head)
         if world.cursor.next_block > head:
             break
@@ -98,7 +98,7 @@ def test_every_round_gets_on(cursor: Cursor, head: int, reorg_window: int, again
     """If anything up to the head is unread, a round reads some of it, and the cursor itself moves."""
     world = World(cursor)
     unread = set(range(cursor.origin, head + 1)) - world.read
-    for asked in plan(cursor, head, reorg_window, again=again).ranges:
+    for asked in plan(cursor, head, head - reorg_window if again else None).ranges:
         world.answer(asked, head)
     assert not unread or world.cursor.next_block > cursor.next_block
 
@@ -106,7 +106,7 @@ def test_every_round_gets_on(cursor: Cursor, head: int, reorg_window: int, again
 @given(cursors(), st.integers(0, 500), st.integers(0, 80), st.booleans())
 def test_the_first_range_reaches_the_head(cursor: Cursor, head: int, reorg_window: int, again: bool) -> None:
     """A live request waits for nothing."""
-    tail = plan(cursor, head, reorg_window, again=again).tail
+    tail = plan(cursor, head, head - reorg_window if again else None).tail
     assert tail.last is None or tail.last == max(head, tail.first)
 
 
@@ -114,7 +114,7 @@ def test_the_first_range_reaches_the_head(cursor: Cursor, head: int, reorg_windo
 def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
     cursor: Cursor, head: int, reorg_window: int, again: bool
 ) -> None:
-    for asked in plan(cursor, head, reorg_window, again=again).ranges:
+    for asked in plan(cursor, head, head - reorg_window if again else None).ranges:
         known = asked.up_to(max(head, asked.first))
         assert known.last is not None
         assert cursor.origin <= known.first <= known.last
@@ -122,8 +122,8 @@ def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
 
 
 @given(cursors(), st.integers(0, 500), st.integers(0, 80))
-def test_a_due_reorg_window_is_read_whole(cursor: Cursor, head: int, reorg_window: int) -> None:
-    asked = plan(cursor, head, reorg_window, again=True).ranges
+def test_what_is_to_be_read_again_is_read_whole(cursor: Cursor, head: int, reorg_window: int) -> None:
+    asked = plan(cursor, head, head - reorg_window).ranges
     covered = {
         block for one in asked for block in range(one.first, (one.up_to(max(head, one.first)).last or 0) + 1)
     }

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kmsconn.chain.fork import Checkpoint, Extension
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves, queries, recording, rewinding
-from kmsconn.journal.values import Arrival, Due, Read, Recorded, Rewound, Row, Shards
+from kmsconn.journal.values import Arrival, Due, Read, Recorded, Row, Shards
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from tests.sampling import examples
@@ -29,6 +29,7 @@ from tests.unit.journal.samples import (
     bytes32,
     opened,
     read_of,
+    rewind,
     signing,
     wall,
 )
@@ -40,6 +41,8 @@ blocks = st.integers(1, 8)
 contents = st.sampled_from("ABC")
 walls = st.integers(0, 4000).map(float)
 nonces = st.integers(0, 3)
+
+HEAD = bytes32("head")
 
 
 @attrs.define
@@ -84,10 +87,14 @@ class Model:
         self.clock += 1
         row.moved_at = self.clock
 
-    def record(self, read: Read, asked: int) -> tuple[set[int], int, set[int], set[int]]:
+    def record(self, read: Read) -> tuple[set[int], int, set[int], set[int]]:
         """Return new rows, how many moved, and which ones went and came back."""
         before = {rid: row.on_chain for rid, row in self.rows.items()}
-        seen = {each.id: each for each in sorted(read.arrivals, key=lambda seen: place(seen)[::2])}
+        shown = [
+            one for one in read.arrivals if read.headers.get(place(one)[0], place(one)[1]) == place(one)[1]
+        ]
+        seen = {each.id: each for each in sorted(shown, key=lambda seen: place(seen)[::2])}
+        seen = {id_: each for id_, each in seen.items() if not self.is_doubtful(each, read)}
         found = {self.find(each, read) for each in seen.values()}
         again = {rid for rid in found if self.is_judged_anew(self.rows[rid], seen[self.rows[rid].id])}
         moved = sum(self.put(self.rows[rid], seen[self.rows[rid].id]) for rid in found)
@@ -95,27 +102,34 @@ class Model:
             if not self.move("reoffer", rid, next_attempt=read.now, included_block=None):
                 self.move("rejudge", rid, next_attempt=read.now, included_block=None, nonce=None)
         for rid, row in self.rows.items():
-            in_range = read.from_block <= row.place[0] <= read.to_block and row.moved_at <= asked
-            if row.on_chain and rid not in found and (in_range or row.id in seen):
+            other = rid not in found and row.id in seen
+            if row.on_chain and (other or read.headers.get(row.place[0], row.place[1]) != row.place[1]):
                 row.on_chain = False
                 self.touch(row)
         self.cursor = max(self.cursor or 0, read.cursor)
-        self.kept |= {one.number: one.hash for one in read.extension.keep}
-        self.kept = {
-            number: hash_ for number, hash_ in self.kept.items() if number not in read.extension.forget
-        }
+        self.kept |= {} if read.head is None else {read.head.number: read.head.hash}
         new = found - before.keys()
         gone = {rid for rid, flag in before.items() if flag and not self.rows[rid].on_chain}
         back = {rid for rid, flag in before.items() if not flag and self.rows[rid].on_chain}
         return new, moved, gone, {rid for rid in back if self.rows[rid].state not in CLOSED} | again
 
+    def is_doubtful(self, seen: Arrival, read: Read) -> bool:
+        """Say whether the header is wanted: the id is known, and does not stand there."""
+        known = [row for row in self.rows.values() if row.id == seen.id]
+        stands = any(row.on_chain and (row.content, row.place) == (seen.digest, place(seen)) for row in known)
+        in_range = read.blocks[0] <= place(seen)[0] <= read.blocks[1]
+        return bool(known) and not (stands and in_range) and place(seen)[0] not in read.headers
+
     def is_judged_anew(self, row: Shadow, seen: Arrival) -> bool:
         return row.state in {State.REJECTED, State.DONE} and row.place[:2] != place(seen)[:2]
 
-    def rewind(self, fork: int, head: int) -> tuple[int, int]:
+    def rewind(self, fork: int) -> tuple[int, int]:
         """Return how many are not final any more, and how many left the chain."""
-        self.cursor = None if self.cursor is None else min(self.cursor, fork + 1)
-        self.kept = {number: hash_ for number, hash_ in self.kept.items() if number <= fork}
+        if self.cursor is None:  # a chain of which nothing was read
+            self.kept = {number: hash_ for number, hash_ in self.kept.items() if number <= fork} | {90: HEAD}
+            return 0, 0
+        self.cursor = min(self.cursor, fork + 1)
+        self.kept = {number: hash_ for number, hash_ in self.kept.items() if number <= fork} | {90: HEAD}
         self.quarantined = {key: block for key, block in self.quarantined.items() if block <= fork}
         above = [
             rid
@@ -126,7 +140,7 @@ class Model:
         for row in self.rows.values():
             if row.state is State.INCLUDED and (row.included_block is None or row.included_block > fork):
                 row.included_block = fork
-        gone = [row for row in self.rows.values() if row.on_chain and row.place[0] > head]
+        gone = [row for row in self.rows.values() if row.on_chain and row.place[0] > fork]
         for row in gone:
             row.on_chain = False
             self.touch(row)
@@ -209,7 +223,6 @@ class JournalMachine(RuleBasedStateMachine):
         self.db.begin()
         self.model = Model()
         self.durable = copy.deepcopy(self.model)
-        self.asked = [(0, 0)]
 
     def teardown(self) -> None:
         self.db.close()
@@ -217,39 +230,43 @@ class JournalMachine(RuleBasedStateMachine):
 
     # --- intake
 
-    @rule()
-    def ask(self) -> None:
-        """Send a question whose answer may come much later."""
-        self.asked.append((self.db.tick, self.model.clock))
-
-    @rule(data=st.data(), first=blocks, span=st.integers(-1, 8), now=walls, cursor=st.integers(0, 20))
-    def record(self, data: st.DataObject, first: int, span: int, now: float, cursor: int) -> None:
-        asked, model_asked = data.draw(st.sampled_from(self.asked[-3:]))
+    @rule(
+        data=st.data(),
+        first=blocks,
+        span=st.integers(-1, 8),
+        now=walls,
+        cursor=st.integers(0, 20),
+        headers=st.dictionaries(blocks, st.sampled_from(["", "'"])),
+    )
+    def record(  # noqa: PLR0917
+        self, data: st.DataObject, first: int, span: int, now: float, cursor: int, headers: dict[int, str]
+    ) -> None:
         arrivals = [self.draw_arrival(data) for _ in range(data.draw(st.integers(0, 5)))]
-        read = read_of(*arrivals, asked=asked, blocks=(first, first + span), now=now, cursor=cursor)
-        self.agree(recording.record(self.db, read), *self.model.record(read, model_asked))
+        hashes = {number: bytes32(f"block {number}{fork}") for number, fork in headers.items()}
+        read = read_of(*arrivals, blocks=(first, first + span), now=now, cursor=cursor, headers=hashes)
+        self.agree(recording.record(self.db, read), *self.model.record(read))
 
-    @rule(keep=st.sets(blocks), forget=st.sets(blocks), fork=st.sampled_from("AB"))
-    def keep_hashes(self, keep: set[int], forget: set[int], fork: str) -> None:
-        hashes = tuple(Checkpoint(number, bytes32(f"{number}{fork}")) for number in sorted(keep))
-        read = read_of(
-            asked=0, blocks=(1, 0), cursor=0, extension=Extension((), hashes, tuple(sorted(forget)))
-        )
+    @rule(keep=blocks, forget=st.sets(blocks), fork=st.sampled_from("AB"))
+    def keep_hashes(self, keep: int, forget: set[int], fork: str) -> None:
+        read = read_of(blocks=(1, 0), cursor=0, head=Checkpoint(keep, bytes32(f"{keep}{fork}")))
         recording.record(self.db, read)
-        self.model.record(read, 0)
+        self.model.record(read)
+        rewinding.forget(self.db, CHAIN, sorted(forget))
+        self.model.kept = {number: hash_ for number, hash_ in self.model.kept.items() if number not in forget}
 
-    @rule(fork=st.integers(0, 8), more=st.integers(0, 4))
-    def rewind(self, fork: int, more: int) -> None:
-        done = rewinding.rewind(self.db, CHAIN, CONTRACT, fork, fork + more)
-        assert (done.reopened, done.gone) == self.model.rewind(fork, fork + more)
-        assert rewinding.rewind(self.db, CHAIN, CONTRACT, fork, fork + more) == Rewound()
-        self.model.rewind(fork, fork + more)
+    @rule(fork=st.integers(0, 8))
+    def rewind(self, fork: int) -> None:
+        done = rewind(self.db, fork)
+        assert (done.reopened, done.gone) == self.model.rewind(fork)
+        again = rewind(self.db, fork)
+        assert (again.reopened, again.gone) == (0, 0)
+        self.model.rewind(fork)
 
     @rule(data=st.data(), block=blocks)
     def a_read_that_cannot_be_kept(self, data: st.DataObject, block: int) -> None:
         """One id does not fit: nothing of the whole read stays, as ``the_two_agree`` sees."""
         arrivals = [self.draw_arrival(data) for _ in range(data.draw(st.integers(0, 3)))]
-        read = read_of(*arrivals, arrival(2**256, block), asked=self.db.tick, blocks=(1, 8), cursor=99)
+        read = read_of(*arrivals, arrival(2**256, block), blocks=(1, 8), cursor=99)
         with pytest.raises(OverflowError):
             recording.record(self.db, read)
 
@@ -266,9 +283,9 @@ class JournalMachine(RuleBasedStateMachine):
     def quarantine_log(self, block: int, index: int) -> None:
         log = arrival(1, block, index=index).log
         key = (log.block_hash, log.log_index)
-        read = read_of(asked=0, blocks=(1, 0), cursor=0, undecodable=((log, "no"),))
+        read = read_of(blocks=(1, 0), cursor=0, undecodable=((log, "no"),))
         assert recording.record(self.db, read).quarantined == (key not in self.model.quarantined)
-        self.model.record(read, 0)
+        self.model.record(read)
         self.model.quarantined.setdefault(key, block)
 
     # --- moves
@@ -434,7 +451,6 @@ class JournalMachine(RuleBasedStateMachine):
         self.db = opened(self.path, shards=3)
         self.db.begin()
         self.model = copy.deepcopy(self.durable)
-        self.asked = [(self.db.tick, self.model.clock)]
 
     @rule(rid=rids)
     def an_operation_that_raises(self, rid: int) -> None:
@@ -451,8 +467,9 @@ class JournalMachine(RuleBasedStateMachine):
             assert row is not None
             assert shadow_of(row, shadow.moved_at) == attrs.evolve(shadow, max_wait=0.0)
         assert self.db.execute("SELECT count(*) FROM request").fetchone() == (len(self.model.rows),)
-        assert queries.cursor(self.db, CHAIN, CONTRACT) == self.model.cursor
-        kept = queries.checkpoints(self.db, CHAIN, CONTRACT)
+        known = queries.progress(self.db, CHAIN, CONTRACT)
+        assert (None if known is None else known.next_block) == self.model.cursor
+        kept = queries.followed(self.db, CHAIN).kept
         assert kept == tuple(Checkpoint(*one) for one in sorted(self.model.kept.items()))
 
     @invariant()

@@ -24,7 +24,7 @@ def wall() -> float:
 
 
 async def one_life(journal: Journal, number: int) -> None:
-    seen = read_of(arrival(number, number), asked=journal.tick, blocks=(number, number))
+    seen = read_of(arrival(number, number), blocks=(number, number))
     ((rid, _),) = (await journal.run(recording.record, seen)).new
     assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
     assert await journal.run_each(moves.sign, [signing(rid, number)]) == [True]

@@ -369,7 +369,7 @@ async def one_life(journal: Journal, number: int) -> int:
                 failures += 1
                 await trio.sleep(0.05)
 
-    seen = read_of(arrival(number, number), asked=journal.tick, blocks=(number, number))
+    seen = read_of(arrival(number, number), blocks=(number, number))
     await kept(recording.record, seen)
     (row,) = await kept(queries.of_request, CHAIN, CONTRACT, KIND, number)
     await kept(moves.answer, row.rid, ANSWER, 1000.0)

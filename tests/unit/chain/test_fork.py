@@ -1,13 +1,10 @@
-"""Where a fork is, and when it is believed: a lagging node is no reorganisation, and one wild answer has nothing deep read again."""
+"""Where a fork is; a lagging node is no reorganisation."""
 
 from __future__ import annotations
 
 import pytest
 
-from kmsconn.chain.fork import LAGGING, NO_DOUBTS, Checkpoint, Doubts, ForkDebounce, Search
-from kmsconn.model.debounce import CONFIRMING
-
-WINDOW = 20
+from kmsconn.chain.fork import Checkpoint, Search
 
 
 def hash_of(number: int, fork: int = 0) -> bytes:
@@ -52,43 +49,3 @@ def test_another_hash_below_a_low_head_proves_a_fork() -> None:
 def test_a_block_that_the_node_does_not_have_proves_nothing() -> None:
     search = Search.below(KEPT, 100).answered(None)
     assert not search.proved
-
-
-def test_a_fork_within_the_window_is_believed_at_once() -> None:
-    assert ForkDebounce().confirms(searched(200, 85), 0.0, WINDOW)
-
-
-def test_a_deeper_fork_is_believed_when_a_later_look_says_so_too() -> None:
-    search, debounce = searched(200, 50), ForkDebounce()
-    assert not debounce.confirms(search, 0.0, WINDOW)
-    assert not debounce.confirms(search, CONFIRMING - 1, WINDOW)
-    assert debounce.confirms(search, CONFIRMING, WINDOW)
-
-
-def test_a_low_head_is_believed_when_it_stays_low_for_longer_than_a_node_lags() -> None:
-    search, debounce = searched(95, 95), ForkDebounce()
-    assert not debounce.confirms(search, 0.0, WINDOW)
-    assert not debounce.confirms(search, LAGGING - 1, WINDOW)
-    assert debounce.confirms(search, LAGGING, WINDOW)
-
-
-def test_a_low_head_in_between_does_not_put_off_a_proved_fork() -> None:
-    deep, low, debounce = searched(200, 50), searched(95, 95), ForkDebounce()
-    debounce.confirms(deep, 0.0, WINDOW)
-    debounce.confirms(low, 1.0, WINDOW)
-    assert debounce.confirms(deep, CONFIRMING, WINDOW)
-
-
-def test_what_was_said_before_counts_unless_the_clock_was_set_back() -> None:
-    search = searched(200, 50)
-    assert ForkDebounce(Doubts(forked_since=0.0)).confirms(search, CONFIRMING, WINDOW)
-    debounce = ForkDebounce(Doubts(forked_since=1000.0))
-    assert not debounce.confirms(search, 0.0, WINDOW)
-    assert debounce.confirms(search, CONFIRMING, WINDOW)
-
-
-def test_a_look_that_finds_the_chain_as_it_was_has_a_fork_begin_anew() -> None:
-    deep, debounce = searched(200, 50), ForkDebounce()
-    debounce.confirms(deep, 0.0, WINDOW)
-    debounce.doubts = NO_DOUBTS
-    assert not debounce.confirms(deep, CONFIRMING, WINDOW)

@@ -60,10 +60,6 @@ CASES: dict[str, tuple[Story, Callable[[HeadTracker], Any], Any]] = {
     "a stall, then twenty blocks of one timestamp": (
         [*((second, 1000 + second) for second in range(23)), (23, 1029), (43, 1029)], IN_WINDOW, 45,
     ),
-    "a stalled head was reorganised, then a burst came: ten blocks at the usual pace below it": (
-        [*((number, 1000 + 3 * number) for number in range(20)), (49, 1150)],
-        lambda heads: heads.blocks_to_suspect(30), 30 + 10,
-    ),
 }  # fmt: skip
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import attrs
 
+from kmsconn.chain.fork import Rewound
+from kmsconn.chain.logs import BlockHead
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, queries
+from kmsconn.journal import moves, queries, rewinding
 from kmsconn.journal.database import Binding, Database, QueryResult
 from kmsconn.journal.journal import driver_of
-from kmsconn.journal.recording import record
+from kmsconn.journal.recording import generation, record
 from kmsconn.journal.values import Arrival, Read, Recorded, Row, Signing
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -58,10 +60,10 @@ def arrival(
     return Arrival(id_, kind, bytes32(content), log, whole=whole)
 
 
-def read_of(*arrivals: Arrival, asked: int, blocks: tuple[int, int] = (0, 100), **others: Any) -> Read:
+def read_of(*arrivals: Arrival, blocks: tuple[int, int] = (0, 100), **others: Any) -> Read:
     """Return a read of a range that holds these arrivals and nothing else."""
     return attrs.evolve(
-        Read(CHAIN, CONTRACT, *blocks, arrivals, (), blocks[1] + 1, asked, 1000.0, 500.0, 86_400.0), **others
+        Read(CHAIN, CONTRACT, blocks, arrivals, (), blocks[1] + 1, None, 1000.0, 500.0, 86_400.0), **others
     )
 
 
@@ -135,8 +137,22 @@ def opened(path: Place, binding: Binding = BINDING, *, shards: int = 1) -> Datab
 
 
 def take(db: Database, *arrivals: Arrival, **others: Any) -> Recorded:
-    """Record a read that was asked just now."""
-    return record(db, read_of(*arrivals, **{"asked": db.tick, **others}))
+    """Record a read, with the headers of a chain that has what it shows and nothing else; return what both commits have changed."""
+    read = read_of(*arrivals, **others)
+    first = record(db, read)
+    shown = {one.log.block_number: one.log.block_hash for one in arrivals}
+    headers = {number: shown.get(number, bytes32(f"another {number}")) for number in first.doubtful}
+    second = record(db, attrs.evolve(read, headers=headers)) if headers else Recorded()
+    return Recorded(
+        first.new + second.new, first.moved + second.moved, first.gone + second.gone, first.back + second.back,
+        first.quarantined,
+    )  # fmt: skip
+
+
+def rewind(db: Database, fork: int) -> Rewound:
+    """Go back to a fork that the head of another branch proved, in whatever generation."""
+    head = BlockHead(90, 700, bytes32("head"))
+    return rewinding.rewind(db, CHAIN, generation(db, CHAIN), fork, head)
 
 
 def new_row(db: Database, id_: int = 1, block: int = 10, **others: Any) -> int:

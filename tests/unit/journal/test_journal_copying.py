@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.chain.fork import Checkpoint, Extension
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.errors import StartRefused
 from kmsconn.journal import inspecting, moves, outbox, queries, retention
 from kmsconn.journal.copying import BATCH, CopyFailed, batches, copy_journal
@@ -17,7 +17,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.journal import driver_of
 from kmsconn.journal.outbox import Head
-from kmsconn.journal.rewinding import note_reread
+from kmsconn.journal.rewinding import note_doubt, note_reread
 from kmsconn.journal.schema import TABLES
 from kmsconn.journal.values import JournalPlace, Reread
 from kmsconn.model.life import OPEN, State
@@ -56,9 +56,10 @@ def full(source: Place) -> Iterator[Database]:
         db,
         arrival(51, 70),
         blocks=(60, 80),
-        extension=Extension(keep=(Checkpoint(70, bytes32("70")), Checkpoint(80, bytes32("80")))),
+        head=Checkpoint(80, bytes32("80")),
         undecodable=[(arrival(1, 75).log, "no such event")],
     )
+    note_doubt(db, CHAIN, 5.0)
     assert not row_of(db, gone).on_chain
     retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(7, 12))
     note_reread(db, CHAIN, CONTRACT, Reread(5, 6, 9))

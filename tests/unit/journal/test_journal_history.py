@@ -7,7 +7,6 @@ import pytest
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import history, retry
-from kmsconn.journal.rewinding import rewind
 from kmsconn.journal.rows import (
     DETAIL_CHARACTERS,
     HISTORY_CHARACTERS,
@@ -16,7 +15,7 @@ from kmsconn.journal.rows import (
     read_history,
 )
 from kmsconn.model.life import State
-from tests.unit.journal.samples import CHAIN, CONTRACT, WAYS, arrival, new_row, take, walk
+from tests.unit.journal.samples import WAYS, arrival, new_row, rewind, take, walk
 
 
 def steps(db: Database, rid: int) -> list[tuple[str, str]]:
@@ -74,7 +73,7 @@ def test_leaving_the_chain_and_coming_back_are_lines(db: Database) -> None:
 
 def test_a_reorganisation_below_the_request_is_a_line(db: Database) -> None:
     rid = new_row(db, block=10)
-    rewind(db, CHAIN, CONTRACT, 5, 8)
+    rewind(db, 5)
     assert steps(db, rid) == [("gone", "")]
 
 

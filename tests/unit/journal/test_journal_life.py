@@ -43,9 +43,7 @@ def journal_at(path: Path) -> AbstractAsyncContextManager[Journal]:
 
 
 async def record_one(journal: Journal, id_: int = 1, block: int = 10) -> int:
-    recorded = await journal.run(
-        recording.record, read_of(arrival(id_, block), asked=journal.tick, blocks=(block, block))
-    )
+    recorded = await journal.run(recording.record, read_of(arrival(id_, block), blocks=(block, block)))
     return recorded.new[0][0]
 
 
@@ -72,7 +70,9 @@ async def test_a_whole_life(path: Path) -> None:
         row = await row_of(journal, rid)
         assert (row.state, row.progress.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
         assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
-        assert await journal.run(queries.cursor, CHAIN, CONTRACT) == 11
+        progress = await journal.run(queries.progress, CHAIN, CONTRACT)
+        assert progress is not None
+        assert progress.next_block == 11
 
 
 async def test_a_reply_that_is_gone_is_due_again(path: Path) -> None:

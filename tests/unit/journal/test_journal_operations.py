@@ -14,7 +14,7 @@ from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, r
 
 
 def read(count: int) -> Any:
-    return read_of(*(arrival(number, 10) for number in range(count)), asked=0)
+    return read_of(*(arrival(number, 10) for number in range(count)))
 
 
 def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -8,13 +8,13 @@ import attrs
 import pytest
 
 from kmsconn.ethereum.abi import Log
-from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
+from kmsconn.journal import inspecting, moves, queries, recording, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.recording import NewRequest, Taken, TooManyPosts
 from kmsconn.journal.values import Position, RetentionStep
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, read_of, row_of, take
+from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, read_of, rewind, row_of, take
 
 LOG = Log(CONTRACT, (b"\x01" * 32, (7).to_bytes(32)), b"body", NO_BLOCK, b"", b"", 0)
 POST = NewRequest(CHAIN, CONTRACT, 7, Kind.HTTP_PUBLIC_DECRYPTION, b"\x0d" * 32, LOG, 4100.0, 1000.0)
@@ -155,8 +155,8 @@ def dump(db: Database) -> list[Any]:
 def test_a_read_of_the_contract_leaves_it_alone(db: Database) -> None:
     rid_of(db)
     before = dump(db)
-    recording.record(db, read_of(arrival(1, 0), asked=db.tick + 10, blocks=(0, 1000)))
-    recording.record(db, read_of(asked=db.tick + 10, blocks=(0, 1000)))
+    recording.record(db, read_of(arrival(1, 0), blocks=(0, 1000)))
+    recording.record(db, read_of(blocks=(0, 1000)))
     assert dump(db) == before
 
 
@@ -166,7 +166,8 @@ def test_a_rewind_to_the_first_block_leaves_it_alone(db: Database) -> None:
         if ended:
             moves.deliver(db, rid, ANSWER, 1200.0)
         before = dump(db)
-        rewinding.rewind(db, CHAIN, CONTRACT, 0, 0)
+        take(db)
+        rewind(db, 0)
         assert dump(db) == before
 
 

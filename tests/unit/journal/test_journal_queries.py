@@ -13,7 +13,7 @@ from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.sqlite import SqliteDriver
 from kmsconn.journal.values import Counts, Due, Shards
-from kmsconn.model.life import OPEN, State
+from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
     ANSWER,
@@ -267,33 +267,6 @@ def test_deferred_rows_are_counted_until_they_move(db: Database) -> None:
 def test_hashes_come_back_as_they_were_stored(db: Database) -> None:
     rid = new_row(db, 1, 10, fork="'")
     assert row_of(db, rid).event.log.block_hash == bytes32("block 10'")
-
-
-def suspect_blocks(db: Database, from_block: int = 0, limit: int = 10) -> tuple[int, ...]:
-    return queries.suspect_blocks(db, CHAIN, CONTRACT, from_block, limit)
-
-
-def test_a_block_is_suspect_while_an_open_request_of_it_is_off_chain(db: Database) -> None:
-    new_row(db, 1, 10)
-    assert suspect_blocks(db) == ()
-    take(db, blocks=(10, 10))
-    assert suspect_blocks(db) == (10,)
-    take(db, arrival(1, 10), blocks=(10, 10))
-    assert suspect_blocks(db) == ()
-
-
-def test_suspect_blocks_come_newest_first_and_each_once(db: Database) -> None:
-    for number, block in enumerate((10, 12, 12, 11, 5), start=1):
-        new_row(db, number, block, index=number)
-    take(db)
-    assert suspect_blocks(db, from_block=10, limit=2) == (12, 11)
-
-
-@pytest.mark.parametrize("state", State)
-def test_nobody_suspects_the_block_of_a_closed_request(db: Database, state: State) -> None:
-    walk(db, new_row(db, 1, 10), WAYS[state])
-    take(db, blocks=(10, 10))
-    assert suspect_blocks(db) == ((10,) if state in OPEN else ())
 
 
 def places(db: Database, first: int, last: int, limit: int = 10) -> list[tuple[int, int]]:

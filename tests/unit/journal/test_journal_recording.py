@@ -10,11 +10,18 @@ import pytest
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import inspecting, moves, queries
+from kmsconn.journal import inspecting, queries
 from kmsconn.journal.database import Database
-from kmsconn.journal.recording import LARGEST_UNDECODABLE, LONGEST_REASON, UNDECODABLE_BYTES, record
+from kmsconn.journal.recording import (
+    LARGEST_UNDECODABLE,
+    LONGEST_REASON,
+    UNDECODABLE_BYTES,
+    begin,
+    record,
+    settle,
+)
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.journal.values import Arrival, Recorded
+from kmsconn.journal.values import Arrival, ReadUpTo, Recorded
 from kmsconn.model.life import CLOSED, OPEN, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -70,7 +77,7 @@ def test_a_new_request_is_a_row_due_at_once(db: Database) -> None:
 
 def test_the_same_read_again_changes_nothing(db: Database) -> None:
     bad = (arrival(9, 11).log, "no")
-    read = read_of(arrival(1, 10), arrival(2, 11), asked=0, undecodable=(bad,))
+    read = read_of(arrival(1, 10), arrival(2, 11), undecodable=(bad,))
     record(db, read)
     before = dump(db)
     assert record(db, read) == Recorded()
@@ -107,10 +114,67 @@ def test_known_content_elsewhere_is_moved_and_not_run_again(db: Database) -> Non
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_row_the_read_does_not_hold_is_off_chain_whatever_its_state(db: Database, state: State) -> None:
+def test_a_row_of_a_block_that_was_replaced_is_off_chain_whatever_its_state(
+    db: Database, state: State
+) -> None:
     rid = walk(db, new_row(db, 1, 10), WAYS[state])
     assert take(db) == Recorded(gone=1)
     assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (False, state)
+
+
+def test_a_row_that_the_read_leaves_out_stays_until_the_header_of_its_block_is_known(db: Database) -> None:
+    new_row(db, 1, 10)
+    assert record(db, read_of()) == Recorded(doubtful=(10,), clean=False)
+    same = {10: arrival(1, 10).log.block_hash}
+    assert record(db, read_of(headers=same)) == Recorded(clean=False)
+    assert on_chain(db) == {b"A": True}
+
+
+@pytest.mark.parametrize(
+    "shown", [arrival(1, 12), arrival(1, 10, "B", fork="'"), arrival(1, 10, fork="'")],
+    ids=["elsewhere", "other content", "another hash"],
+)  # fmt: skip
+def test_what_contradicts_what_is_known_is_taken_once_its_header_says_so(
+    db: Database, shown: Arrival
+) -> None:
+    new_row(db, 1, 10)
+    before = dump(db)
+    doubtful = tuple(sorted({10, shown.log.block_number}))
+    assert record(db, read_of(shown, cursor=0)).doubtful == doubtful
+    assert dump(db) == before
+    false = dict.fromkeys(doubtful, arrival(1, 10).log.block_hash)
+    assert record(db, read_of(shown, headers=false)) == Recorded(clean=False)
+    assert on_chain(db) == {b"A": True}
+
+
+@pytest.mark.parametrize(
+    ("passed", "shown", "clean"),
+    [
+        (20, [], True),
+        (20, [arrival(1, 21)], True),
+        (20, [arrival(1, 20)], False),
+        (20, [arrival(1, 5)], False),
+    ],
+)
+def test_a_read_is_clean_that_shows_nothing_new_of_what_was_read_before(
+    db: Database, passed: int, shown: list[Arrival], clean: bool
+) -> None:
+    begin(db, CHAIN, CONTRACT, ReadUpTo(21, 0, passed, 100.0), None)
+    assert record(db, read_of(*shown, chain_time=500.0)).clean is clean
+    assert queries.progress(db, CHAIN, CONTRACT) == ReadUpTo(101, 0, passed, 100.0 if clean else 500.0)
+
+
+def test_what_is_settled_in_another_generation_is_not(db: Database) -> None:
+    begin(db, CHAIN, CONTRACT, ReadUpTo(21, 0, 20, 100.0), None)
+    assert not settle(db, CHAIN, CONTRACT, 1, ReadUpTo(0, 20, 20, 200.0))
+    assert settle(db, CHAIN, CONTRACT, 0, ReadUpTo(0, 15, 18, 200.0))
+    assert queries.progress(db, CHAIN, CONTRACT) == ReadUpTo(21, 15, 18, 200.0)
+
+
+def test_a_read_of_another_generation_changes_nothing(db: Database) -> None:
+    before = dump(db)
+    assert record(db, read_of(arrival(1, 10), generation=1)) == Recorded(outdated=True)
+    assert dump(db) == before
 
 
 @pytest.mark.parametrize(
@@ -133,15 +197,6 @@ def test_one_id_under_two_contracts_is_two_requests(db: Database) -> None:
     new_row(db, 1, 10)
     other = take(db, arrival(1, 10, "B"), contract=Address(b"\x0f" * 20))
     assert (len(other.new), other.gone) == (1, 0)
-
-
-def test_a_row_answered_after_the_read_was_asked_is_not_judged_and_a_deferred_one_is(db: Database) -> None:
-    answered, deferred = new_row(db, 1, 10), new_row(db, 2, 10)
-    asked = db.tick
-    moves.answer(db, answered, ANSWER, 1000.0)
-    moves.defer(db, deferred, 5000.0, "later")
-    assert record(db, read_of(asked=asked)) == Recorded(gone=1)
-    assert [row_of(db, rid).on_chain for rid in (answered, deferred)] == [True, False]
 
 
 @pytest.mark.parametrize("state", State)
@@ -180,16 +235,32 @@ def test_a_b_a(db: Database) -> None:
     assert on_chain(db) == {b"A": True, b"B": False}
 
 
+def cursor(db: Database, contract: Address = CONTRACT) -> int | None:
+    found = queries.progress(db, CHAIN, contract)
+    return None if found is None else found.next_block
+
+
+def test_the_cursor_is_none_before_the_first_read(db: Database) -> None:
+    assert cursor(db) is None
+
+
+@pytest.mark.parametrize(("reads", "expected"), [([5], 5), ([5, 9], 9), ([9, 5], 9), ([9, 9], 9)])
+def test_the_cursor_only_grows(db: Database, reads: list[int], expected: int) -> None:
+    for read_to in reads:
+        take(db, cursor=read_to)
+    assert cursor(db) == expected
+
+
 def test_each_contract_has_its_cursor(db: Database) -> None:
     other = Address(b"\x0f" * 20)
     take(db, cursor=5)
     take(db, cursor=9, contract=other)
-    assert (queries.cursor(db, CHAIN, CONTRACT), queries.cursor(db, CHAIN, other)) == (5, 9)
+    assert (cursor(db), cursor(db, other)) == (5, 9)
 
 
 def test_an_undecodable_log_is_kept_whole_and_counted_once(db: Database) -> None:
     log = Log(CONTRACT, (b"\x02" * 32,), b"odd", 10, bytes32("block"), bytes32("tx"), 1)
-    read = read_of(asked=0, undecodable=((log, "too short"),))
+    read = read_of(undecodable=((log, "too short"),))
     assert [record(db, read).quarantined for _ in range(2)] == [1, 0]
     assert queries.counts(db, 0.0).quarantined_logs == 1
     assert db.execute("SELECT block, log_index, reason FROM quarantined_log").fetchall() == [
@@ -203,7 +274,7 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
     count = 3 * UNDECODABLE_BYTES // LARGEST_UNDECODABLE
     for index in range(count):
         log = Log(CONTRACT, (b"\x02" * 32,) * 9, b"\x07" * size, 10, bytes32("block"), bytes32("tx"), index)
-        assert record(db, read_of(asked=0, undecodable=((log, "odd" * 9999),))).quarantined == 1
+        assert record(db, read_of(undecodable=((log, "odd" * 9999),))).quarantined == 1
     sizes = [size for (size,) in db.execute("SELECT length(log) + length(reason) FROM quarantined_log")]
     assert (len(sizes), max(sizes) <= LARGEST_UNDECODABLE) == (count, True)
     assert sum(sizes) < UNDECODABLE_BYTES + 2 * count * LONGEST_REASON
@@ -214,16 +285,6 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
 def test_undecodable_logs_of_one_block_and_of_two_forks_are_told_apart(db: Database) -> None:
     logs = [arrival(1, 10, index=1).log, arrival(1, 10, index=2).log, arrival(1, 10, index=1, fork="'").log]
     assert take(db, undecodable=[(log, "no") for log in logs]).quarantined == 3
-
-
-def test_every_flag_that_turns_marks_its_row(db: Database) -> None:
-    """So that a read asked before does not turn it once more."""
-    rid = new_row(db, 1, 10)
-    take(db)
-    asked = db.tick
-    take(db, arrival(1, 10))
-    assert record(db, read_of(asked=asked)) == Recorded()
-    assert row_of(db, rid).on_chain
 
 
 def test_a_log_without_topics_or_data_is_kept_as_it_is(db: Database) -> None:

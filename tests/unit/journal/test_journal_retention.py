@@ -10,7 +10,6 @@ import pytest
 
 from kmsconn.journal import moves, queries, retention
 from kmsconn.journal.database import Database
-from kmsconn.journal.rewinding import rewind
 from kmsconn.journal.values import JournalPlace, Position, RetentionStep
 from kmsconn.model.life import CLOSED, OPEN, State
 from tests.unit.journal.samples import (
@@ -21,6 +20,7 @@ from tests.unit.journal.samples import (
     arrival,
     new_row,
     opened,
+    rewind,
     row_of,
     take,
     walk,
@@ -129,11 +129,11 @@ def test_a_fork_below_the_mark_takes_it_back_to_what_stands_below(db: Database) 
     for number in (1, 2, 3):
         new_row(db, number, 10 * number)
     retention.raise_low_water(db, CHAIN, CONTRACT, KIND, JournalPlace(3, 30))
-    rewind(db, CHAIN, CONTRACT, 30, 40)
+    rewind(db, 30)
     assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(3, 30)
-    rewind(db, CHAIN, CONTRACT, 25, 40)
+    rewind(db, 25)
     assert retention.low_water(db, CHAIN, CONTRACT, KIND) == JournalPlace(2, 20)
-    rewind(db, CHAIN, CONTRACT, 5, 40)
+    rewind(db, 5)
     assert retention.low_water(db, CHAIN, CONTRACT, KIND) is None
 
 

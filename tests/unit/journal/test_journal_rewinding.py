@@ -1,14 +1,17 @@
-"""A fork of the chain in the journal: back to it, nothing above it is final, and what stands above the new head is gone."""
+"""A fork of the chain in the journal: back to it, nothing above it stands or is final."""
 
 from __future__ import annotations
 
 import pytest
 
-from kmsconn.chain.fork import NO_DOUBTS, Checkpoint, Doubts, Extension
-from kmsconn.journal import inspecting, moves, queries
+from kmsconn.chain.fork import Checkpoint, Followed, Rewound
+from kmsconn.chain.logs import BlockHead
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import inspecting, moves, queries, rewinding
 from kmsconn.journal.database import Database
-from kmsconn.journal.rewinding import note_doubts, rewind
-from kmsconn.journal.values import Recorded, Rewound
+from kmsconn.journal.recording import begin
+from kmsconn.journal.rewinding import note_doubt
+from kmsconn.journal.values import ReadUpTo, Recorded
 from kmsconn.model.life import BLOCK_UNKNOWN, RowCause, State
 from tests.unit.journal.samples import (
     ANSWER,
@@ -19,6 +22,7 @@ from tests.unit.journal.samples import (
     bytes32,
     dump,
     new_row,
+    rewind,
     row_of,
     take,
     walk,
@@ -27,30 +31,34 @@ from tests.unit.journal.samples import (
 HERE = CHAIN, CONTRACT
 
 
-def test_the_cursor_goes_back_to_the_block_above_the_fork_and_hashes_above_it_are_forgotten(
+def test_all_contracts_go_back_to_the_block_above_the_fork_and_the_head_that_proved_it_is_kept(
     db: Database,
 ) -> None:
     kept = tuple(Checkpoint(number, bytes32(f"block {number}")) for number in (40, 50, 60))
-    take(db, blocks=(0, 60), extension=Extension(kept, kept))
-    rewind(db, *HERE, 50, 70)
-    assert queries.cursor(db, *HERE) == 51
-    assert queries.checkpoints(db, *HERE) == kept[:2]
+    other = Address(b"\x0f" * 20)
+    for one in kept:
+        take(db, blocks=(0, 60), head=one)
+    begin(db, CHAIN, other, ReadUpTo(81, 30, 70, 600.0), None)
+    done = rewind(db, 50)
+    assert done.followed == Followed(1, (*kept[:2], Checkpoint(90, bytes32("head"))))
+    assert queries.progress(db, *HERE) == ReadUpTo(51, -1, -1, 700.0)
+    assert queries.progress(db, CHAIN, other) == ReadUpTo(51, 30, 50, 700.0)
 
 
-def test_a_fork_above_the_cursor_moves_nothing(db: Database) -> None:
+def test_a_process_that_comes_later_changes_nothing_and_learns_what_was_done(db: Database) -> None:
     take(db, blocks=(0, 60))
+    done = rewind(db, 50)
     before = dump(db)
-    assert rewind(db, *HERE, 80, 90) == Rewound()
-    assert (queries.cursor(db, *HERE), dump(db)) == (61, before)
+    assert rewinding.rewind(db, CHAIN, 0, 30, BlockHead(90, 700, None)) == Rewound(followed=done.followed)
+    assert dump(db) == before
 
 
-def test_doubts_stay_until_the_fork_is_believed(db: Database) -> None:
+def test_a_doubt_stays_until_the_fork_is_believed(db: Database) -> None:
     take(db, blocks=(0, 60))
-    note_doubts(db, *HERE, Doubts(5.0, 7.0))
+    note_doubt(db, CHAIN, 5.0)
     take(db, blocks=(60, 70))
-    assert queries.doubts(db, *HERE) == Doubts(5.0, 7.0)
-    rewind(db, *HERE, 90, 90)
-    assert (queries.doubts(db, *HERE), queries.cursor(db, *HERE)) == (NO_DOUBTS, 71)
+    assert queries.followed(db, CHAIN) == Followed(0, (), 5.0)
+    assert rewind(db, 65).followed.doubted_since is None
 
 
 @pytest.mark.parametrize(("fork", "state"), [(19, State.INCLUDED), (20, State.FINALIZED)])
@@ -59,7 +67,7 @@ def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
 ) -> None:
     """Its request stands in block 10, the reply in block 20."""
     rid = walk(db, new_row(db), WAYS[State.FINALIZED])
-    assert rewind(db, *HERE, fork, 90).reopened == (state is State.INCLUDED)
+    assert rewind(db, fork).reopened == (state is State.INCLUDED)
     row = row_of(db, rid)
     assert (row.state, row.answer, row.reply.raw) == (state, ANSWER, b"raw")
     assert row.reply.included_block == min(20, fork)
@@ -72,48 +80,34 @@ def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stand
 ) -> None:
     rid = new_row(db)
     assert moves.move(db, "found_finalized", rid, reason="", block=None)
-    rewind(db, *HERE, 5, 90)
+    rewind(db, 5)
     assert (row_of(db, rid).state, row_of(db, rid).reply.included_block) == (State.INCLUDED, 5)
 
 
 def test_an_included_reply_is_looked_at_once_the_fork_is_old(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.INCLUDED])
-    assert rewind(db, *HERE, 15, 90) == Rewound()
+    assert rewind(db, 15).reopened == 0
     assert row_of(db, rid).reply.included_block == 15
 
 
 @pytest.mark.parametrize("fork", [15, 18])
 def test_a_reply_that_became_final_after_one_fork_is_above_the_next(db: Database, fork: int) -> None:
     rid = walk(db, new_row(db), WAYS[State.INCLUDED])
-    rewind(db, *HERE, 15, 90)
+    rewind(db, 15)
     assert moves.finalize(db, (rid, 25))
-    assert rewind(db, *HERE, fork, 90) == Rewound(reopened=1)
+    assert rewind(db, fork).reopened == 1
     assert (row_of(db, rid).state, row_of(db, rid).reply.included_block) == (State.INCLUDED, fork)
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_what_stands_above_the_new_head_is_off_chain_and_comes_back_with_its_block(
+def test_what_stands_above_the_fork_is_off_chain_and_comes_back_with_its_block(
     db: Database, state: State
 ) -> None:
     rid = walk(db, new_row(db, 1, 30), WAYS[state])
-    assert rewind(db, *HERE, 25, 28).gone == 1
+    assert rewind(db, 25).gone == 1
     assert not row_of(db, rid).on_chain
     take(db, arrival(1, 31, fork="'"), blocks=(26, 40))
     assert row_of(db, rid).on_chain
-
-
-def test_what_stands_between_fork_and_head_waits_for_its_block_to_be_read(db: Database) -> None:
-    rid = new_row(db, 1, 30)
-    assert rewind(db, *HERE, 25, 40) == Rewound()
-    assert row_of(db, rid).on_chain
-    assert take(db, blocks=(26, 40)) == Recorded(gone=1)
-
-
-def test_another_contract_of_the_chain_is_left_alone(db: Database) -> None:
-    walk(db, new_row(db), WAYS[State.FINALIZED])
-    before = dump(db)
-    rewind(db, CHAIN, type(CONTRACT)(b"\x01" * 20), 0, 0)
-    assert dump(db) == before
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.DONE])
@@ -142,5 +136,5 @@ def test_logs_above_the_fork_that_could_not_be_decoded_are_forgotten(db: Databas
     """Their ids would pass for recorded, though other content may stand under them now."""
     logs = [arrival(1, block).log for block in (50, 51)]
     take(db, undecodable=[(log, "no") for log in logs])
-    rewind(db, *HERE, 50, 70)
+    rewind(db, 50)
     assert [log.block_number for log in inspecting.quarantined(db, *HERE)] == [50]

@@ -68,7 +68,6 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
         (queries._SIBLING, (1,)),
         (queries._ENDINGS, ("", 1)),
         (recording._IN_RANGE, (1, CONTRACT, 1, 2)),
-        (queries._SUSPECT, (1, CONTRACT, 1, 1)),
     ],
 )
 def test_no_query_walks_over_the_table(db: Database, statement: str, values: object) -> None:

@@ -122,7 +122,7 @@ class Bench:
         return await self.record_arrival(Arrival(content.id, content.kind, PROFILE.digest(log), log, expires))
 
     def read(self, log: Log, *arrivals: Arrival) -> Read:
-        """Return a read of one log's block that holds these arrivals and nothing else."""
+        """Return a read of one log's block that holds these arrivals and nothing else: without any, of another block."""
         block, of = log.block_number, log.address
         chain = (
             SETTINGS.chains.gateway
@@ -130,8 +130,8 @@ class Bench:
             else SETTINGS.chains.ethereum
         )
         return Read(
-            chain.chain_id, of, block, block, arrivals, (), block + 1, self.journal.tick,
-            wall(), float(CHAIN_TIME), EXPIRY,
+            chain.chain_id, of, (block, block), arrivals, (), block + 1, None,
+            wall(), float(CHAIN_TIME), EXPIRY, {block: log.block_hash if arrivals else bytes(32)},
         )  # fmt: skip
 
     async def row(self, rid: int) -> Row:

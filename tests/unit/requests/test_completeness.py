@@ -11,7 +11,6 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.fork import Checkpoint, Checkpoints
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
@@ -40,10 +39,6 @@ def user(counter: int) -> int:
     return make_id(USER_DECRYPTION_TAG, counter)
 
 
-def hash_of(number: int, replaced: bool) -> bytes:
-    return bytes([replaced]) * 28 + number.to_bytes(4)
-
-
 @attrs.define
 class World:
     """A gateway with two counters, a journal that knows some ids, a reader with a cursor: all that a proof looks at."""
@@ -69,16 +64,17 @@ class World:
     marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     asked: list[tuple[int, int]] = attrs.field(factory=list)
     """The ids that the journal was asked for."""
-    rewinds: int = 0
+    generation: int = 0
     gone: int = 0
     components: Any = None
-    replaced: set[int] = attrs.field(factory=set)
-    """Blocks that have another hash on chain than in the journal."""
-    compared: list[int] = attrs.field(factory=list)
 
     @property
-    def endpoint(self) -> World:
+    def follower(self) -> World:
         return self
+
+    @property
+    def settled(self) -> int:
+        return (self.next_block or 0) - 50
 
     @property
     def chain_context(self) -> World:
@@ -100,28 +96,11 @@ class World:
         await trio.lowlevel.checkpoint()
         if self.down:
             raise Unreachable("down")
-        if calls and calls[0].method == "eth_getBlockByNumber":
-            return [self._block(int(call.params[0], 16)) for call in calls]
         return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
-
-    def _block(self, number: int) -> dict[str, str]:
-        self.compared.append(number)
-        return {
-            "number": hex(number),
-            "timestamp": "0x1",
-            "hash": to_hex(hash_of(number, number in self.replaced)),
-        }
 
     async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
         """Do what the journal's operation of this name does."""
         return await getattr(self, operation.__name__)(*arguments, **options)
-
-    async def standing(
-        self, _chain: int, _contract: bytes, blocks: tuple[int, int], limit: int
-    ) -> Checkpoints:
-        await trio.lowlevel.checkpoint()
-        found = sorted({block for block in self.known.values() if blocks[0] <= block <= blocks[1]})
-        return tuple(Checkpoint(block, hash_of(block, False)) for block in found[:limit])
 
     async def places(
         self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
@@ -141,7 +120,7 @@ class World:
 
     def fork(self) -> None:
         """Let the reader go back to a fork below everything: nothing above it stands any more."""
-        self.rewinds += 1
+        self.generation += 1
         self.known.clear()
         self.marks.clear()
 
@@ -149,11 +128,9 @@ class World:
         await trio.lowlevel.checkpoint()
         return self.logs
 
-    async def read_again(self, first: int, last: int, *, judging: bool = False) -> bool:
+    async def read_again(self, first: int, last: int) -> bool:
         await trio.lowlevel.checkpoint()
         self.read.append((first, last))
-        if judging:
-            self.known = {one: block for one, block in self.known.items() if not first <= block <= last}
         self.known |= {one: block for one, block in self.hidden.items() if first <= block <= last}
         return True
 
@@ -423,37 +400,5 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
 
         monkeypatch.setattr(World, call, strike)
         await rounds(1)
-        assert world.rewinds == 1
+        assert world.generation == 1
         assert (world.marks, world.events) == ({}, [])
-
-
-# Content, by the hashes of its blocks.
-
-
-async def test_a_block_that_was_replaced_is_read_again_and_what_is_missing_then_is_looked_for() -> None:
-    """Id 3 stands in another block with other content."""
-    world = numbered([1, 2, 3, 4, 5], next_block=1000)
-    async with proving(world) as proof:
-        await rounds()
-        world.replaced, world.hidden = {30}, {public(3): 33}
-        world.rewinds += 1
-        await rounds(3)
-        assert world.known[public(3)] == 33
-        assert proof.missing == 0
-    assert world.read[:2] == [(30, 30), (20, 40)]
-
-
-async def test_each_block_is_compared_once() -> None:
-    world = numbered(range(1, 40), next_block=1000)
-    async with proving(world):
-        await rounds(4)
-    assert world.compared == [10 * counter for counter in range(1, 40)]
-
-
-async def test_after_a_fork_all_are_compared_again() -> None:
-    world = numbered([1, 2], next_block=1000)
-    async with proving(world):
-        await rounds()
-        world.rewinds += 1
-        await rounds()
-    assert world.compared == [10, 20, 10, 20]

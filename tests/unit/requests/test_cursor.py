@@ -19,9 +19,9 @@ from kmsconn.requests.cursor import (
 )
 
 
-def at(*, again: bool = False, head: int = 100, window: int = 20, **cursor: Any) -> ReadPlan:
+def at(*, again: int | None = None, head: int = 100, **cursor: Any) -> ReadPlan:
     """Return what is to be read at a cursor."""
-    return plan(Cursor(**cursor), head, window, again=again)
+    return plan(Cursor(**cursor), head, again)
 
 
 FAR = Island(9901, 10_000)
@@ -30,18 +30,17 @@ PLANS = {
     "with nothing new the head block, so that no node is asked beyond its head": (
         at(next_block=101), ReadPlan(Range(100, None)),
     ),
-    "a due reorg window stretches the tail downwards": (at(next_block=101, again=True), ReadPlan(Range(80, None))),
-    "a reorg window larger than a range is cut, highest piece first": (
-        at(next_block=1001, size=100, head=1000, window=250, again=True),
+    "what is read again stretches the tail downwards": (at(next_block=101, again=80), ReadPlan(Range(80, None))),
+    "what is larger than a range is cut, highest piece first": (
+        at(next_block=1001, size=100, head=1000, again=750),
         ReadPlan(Range(901, None), (Range(801, 900), Range(750, 800))),
     ),
     "nothing below the origin is ever read": (
-        at(next_block=95, origin=95, window=50, again=True), ReadPlan(Range(95, None)),
+        at(next_block=95, origin=95, again=50), ReadPlan(Range(95, None)),
     ),
     "a cursor above the head waits at its origin": (
-        at(next_block=120, origin=120, window=50, again=True), ReadPlan(Range(120, None)),
+        at(next_block=120, origin=120, again=50), ReadPlan(Range(120, None)),
     ),
-    "a head below what was read makes the reorg window due": (at(next_block=101, head=95), ReadPlan(Range(75, None))),
     "far behind the live tail comes first and the back-fill beside it": (
         at(next_block=0, size=100, head=10_000), ReadPlan(Range(9901, None), (), Range(0, 99)),
     ),
@@ -54,7 +53,7 @@ PLANS = {
     "the back-fill stops where the island begins": (
         at(next_block=9850, size=100, island=FAR, head=10_000), ReadPlan(Range(10_000, None), (), Range(9850, 9900)),
     ),
-    "a narrow node gets ranges with an end": (at(next_block=98, size=8, window=3), ReadPlan(Range(98, 100))),
+    "a narrow node gets ranges with an end": (at(next_block=98, size=8), ReadPlan(Range(98, 100))),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording
+from kmsconn.journal.values import ReadUpTo, Recorded
 from kmsconn.model.alerts import Board
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.debounce import CONFIRMING
@@ -39,7 +40,7 @@ from kmsconn.protocols.fhevm.decryptions import Decryption
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.checker import DecryptionExpiry
-from kmsconn.requests.components import ChainContext
+from kmsconn.requests.components import ChainContext, follow
 from kmsconn.requests.cursor import MAX_SIZE, Range, rewound
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.range_reader import WatchedContract
@@ -104,8 +105,10 @@ class Chain:
         spoil = self.next_.popleft() if self.next_ else None
         if isinstance(spoil, Exception):
             raise spoil
-        blocks = [self._named(call.params[0]) for call in calls[:-1]]
-        answer = [*blocks, self._logs(calls[-1].params[0])]
+        answer = [
+            self._logs(call.params[0]) if call.method == "eth_getLogs" else self._named(call.params[0])
+            for call in calls
+        ]
         spoil = spoil or self.spoil
         return spoil(answer) if spoil is not None else answer
 
@@ -154,8 +157,15 @@ class Reading:
         """The ids that became rows, in order."""
         return [event.id for event in self.bench.told(RequestRecorded)]
 
-    async def stored_cursor(self) -> int | None:
-        return await self.bench.journal.run(queries.cursor, SUBSCRIPTION.chain_id, SUBSCRIPTION.contract)
+    async def stored(self) -> ReadUpTo:
+        """Return what the journal says of the reading."""
+        of = SUBSCRIPTION
+        found = await self.bench.journal.run(queries.progress, of.chain_id, of.contract)
+        assert found is not None
+        return found
+
+    async def stored_cursor(self) -> int:
+        return (await self.stored()).next_block
 
 
 def id_of(name: str) -> int:
@@ -177,7 +187,8 @@ async def reading(
             kind: WorkerPool(PROFILE.operations[kind].pool, (kind,), 4, WakeUp())
             for kind in PROFILE.operations
         }
-        chain_context = ChainContext("gateway", chain, POLLING, from_block)  # type: ignore[arg-type]
+        follower = follow(chain, bench.journal, REORG_WINDOW, wall, bench.events.append)
+        chain_context = ChainContext("gateway", chain, POLLING, from_block, follower)  # type: ignore[arg-type]
         components = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
             settings=SETTINGS.but(reorg_window=REORG_WINDOW, get_logs_batch_size=size),
@@ -261,7 +272,7 @@ async def test_reading_once_more_goes_on_after_a_restart(tmp_path: Path) -> None
         pass
     slow = Chain(head=1000, latency=1.0)
     async with reading(tmp_path, slow, from_block=300, size=10):
-        await trio.sleep(20)
+        await trio.sleep(4)
     done = max(last for _, last in slow.ranges if last < 900)
     chain = Chain(head=1000)
     async with reading(tmp_path, chain, from_block=300, size=10):
@@ -439,7 +450,7 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
     def spoilt(answer: list[Any]) -> list[Any]:
         return [*answer[:-1], [spoil(one) if one["blockNumber"] == "0x65" else one for one in answer[-1]]]
 
-    async with reading(tmp_path, chain := Chain(logs=[])) as it:
+    async with reading(tmp_path, chain := Chain(logs=[]), from_block=50) as it:
         chain.head = 102
         chain.logs += [log(NAMES[0], 101), log(NAMES[1], 102)]
         chain.spoil = spoilt
@@ -493,9 +504,10 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path) -> None:
 async def test_a_request_at_another_place_is_moved_and_not_recorded_again(tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         chain.head, chain.logs = 101, [log(NAMES[0], 100, fork=1)]
+        chain.forks.append((98, 1))
         await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
-        assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
+        assert sum(event.moved for event in it.bench.told(RequestsMoved)) == 1
         row = await it.bench.row(1)
         assert (row.event.log.block_number, row.on_chain) == (100, True)
 
@@ -505,12 +517,61 @@ async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is
 ) -> None:
     async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
         gone, chain.logs = chain.logs, []
-        await trio.sleep(REORG_WINDOW)
+        chain.forks.append((98, 1))
+        await trio.sleep(2 * POLLING)
         assert not (await it.bench.row(1)).on_chain
         chain.logs = gone
-        await trio.sleep(REORG_WINDOW)
+        chain.forks.clear()
+        await trio.sleep(2 * POLLING)
         assert (await it.bench.row(1)).on_chain
         assert it.recorded == [id_of(NAMES[0])]
+
+
+# What is settled.
+
+
+async def test_a_request_that_nodes_leave_out_stays_and_nothing_is_settled_above_it(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """Logs judge presence only: its block's header is what it was."""
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
+        hidden, chain.logs = chain.logs, []
+        for _ in range(3 * int(REORG_WINDOW)):
+            chain.head += 1
+            await trio.sleep(1)
+        assert (await it.bench.row(1)).on_chain
+        assert (await it.stored()).settled < 99
+        chain.logs = hidden
+        for _ in range(3 * int(REORG_WINDOW)):
+            chain.head += 1
+            await trio.sleep(1)
+        assert (await it.stored()).settled > 99
+        assert it.bench.told(RequestsMoved) == []
+
+
+async def test_what_only_a_cache_shows_leaves_with_the_window_and_is_not_believed_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """It was first heard from there, so that nothing known contradicted it; the header of its block is another one."""
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99, fork=7)])) as it:
+        for _ in range(3 * int(REORG_WINDOW)):
+            chain.head += 1
+            await trio.sleep(1)
+        assert not (await it.bench.row(1)).on_chain
+        assert [(event.gone, event.back) for event in it.bench.told(RequestsMoved)] == [(1, 0)]
+        chain.logs = [log(NAMES[1], 99)]
+        await trio.sleep(REORG_WINDOW / 2)
+        assert it.recorded == [id_of(NAMES[0]), id_of(NAMES[1])]
+
+
+async def test_lives_of_four_seconds_settle_what_they_read(tmp_path: Path, autojump_clock: Any) -> None:
+    chain = Chain(logs=[log(NAMES[0], 99)])
+    for _ in range(20):
+        async with reading(tmp_path, chain) as it:
+            await trio.sleep(4)
+            settled = (await it.stored()).settled
+        chain.head += 4
+    assert settled > 99
 
 
 # The forms of 0.15.
@@ -541,9 +602,10 @@ async def test_a_reorganisation_into_the_later_form_moves_the_request(tmp_path: 
     first = log(NAMES[0], 99)
     async with reading(tmp_path, chain := Chain(logs=[first, later(first, 1)])) as it:
         chain.head, chain.logs = 101, [later(log(NAMES[0], 100, fork=1), 0)]
+        chain.forks.append((98, 1))
         await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
-        assert [event.moved for event in it.bench.told(RequestsMoved)] == [1]
+        assert sum(event.moved for event in it.bench.told(RequestsMoved)) == 1
         row = await it.bench.row(1)
         assert (row.event.log, row.on_chain) == (chain.logs[0], True)
 
@@ -628,7 +690,7 @@ async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(tmp_path: 
         chain.logs = [log(NAMES[0], 40), log(NAMES[2], 60, fork=1), log(NAMES[3], 70, fork=1)]
         await trio.sleep(CONFIRMING + 5)
         assert it.recorded == [id_of(NAMES[n]) for n in (0, 1, 2, 3)]
-        assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
+        assert [(event.gone, event.back) for event in it.bench.told(RequestsMoved)] == [(2, 0), (0, 1)]
         (told,) = it.bench.told(ChainReorganised)
         assert told.fork <= 50
         assert it.reader.ranges.next_block == chain.head + 1
@@ -675,26 +737,31 @@ async def test_a_read_that_was_asked_before_a_fork_was_found_counts_no_more(tmp_
     """A back-fill's answer is on its way while the tail's read shows the fork."""
     async with reading(tmp_path, chain := Chain()) as it:
         await trio.sleep(5)
-        before = it.reader.ranges.next_block
+        chain.logs, chain.latency = [log(NAMES[0], 1)], 1.0
+        answers: list[bool] = []
+
+        async def read() -> None:
+            answers.append(await it.reader.ranges.read(Range(1, 2)))
+
         async with trio.open_nursery() as nursery:
-            chain.latency = 1.0
-            nursery.start_soon(it.reader.ranges.read_again, 1, 2)
+            nursery.start_soon(read)
             await trio.sleep(0.1)
-            it.reader.ranges.rewinds += 1
-            chain.latency = 0.001
-        assert it.reader.ranges.next_block == before
-        assert it.reader.ranges.reason == "the chain was reorganised meanwhile"
+            it.reader.contract.chain_context.follower.generation += 1
+        assert (answers, it.recorded) == ([False], [])
 
 
-async def test_a_read_that_is_recorded_while_a_fork_is_found_moves_nothing(tmp_path: Path) -> None:
+async def test_a_read_that_is_recorded_while_a_fork_is_found_moves_nothing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
     async with reading(tmp_path, Chain()) as it:
+        await trio.sleep(1)
         ranges: Any = it.reader.ranges
 
-        async def record(*_: Any) -> int:
+        async def record(*_: Any, **__: Any) -> Recorded:
             await trio.lowlevel.checkpoint()
-            ranges.rewinds, ranges.cursor = ranges.rewinds + 1, rewound(ranges.cursor, 50)
-            return 0
+            ranges.generation, ranges.cursor = ranges.generation + 1, rewound(ranges.cursor, 50)
+            return Recorded()
 
         ranges.recorder = SimpleNamespace(record=record)
-        await ranges.read(Range(51, 100))
+        assert not await ranges.read(Range(51, 100))
         assert ranges.next_block == 51

@@ -81,7 +81,7 @@ async def test_replaying_a_log_touches_no_other_request(scene: Scene) -> None:
 
 
 async def put_beside(scene: Scene, log: Log) -> str:
-    read = attrs.evolve(scene.bench.read(log), undecodable=((log, "an unknown form"),), asked=-1)
+    read = attrs.evolve(scene.bench.read(log), undecodable=((log, "an unknown form"),))
     await scene.bench.journal.run(recording.record, read)
     return f"0x{log.block_hash[:4].hex()}:{log.log_index}"
 
