@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final
 
-from kmsconn.config.description import REQUIRED, Described
+import attrs
+
+from kmsconn.config.description import REQUIRED, Described, Form, Section, fields_of
 from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.networks import NETWORKS, Network
 from kmsconn.config.options import FHEVM, OptionTable
 from kmsconn.config.presets import preset
+from kmsconn.config.settings import Settings
 from kmsconn.config.values import Role
 from kmsconn.ethereum.addresses import Address, checksum
 
@@ -114,6 +119,48 @@ EXAMPLES: Final[Mapping[str, str]] = {
 """What the sample file says of options without a default, as TOML."""
 
 
+_CONTRACTS: Final = {
+    "decryption_contract": "Decryption contract on the Gateway",
+    "gateway_config_contract": "GatewayConfig contract on the Gateway",
+    "protocol_config_contract": "ProtocolConfig contract on Ethereum",
+    "kms_generation_contract": "KMSGeneration contract on Ethereum",
+}
+"""What the settings of a contract call ``{about}``."""
+
+_OF_HTTPZ: Final = {
+    "gwl2_url": "JSON-RPC of the gateway, `ws(s)` or `http(s)`: one, a comma list, or a list in order of preference.",
+    "chain_id": "Chain id of the gateway. The connector compares it with the node's before it uses the node.",
+    "decryption_manager_address": "Address of the DecryptionManager.",
+    "httpz_address": "Address of HTTPZ.",
+    "key_manager_address": "Address of the KeyManager. Default: `httpz_address`, as in that generation's connector.",
+    "kms_core_endpoint": "The gRPC endpoint of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request "
+    "selects the endpoint.",
+    "service_name": "Name in logs and at `/version`; `--name` overrides it. A number after its last dash is the mnemonic's account.",
+}
+"""What options mean otherwise in the generation httpz-rc7."""
+
+_MEANING: Final = re.compile(r"^(\w+): (.*(?:\n[ ].*)*)", re.MULTILINE)
+
+
+def _meanings(cls: type[attrs.AttrsInstance], section: Section) -> Iterator[tuple[str, str]]:
+    """Yield what each option means, from the docstring of its class."""
+    said = dict(_MEANING.findall(inspect.cleandoc(cls.__doc__ or "")))
+    for field in fields_of(cls):
+        if isinstance(field.kind, Form):
+            about = _CONTRACTS.get(section.prefix, "")
+            yield section.name_of(field.option), " ".join(said[field.name].split()).replace("{about}", about)
+        elif isinstance(field.kind, Section):
+            yield from _meanings(field.type, field.kind)
+        else:
+            yield from _meanings(field.kind.options, field.kind.section)
+
+
+def meanings(table: OptionTable) -> dict[str, str]:
+    """Return what each option of a generation means."""
+    found = {table.named(name): meaning for name, meaning in _meanings(Settings, Section())}
+    return {**found, **(_OF_HTTPZ if table is HTTPZ_RC7 else {})}
+
+
 def toml_value(option: Described) -> str:
     """Write the default of an option as TOML, or its example where it has no default."""
     default = option.default
@@ -156,11 +203,12 @@ def _reference_lines() -> Iterator[str]:
 
 
 def _sections(table: OptionTable, level: str) -> Iterator[str]:
+    said = meanings(table)
     for title, options in table.sections.items():
         yield f"{level} {title}\n"
         yield "| option | form | default | meaning |\n|---|---|---|---|"
         for option in options:
-            yield f"| `{option.name}` | {option.form.word} | {_default_text(option)} | {option.doc} |"
+            yield f"| `{option.name}` | {option.form.word} | {_default_text(option)} | {said[option.name]} |"
         yield ""
 
 
@@ -204,10 +252,11 @@ def sample() -> str:
 
 def _sample_lines() -> Iterator[str]:
     yield _SAMPLE_INTRODUCTION
+    said = meanings(FHEVM)
     for title, options in FHEVM.sections.items():
         yield f"# {f' {title} ':-^{_WIDTH}}\n"
         for option in options:
-            yield from (f"# {line}" for line in wrap(option.doc.replace("`", ""), _WIDTH))
+            yield from (f"# {line}" for line in wrap(said[option.name].replace("`", ""), _WIDTH))
             yield f"{'' if option.default is REQUIRED else '#'}{option.name} = {toml_value(option)}\n"
 
 

@@ -1,12 +1,10 @@
-"""What a class of settings says of its fields, and how it is read: the form of a value, and other names. Pure.
+"""What a class of settings says of its fields: the form of a value, and other names. Pure.
 
 A field is annotated with a ``Form`` and what is special (aliases, an ``OptionName``), with a ``Section`` where its class has settings
 of its own, or with ``Made`` where a function makes it of several options. The meaning of each stands in the docstring of its class, in a
 line that begins with the field's name and a colon.
 """
 
-import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import UnionType
@@ -66,13 +64,12 @@ class OptionName:
 
 @attrs.frozen
 class Section:
-    """Settings of a class of their own: what begins the names of its options, and what its docstring calls ``{about}``.
+    """Settings of a class of their own: what begins the names of its options.
 
     ``defaults``: those of this place, by field. ``optional``: no option of it need be set.
     """
 
     prefix: str = ""
-    about: str = ""
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
     optional: bool = False
 
@@ -95,7 +92,6 @@ class Described:
 
     name: str
     form: Form
-    doc: str
     default: Any = None
     aliases: tuple[Alias, ...] = ()
     in_file: bool = False
@@ -158,7 +154,6 @@ def _field(name: str, hint: Any, said: Sequence[Any], default: Any) -> SettingsF
 
 def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> Iterator[Described]:
     """Yield the options that a class describes, those of its sections among them."""
-    meanings = _meanings(cls)
     for field in fields_of(cls):
         if isinstance(field.kind, Section):
             yield from described(field.type, field.kind)
@@ -168,7 +163,6 @@ def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> I
             yield Described(
                 section.name_of(field.option),
                 field.kind,
-                meanings[field.name].replace("{about}", section.about),
                 _default(section.defaults.get(field.name, field.default), section),
                 field.aliases,
             )
@@ -179,12 +173,3 @@ def _default(default: Any, section: Section) -> Any:
     if default is attrs.NOTHING:
         return None if section.optional else REQUIRED
     return None if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
-
-
-def _meanings(cls: type) -> Mapping[str, str]:
-    """Return the meaning of each field of a class, from its docstring."""
-    text = inspect.cleandoc(cls.__doc__ or "")
-    return {name: " ".join(said.split()) for name, said in _MEANING.findall(text)}
-
-
-_MEANING: Final = re.compile(r"^(\w+): (.*(?:\n[ ].*)*)", re.MULTILINE)

@@ -20,27 +20,13 @@ from kmsconn.config.places import contract_form
 from kmsconn.config.values import AttestationMode
 from kmsconn.ethereum.addresses import Address
 
-_GATEWAY: Final = (
-    "JSON-RPC of the gateway, `ws(s)` or `http(s)`: one, a comma list, or a list in order of preference."
-)
-_CHAIN_ID: Final = (
-    "Chain id of the gateway. The connector compares it with the node's before it uses the node."
-)
-_CORE: Final = (
-    "The gRPC endpoint of this node's Core, `http://host:port`: one, a comma list, or a list. The id of a request selects the "
-    "endpoint."
-)
-_SERVICE: Final = "Name in logs and at `/version`; `--name` overrides it. A number after its last dash is the mnemonic's account."
 _MANAGER: Final = Address(bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3"))
 
 
 def _contract(of: str, kind: str, name: str, address: Address) -> dict[str, dict[str, Any]]:
-    about = {
-        "doc": f"Address of {'the ' if kind.endswith('Manager') else ''}{kind}.",
-        "form": contract_form(kind),
-    }
+    address_of = {"name": f"{name}_address", "form": contract_form(kind), "default": address, "in_file": True}
     return {
-        f"{of}.address": {"name": f"{name}_address", "default": address, "in_file": True, **about},
+        f"{of}.address": address_of,
         f"{of}.domain_name": {"name": f"{name}_domain_name", "default": kind},
         f"{of}.domain_version": {"name": f"{name}_domain_version"},
     }
@@ -49,26 +35,23 @@ def _contract(of: str, kind: str, name: str, address: Address) -> dict[str, dict
 _CHANGED: Final[dict[str, dict[str, Any]]] = {
     "gateway_url": {
         "name": "gwl2_url",
-        "doc": _GATEWAY,
         "default": ("ws://localhost:8545",),
         "in_file": True,
     },
-    "gateway_chain_id": {"name": "chain_id", "doc": _CHAIN_ID, "default": 31337, "in_file": True},
+    "gateway_chain_id": {"name": "chain_id", "default": 31337, "in_file": True},
     **_contract("decryption_contract", "DecryptionManager", "decryption_manager", _MANAGER),
     **_contract("gateway_config_contract", "HTTPZ", "httpz", Address(bytes(19) + b"\x01")),
     "kms_generation_contract.address": {
         "name": "key_manager_address",
         "form": contract_form("KeyManager"),
-        "doc": "Address of the KeyManager. Default: `httpz_address`, as in that generation's connector.",
         "default": None,
     },
     "kms_core_endpoints": {
         "name": "kms_core_endpoint",
-        "doc": _CORE,
         "default": ("http://[::1]:50052",),
         "in_file": True,
     },
-    "service_name": {"doc": _SERVICE, "default": "kms-connector"},
+    "service_name": {"default": "kms-connector"},
 }
 """What differs from the descriptions of the settings."""
 

@@ -84,10 +84,6 @@ class Contract:
         return Domain(self.domain_name, self.domain_version, chain_id, self.address)
 
 
-def _contract(of: str, name: str, chain: str) -> Section:
-    return Section(f"{of}_contract", f"{name} contract on {chain}", {"domain_name": name})
-
-
 @attrs.frozen
 class S3Fallback:
     """Where ciphertexts are looked for when the chain names no usable bucket.
@@ -140,10 +136,16 @@ class ProtocolSettings:
     erc1271_gas_limit: Gas limit of a signature check by a contract (ERC-1271).
     """
 
-    decryption_contract: Annotated[Contract, _contract("decryption", "Decryption", "the Gateway")]
-    gateway_config_contract: Annotated[Contract, _contract("gateway_config", "GatewayConfig", "the Gateway")]
-    protocol_config_contract: Annotated[Contract, _contract("protocol_config", "ProtocolConfig", "Ethereum")]
-    kms_generation_contract: Annotated[Contract, _contract("kms_generation", "KMSGeneration", "Ethereum")]
+    decryption_contract: Annotated[Contract, Section("decryption_contract", {"domain_name": "Decryption"})]
+    gateway_config_contract: Annotated[
+        Contract, Section("gateway_config_contract", {"domain_name": "GatewayConfig"})
+    ]
+    protocol_config_contract: Annotated[
+        Contract, Section("protocol_config_contract", {"domain_name": "ProtocolConfig"})
+    ]
+    kms_generation_contract: Annotated[
+        Contract, Section("kms_generation_contract", {"domain_name": "KMSGeneration"})
+    ]
     profile: forms.ProfileName = FHEVM
     compressed_key_sets: forms.CompressedSets = attrs.field(
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
