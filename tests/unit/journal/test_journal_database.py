@@ -78,36 +78,21 @@ def test_a_file_open_to_others_is_warned_about(path: Path, mode: int) -> None:
     db.close()
 
 
-def test_committed_rows_are_there_after_opening_again(db: Database, path: Path) -> None:
+def test_committed_rows_are_there_after_opening_again_and_uncommitted_ones_are_gone(
+    db: Database, path: Path
+) -> None:
+    """And the tick goes on: else a read could judge rows that moved after it was asked."""
     db.begin()
     new_row(db, 7)
     db.commit()
-    kept = dump(db)
-    db.close()
-    again = opened(path)
-    assert dump(again) == kept
-    again.close()
-
-
-def test_uncommitted_rows_are_gone_after_opening_again(db: Database, path: Path) -> None:
+    kept, tick = dump(db), db.tick
     db.begin()
-    new_row(db)
+    new_row(db, 8)
     db.close()
-    again = opened(path)
-    assert dump(again) == []
-    again.close()
-
-
-def test_the_tick_goes_on_after_opening_again(db: Database, path: Path) -> None:
-    """Else a read could judge rows that moved after it was asked."""
-    db.begin()
-    new_row(db)
-    db.commit()
-    tick = db.tick
-    db.close()
-    again = opened(path)
-    assert (again.tick, tick) == (1, 1)
-    again.close()
+    db.close()  # is closed once
+    with closing(opened(path)) as again:
+        assert dump(again) == kept
+        assert (again.tick, tick) == (1, 1)
 
 
 def test_the_free_bytes_are_those_of_the_file_system(path: Path) -> None:
@@ -117,11 +102,6 @@ def test_the_free_bytes_are_those_of_the_file_system(path: Path) -> None:
 
 def test_nobody_knows_the_free_bytes_of_a_journal_that_is_gone(path: Path) -> None:
     assert free_bytes(path) is None
-
-
-def test_closing_twice_is_closing_once(db: Database) -> None:
-    db.close()
-    db.close()
 
 
 def test_beginning_undoes_what_a_failure_left_open(db: Database) -> None:

@@ -47,17 +47,10 @@ def test_a_new_request_is_due_at_once(db: Database) -> None:
     assert queries.due(db, [Kind.HTTP_PUBLIC_DECRYPTION], 1000.0, 10).rows == (taken.row,)
 
 
-def test_the_same_request_finds_its_row_in_work(db: Database) -> None:
-    rid = rid_of(db)
-    taken = post(db, LATER)
-    assert not taken.begins
-    assert taken.row == row_of(db, rid)
-    assert taken.row.times.recorded == 1000.0
-
-
-def test_a_delivered_answer_is_found(db: Database) -> None:
+def test_a_delivered_answer_is_found_and_an_answer_is_delivered_once(db: Database) -> None:
     rid = rid_of(db)
     assert moves.deliver(db, rid, ANSWER, 1200.0)
+    assert not moves.deliver(db, rid, ANSWER, 1300.0)
     taken = post(db, LATER)
     assert not taken.begins
     assert taken.row is not None
@@ -65,19 +58,18 @@ def test_a_delivered_answer_is_found(db: Database) -> None:
     assert taken.row.times.answered == 1200.0
 
 
-def test_an_answer_is_delivered_once(db: Database) -> None:
+@pytest.mark.parametrize("transition", [None, "skip", "reject", "expire", "quarantine"])
+def test_what_is_in_work_or_ended_for_good_is_found_as_it_is(db: Database, transition: str | None) -> None:
     rid = rid_of(db)
-    assert moves.deliver(db, rid, ANSWER, 1200.0)
-    assert not moves.deliver(db, rid, ANSWER, 1300.0)
-
-
-@pytest.mark.parametrize("transition", ["reject", "expire", "quarantine"])
-def test_what_ended_for_good_stays_ended(db: Database, transition: str) -> None:
-    rid = end(db, transition)
+    if transition == "skip":
+        inspecting.skip(db, rid, "no")
+    elif transition is not None:
+        end(db, transition)
     taken = post(db, LATER)
     assert not taken.begins
     assert taken.row == row_of(db, rid)
-    assert taken.row.state is not State.PENDING
+    assert (taken.row.state is State.PENDING) == (transition is None)
+    assert taken.row.times.recorded == 1000.0
 
 
 @pytest.mark.parametrize("transition", ["reject", "expire", "quarantine"])
@@ -91,17 +83,7 @@ def test_what_ended_repeatably_begins_again_as_if_recorded_now(db: Database, tra
     assert (row.state, row.times.recorded, row.progress.deadline) == (State.PENDING, 1500.0, 4600.0)
     assert (row.progress.cause, row.progress.submitted, row.times.closed) == (RowCause.NONE, False, None)
     assert row.progress.next_attempt == 1500.0
-
-
-def test_what_began_again_does_so_once(db: Database) -> None:
-    end(db, "reject", RowCause.REPEATABLE)
-    assert [post(db, LATER).begins, post(db, LATER).begins] == [True, False]
-
-
-def test_what_an_operator_skipped_stays_ended(db: Database) -> None:
-    rid = rid_of(db)
-    inspecting.skip(db, rid, "no")
-    assert not post(db, LATER).begins
+    assert not post(db, LATER).begins, "once"
 
 
 def test_an_operator_may_retry_it(db: Database) -> None:
@@ -178,17 +160,12 @@ def test_an_id_of_the_chain_is_another_request(db: Database) -> None:
     assert len(queries.due(db, list(Kind), 1e9, 10).rows) == 2
 
 
-def test_it_is_no_open_request_of_any_block(db: Database) -> None:
-    rid_of(db)
+def test_it_is_no_open_request_of_any_block_and_no_key_management_and_is_found_by_its_id(
+    db: Database,
+) -> None:
+    rid = rid_of(db)
     assert queries.oldest_open_block(db, CHAIN) is None
-
-
-def test_it_is_no_key_management(db: Database) -> None:
     end(db, "reject")
     assert queries.endings(db, [Kind.HTTP_PUBLIC_DECRYPTION], 10) == {Kind.HTTP_PUBLIC_DECRYPTION: ()}
-
-
-def test_it_is_found_by_its_id(db: Database) -> None:
     take(db, arrival(1, 10))  # so that the contract is one that is read
-    rid = rid_of(db)
     assert [row.rid for row in inspecting.of_id(db, 7)] == [rid]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -62,8 +61,11 @@ def rids(found: Due) -> list[int]:
     return [row.rid for row in found.rows]
 
 
-def test_nothing_is_due_in_an_empty_journal(db: Database) -> None:
+def test_an_empty_journal_has_nothing(db: Database) -> None:
     assert (due(db), answered(db)) == (Due((), None), Due((), None))
+    assert queries.row(db, 99) is None
+    assert queries.counts(db, NOW) == Counts({}, {}, {}, 0, 0)
+    assert in_order(db) == []
 
 
 @pytest.mark.parametrize("state", State)
@@ -99,18 +101,18 @@ def test_answered_rows_come_by_place(db: Database) -> None:
     assert rids(answered(db)) == [2, 3, 1]
 
 
-def test_rows_of_shards_that_are_not_wanted_are_left_out(parted: Database) -> None:
+def test_rows_of_shards_that_are_not_wanted_are_left_out_and_the_others_come_as_one_line(
+    parted: Database,
+) -> None:
     high = 1 << 248
-    made = {number: new_row(parted, high + number, 10 + number) for number in range(6)}
-    wanted = [made[number] for number in range(6) if (high + number) % 3 != 1]
-    assert rids(due(parted, without=[1])) == wanted
+    made = {number: new_row(parted, high + number, 20 - number) for number in range(6)}
+    assert rids(due(parted)) == list(reversed(made.values()))
+    wanted = [number for number in range(6) if (high + number) % 3 != 1]
+    assert rids(due(parted, without=[1])) == [made[number] for number in reversed(wanted)]
     assert due(parted, without=[0, 1, 2]) == Due((), None)
-
-
-def test_rows_of_all_shards_come_as_one_line(parted: Database) -> None:
-    for identifier, block in ((1, 12), (2, 10), (3, 11), (4, 9)):
-        new_row(parted, identifier, block)
-    assert [row.id for row in due(parted).rows] == [4, 2, 3, 1]
+    for number, rid in made.items():
+        moves.defer(parted, rid, NOW + 1 + number, "")
+    assert due(parted, without=[(high + 0) % 3]).next_due == NOW + 2, "nobody waits for what is not wanted"
 
 
 def test_shards_of_another_number_are_refused(parted: Database) -> None:
@@ -131,12 +133,6 @@ def test_any_number_of_shards_is_told_apart(path: Path, count: int) -> None:
     db.close()
 
 
-def test_nobody_waits_for_a_row_of_a_shard_that_is_not_wanted(parted: Database) -> None:
-    for identifier in (1, 2):
-        moves.defer(parted, new_row(parted, identifier, 10 + identifier), NOW + identifier, "")
-    assert due(parted, without=[1]).next_due == NOW + 2
-
-
 def test_busy_rows_are_left_out(db: Database) -> None:
     first, second = new_row(db, 1), new_row(db, 2)
     assert rids(due(db, busy=(first,))) == [second]
@@ -155,19 +151,14 @@ def test_the_limit_holds_and_more_are_announced_as_due(db: Database, way: tuple[
 
 
 @pytest.mark.parametrize("way", [(), ("answer",)])
-def test_a_deferred_row_is_due_when_its_time_has_come(db: Database, way: tuple[str, ...]) -> None:
-    rid = walk(db, new_row(db), way)
-    moves.defer(db, rid, NOW + 30, "")
-    look = answered if way else due
-    assert look(db) == Due((), NOW + 30)
-    assert rids(look(db, now=NOW + 30)) == [rid]
-
-
-@pytest.mark.parametrize("way", [(), ("answer",)])
-def test_the_soonest_of_the_waiting_is_announced(db: Database, way: tuple[str, ...]) -> None:
+def test_a_deferred_row_is_due_when_its_time_has_come_and_the_soonest_is_announced(
+    db: Database, way: tuple[str, ...]
+) -> None:
     for number, wait in enumerate([50, 20, 40], start=1):
         moves.defer(db, walk(db, new_row(db, number), way), NOW + wait, "")
-    assert (answered if way else due)(db).next_due == NOW + 20
+    look = answered if way else due
+    assert look(db) == Due((), NOW + 20)
+    assert rids(look(db, now=NOW + 20)) == [2]
 
 
 @pytest.mark.parametrize("way", [(), ("answer",)])
@@ -212,27 +203,14 @@ def test_a_row_found_included_is_looked_at_again_at_its_block(db: Database) -> N
     assert queries.included(db, CHAIN, 40, 10) == (row_of(db, rid),)
 
 
-def test_a_sibling_is_other_content_under_the_same_id(db: Database) -> None:
+def test_a_sibling_is_other_content_under_the_same_id_of_one_contract(db: Database) -> None:
     first = new_row(db, 1, 10, content="A")
+    take(db, arrival(1, 10, "B"), chain_id=CHAIN + 1)
+    take(db, arrival(1, 10, "B"), contract=Address(b"\x0f" * 20))
     assert not queries.has_sibling(db, first)
     second = new_row(db, 1, 10, content="B")
     assert queries.has_sibling(db, first)
     assert queries.has_sibling(db, second)
-
-
-@pytest.mark.parametrize("other", [{"chain_id": CHAIN + 1}, {"contract": Address(b"\x0f" * 20)}])
-def test_content_of_another_contract_or_chain_is_no_sibling(db: Database, other: dict[str, Any]) -> None:
-    first = new_row(db, 1, 10, content="A")
-    take(db, arrival(1, 10, "B"), **other)
-    assert not queries.has_sibling(db, first)
-
-
-def test_a_row_that_is_not_there_is_none(db: Database) -> None:
-    assert queries.row(db, 99) is None
-
-
-def test_an_empty_journal_counts_nothing(db: Database) -> None:
-    assert queries.counts(db, NOW) == Counts({}, {}, {}, 0, 0)
 
 
 def test_rows_are_counted_by_kind_and_state(db: Database) -> None:
@@ -304,19 +282,14 @@ def of_kinds(db: Database, now: float = NOW, limit: int = 10) -> Due:
     return queries.due(db, GENERATION, now, limit)
 
 
-def test_several_kinds_are_dispatched_as_one_line(db: Database) -> None:
+def test_several_kinds_are_dispatched_as_one_line_and_the_next_is_the_soonest(db: Database) -> None:
     for block, kind in ((12, Kind.PREP_KEYGEN), (10, Kind.KEYGEN), (11, Kind.PREP_KEYGEN), (9, KIND)):
         new_row(db, block, block, kind=kind)
     assert [row.id for row in of_kinds(db).rows] == [10, 11, 12]
-    assert ([row.id for row in of_kinds(db, limit=2).rows], of_kinds(db, limit=2).next_due) == (
-        [10, 11],
-        NOW,
-    )
-
-
-def test_the_next_of_several_kinds_is_the_soonest(db: Database) -> None:
-    for block, kind in ((10, Kind.PREP_KEYGEN), (11, Kind.KEYGEN)):
-        moves.defer(db, new_row(db, block, block, kind=kind), NOW + block, "waits")
+    some = of_kinds(db, limit=2)
+    assert ([row.id for row in some.rows], some.next_due) == ([10, 11], NOW)
+    for row in of_kinds(db).rows:
+        moves.defer(db, row.rid, NOW + row.id, "waits")
     assert of_kinds(db) == Due((), NOW + 10)
 
 
@@ -333,10 +306,6 @@ def test_in_order_comes_what_is_open_as_the_chain_has_it_due_or_not(db: Database
     assert in_order(db) == [first, later]
     moves.move(db, "finish", first, reason="done")
     assert in_order(db) == [later]
-
-
-def test_nothing_comes_first_in_an_empty_journal(db: Database) -> None:
-    assert in_order(db) == []
 
 
 STEPS = 100

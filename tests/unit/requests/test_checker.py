@@ -131,20 +131,15 @@ async def test_a_check_cancelled_anywhere_can_be_repeated(name: str) -> None:
     assert await cancel_everywhere(lambda: place.check(name), again) > 3
 
 
-async def test_what_goes_to_one_chain_goes_in_one_batch() -> None:
+async def test_what_goes_to_one_chain_goes_in_one_batch_that_has_its_limit() -> None:
     name = "public_four_v2_two_chains_repeated_handle"
     place = made(name)
     await place.check(name)
     content = request_of(name).content
     assert isinstance(content, PublicDecryption)
-    handles = len(content.references)
     assert [len(host.batches) for host in place.hosts.values()] == [1, 1]
-    assert sum(host.batches[0] for host in place.hosts.values()) == handles
-
-
-async def test_a_batch_has_its_limit() -> None:
-    place = made()
-    seen = request_of(PUBLIC)
+    assert sum(host.batches[0] for host in place.hosts.values()) == len(content.references)
+    place, seen = made(), request_of(PUBLIC)
     assert isinstance(seen.content, PublicDecryption)
     many = attrs.evolve(seen.content, references=seen.content.references * (2 * MAX_BATCH + 1))
     await place.checker.check(Seen(attrs.evolve(seen, content=many)))
@@ -194,13 +189,6 @@ async def test_before_any_block_was_seen_there_is_no_time_to_judge_by() -> None:
 # The transaction of a legacy request.
 
 
-async def test_a_transaction_that_is_not_known_yet_is_waited_for() -> None:
-    place = made(LEGACY)
-    place.gateway.transactions.clear()
-    with pytest.raises(NotYet, match="transaction"):
-        await place.check(LEGACY)
-
-
 @pytest.mark.parametrize(
     "transaction",
     [
@@ -219,14 +207,6 @@ async def test_a_transaction_of_no_sense_is_unreachable(transaction: Any) -> Non
     place.gateway.transactions = dict.fromkeys(place.gateway.transactions, transaction)
     with pytest.raises(Unreachable, match="transaction that cannot be decoded"):
         await place.check(LEGACY)
-
-
-async def test_a_transaction_to_nobody_is_rejected() -> None:
-    place = made(LEGACY)
-    for found in place.gateway.transactions:
-        place.gateway.transactions[found] = {"to": None, "input": "0x"}
-    with pytest.raises(Rejected):
-        await confirmed(place.head, lambda: place.check(LEGACY))
 
 
 def invalidated(place: Place, before: int) -> None:
@@ -252,15 +232,21 @@ async def test_one_answer_of_a_host_chain_ends_no_request() -> None:
         await place.check(UNIFIED)
 
 
-async def test_one_wrong_transaction_ends_no_request() -> None:
+async def test_one_wrong_transaction_ends_no_request_and_one_that_is_not_known_yet_is_waited_for() -> None:
     place = made(LEGACY)
     honest = dict(place.gateway.transactions)
     place.gateway.transactions = {one: {"to": None, "input": "0x"} for one in honest}
     with pytest.raises(NotYet):
         await place.check(LEGACY)
+    place.gateway.transactions = {}
+    with pytest.raises(NotYet, match="transaction"):
+        await place.check(LEGACY)
     place.gateway.transactions = honest
     later(place.head)
     await place.check(LEGACY)
+    place.gateway.transactions = {one: {"to": None, "input": "0x"} for one in honest}
+    with pytest.raises(Rejected):
+        await confirmed(place.head, lambda: place.check(LEGACY))
 
 
 def not_a_member(place: Place) -> None:
@@ -328,8 +314,11 @@ async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(name: str,
 # Answered already.
 
 
-async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_reorg_window() -> None:
-    """A reorganisation may still take it back."""
+@pytest.mark.parametrize("goes_away", [False, True])
+async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_reorg_window(
+    goes_away: bool,
+) -> None:
+    """A reorganisation may still take it back: then it begins to count anew."""
     place = made()
     place.answered(PUBLIC)
     with pytest.raises(NotYet, match="asked again"):
@@ -338,20 +327,11 @@ async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_tha
     with pytest.raises(NotYet):
         await place.check(PUBLIC)
     place.head.note(140, int(place.now + 1))
-    with pytest.raises(AlreadyDone):
+    if goes_away:
+        place.answered(PUBLIC, yes=False)
         await place.check(PUBLIC)
-
-
-async def test_an_answer_that_went_away_meanwhile_begins_to_count_anew() -> None:
-    place = made()
-    place.answered(PUBLIC)
-    with pytest.raises(NotYet):
-        await place.check(PUBLIC)
-    place.head.note(140, int(place.now + REORG_WINDOW + 1))
-    place.answered(PUBLIC, yes=False)
-    await place.check(PUBLIC)
-    place.answered(PUBLIC)
-    with pytest.raises(NotYet):
+        place.answered(PUBLIC)
+    with pytest.raises(NotYet if goes_away else AlreadyDone):
         await place.check(PUBLIC)
 
 
@@ -414,17 +394,12 @@ def test_a_request_expires_at_the_age_of_the_option_or_the_network(
     assert expiry.shortest() <= seconds <= expiry.longest()
 
 
-def test_a_row_of_before_an_upgrade_was_not_recorded_earlier_than_is_thought_for_sure() -> None:
-    """It has the deadline of a day, and the network now says an hour."""
+def test_when_the_network_changes_or_is_not_asked_yet_no_row_is_taken_for_older_than_it_is() -> None:
+    """Before an upgrade rows have the deadline of a day; after a restart those of an hour may be of either."""
     expiry = DecryptionExpiry(None, False)
     deadline = 1000.0 + expiry.seconds()
     expiry.later = True
     assert deadline - expiry.longest() <= 1000.0
-
-
-def test_a_row_of_an_hour_is_not_taken_for_old_before_the_network_was_asked() -> None:
-    """After a restart: what is refused for its age would be refused too early."""
-    expiry = DecryptionExpiry(None, True)
     deadline = 1000.0 + expiry.seconds()
     expiry.later = None
     assert deadline - expiry.shortest() >= 1000.0

@@ -52,45 +52,38 @@ async def picking(
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_due_is_dispatched_at_the_start_oldest_first(bench: Bench) -> None:
+async def test_what_is_due_is_dispatched_at_the_start_oldest_first_and_once(bench: Bench) -> None:
     rows = await rows_of(bench, 4)
     async with picking(bench) as pool:
-        assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+        for _ in range(5):
+            assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
+            pool.wake_up.notify()
+            await trio.sleep(LOOK_AGAIN)
 
 
-async def test_no_more_is_dispatched_than_there_is_room_for(bench: Bench) -> None:
-    await rows_of(bench, 4)
+async def test_no_more_is_dispatched_than_there_is_room_for_and_a_freed_place_takes_the_next(
+    bench: Bench,
+) -> None:
+    rows = await rows_of(bench, 4)
     async with picking(bench, size=3) as pool:
         await trio.sleep(3 * LOOK_AGAIN)
         assert len(pool.handed) == 3
-
-
-async def test_a_freed_place_takes_the_next_row(bench: Bench) -> None:
-    rows = await rows_of(bench, 4)
-    async with picking(bench, size=3) as pool:
         await bench.journal.run(moves.move, "reject", rows[0].rid, reason="done")
-        del pool.busy[rows[0].rid]
-        pool.wake_up.notify()
-        await trio.sleep(1)
+        await free_a_place(pool, rows[0].rid)
         assert [rid for _, rid in pool.handed] == [row.rid for row in rows]
 
 
-async def test_a_row_being_worked_on_is_not_handed_out_again(bench: Bench) -> None:
-    await rows_of(bench, 2)
+@pytest.mark.parametrize("notified", [True, False])
+async def test_a_new_row_is_dispatched_when_notified_and_else_at_the_next_look(
+    notified: bool, bench: Bench
+) -> None:
     async with picking(bench) as pool:
-        for _ in range(5):
-            pool.wake_up.notify()
-            await trio.sleep(LOOK_AGAIN)
-        assert len(pool.handed) == 2
-
-
-async def test_a_new_row_is_dispatched_when_notified_and_not_before(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench, picking(bench) as pool:
         row = await bench.record()
         await trio.sleep(1)
         assert pool.handed == []
-        pool.wake_up.notify()
-        await trio.sleep(0.01)
+        if notified:
+            pool.wake_up.notify()
+        await trio.sleep(0.01 if notified else LOOK_AGAIN)
         assert [rid for _, rid in pool.handed] == [row.rid]
 
 
@@ -106,13 +99,6 @@ async def test_a_deferred_row_is_dispatched_when_its_time_comes(wait: float, ben
     assert at - started == pytest.approx(wait, abs=0.05)
 
 
-async def test_a_wake_up_that_never_comes_costs_only_time(tmp_path: Path) -> None:
-    async with open_bench(tmp_path) as bench, picking(bench) as pool:
-        await bench.record()
-        await trio.sleep(LOOK_AGAIN + 1)
-        assert len(pool.handed) == 1
-
-
 async def test_other_kinds_are_left_to_their_own_dispatchers(bench: Bench) -> None:
     await bench.record()
     pool = Record(PoolName.USER_DECRYPTION, (Kind.USER_DECRYPTION,), 5, WakeUp())
@@ -121,26 +107,17 @@ async def test_other_kinds_are_left_to_their_own_dispatchers(bench: Bench) -> No
     assert pool.handed == []
 
 
-async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(bench: Bench) -> None:
+async def test_a_full_shard_leaves_its_rows_and_the_others_get_the_rest(tmp_path: Path) -> None:
     """Of four rows two are of each shard; each shard has one place of the two."""
-    rows = await rows_of(bench, 4)
-    first = {number: next(row for row in rows if row.id % 2 == number) for number in (0, 1)}
-    async with picking(bench, size=2, shards=2) as pool:
-        assert {rid for _, rid in pool.handed} == {row.rid for row in first.values()}
-        await trio.sleep(3 * LOOK_AGAIN)
-        assert len(pool.handed) == 2
-
-
-async def test_a_place_that_a_shard_gives_back_goes_to_its_next_row(tmp_path: Path) -> None:
     async with open_bench(tmp_path, shards=2) as bench:
         rows = await rows_of(bench, 4)
-        ours = [row for row in rows if row.id % 2 == rows[0].id % 2]
+        ours, theirs = ([row for row in rows if row.id % 2 == number] for number in (0, 1))
         async with picking(bench, size=2, shards=2) as pool:
+            await trio.sleep(3 * LOOK_AGAIN)
+            assert sorted(rid for _, rid in pool.handed) == sorted([ours[0].rid, theirs[0].rid])
             await bench.journal.run(moves.move, "reject", ours[0].rid, reason="done")
-            del pool.busy[ours[0].rid]
-            pool.wake_up.notify()
-            await trio.sleep(1)
-            assert pool.handed[-1][1] == ours[1].rid
+            await free_a_place(pool, ours[0].rid)
+            assert [rid for _, rid in pool.handed[2:]] == [ours[1].rid]
 
 
 class Failing:

@@ -11,24 +11,12 @@ def ids(*counters: int) -> list[int]:
     return [make_id(TAG, counter) for counter in counters]
 
 
-def test_no_gap_when_all_are_known() -> None:
+def test_holes_and_the_tail_are_gaps_down_to_the_low_water() -> None:
     assert gaps(TAG, ids(1, 2, 3), make_id(TAG, 3)) == ()
-
-
-def test_holes_and_the_tail_are_gaps() -> None:
     assert gaps(TAG, ids(2, 3, 6), make_id(TAG, 8)) == (Gap(TAG, 1, 1), Gap(TAG, 4, 5), Gap(TAG, 7, 8))
-
-
-def test_nothing_below_the_low_water_is_missing() -> None:
     assert gaps(TAG, ids(6), make_id(TAG, 7), make_id(TAG, 5)) == (Gap(TAG, 7, 7),)
-
-
-def test_a_counter_of_zero_or_the_bare_tag_means_that_there_is_none() -> None:
-    assert gaps(TAG, (), 0) == gaps(TAG, (), make_id(TAG, 0)) == ()
-
-
-def test_a_counter_below_what_is_known_comes_from_a_lagging_node() -> None:
-    assert gaps(TAG, ids(1, 2, 3), make_id(TAG, 2)) == ()
+    assert gaps(TAG, (), 0) == gaps(TAG, (), make_id(TAG, 0)) == (), "there is none"
+    assert gaps(TAG, ids(1, 2, 3), make_id(TAG, 2)) == (), "the node lags"
 
 
 def test_a_gap_knows_its_ids() -> None:

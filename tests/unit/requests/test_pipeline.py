@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -32,6 +33,7 @@ from kmsconn.errors import (
     WindowOver,
     WrongSignature,
 )
+from kmsconn.ethereum.abi import Log
 from kmsconn.journal import moves
 from kmsconn.journal.values import Arrival, Row
 from kmsconn.model.events import (
@@ -112,25 +114,18 @@ async def test_an_end_waits_ten_minutes_at_the_most_and_others_one(bench: Bench)
     assert 30 <= waits["context_2_new"] <= 60
 
 
-async def test_what_is_handed_over_late_is_checked_once_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("withdrawn", [False, True])
+async def test_what_is_handed_over_late_is_checked_once_more(withdrawn: bool, bench: Bench) -> None:
     async def slowly() -> None:
         await trio.sleep(CHECK_HOLDS + 1)
-
-    async with bench_whose(tmp_path, "gather", slowly) as bench:
-        row = await bench.run(await bench.record())
-    assert bench.stages.took == ["check", "gather", "check", "submit", "answer"]
-    assert row.state is State.ANSWERED
-
-
-async def test_a_right_that_was_withdrawn_meanwhile_keeps_a_request_from_the_core(bench: Bench) -> None:
-    async def slowly() -> None:
-        await trio.sleep(CHECK_HOLDS + 1)
-        bench.stages.does["check"] = Denied("no right any more")
+        if withdrawn:
+            bench.stages.does["check"] = Denied("no right any more")
 
     bench.stages.does["gather"] = slowly
     row = await bench.run(await bench.record())
-    assert bench.stages.took == ["check", "gather", "check"]
-    assert row.progress.reason == "no right any more"
+    assert bench.stages.took == ["check", "gather", "check"] + ["submit", "answer"] * (not withdrawn)
+    assert row.state is (State.PENDING if withdrawn else State.ANSWERED)
+    assert row.progress.reason == ("no right any more" if withdrawn else "")
 
 
 @pytest.mark.parametrize("error", [RpcError(1, "x"), KeyError("x"), ZeroDivisionError()])
@@ -160,48 +155,32 @@ async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(bench: B
 
 async def test_a_row_is_done_only_once_its_answer_is_kept(bench: Bench) -> None:
     row = await bench.record()
-    bench.stages.does = {"answer": NotYet("not yet")}
+    bench.let(answer=NotYet("not yet"))
     assert not await bench.pipeline.run(row)
-    bench.stages.does = {}
+    bench.stages.does.clear()
     assert await bench.pipeline.run(row)
     assert not await bench.pipeline.run(row)  # it is answered already: this answer is not kept
 
 
-async def test_what_the_core_has_goes_straight_to_its_answer(bench: Bench) -> None:
-    row = await bench.record()
-    bench.journal.note_submitted(row.rid, True)
-    await bench.journal.run(moves.defer, row.rid, 0.0, "soon")
-    assert (await bench.run(await bench.row(row.rid))).state is State.ANSWERED
-    assert bench.stages.took == ["answer"]
-
-
-async def test_what_the_core_has_forgotten_is_submitted_again(bench: Bench) -> None:
-    bench.let(answer=Forgotten("restarted"))
+async def test_what_the_core_has_goes_straight_to_its_answer_and_what_it_forgot_is_submitted_again(
+    bench: Bench,
+) -> None:
+    bench.let(answer=Unreachable("gone"))
     row = await bench.run(await bench.record())
-    assert not row.progress.submitted
+    assert row.progress.submitted
+    bench.stages.took.clear()
+    bench.let(answer=Forgotten("restarted"))
+    row = await bench.run(row)
+    assert (row.progress.submitted, bench.stages.took) == (False, ["answer"])
     bench.stages.does.clear()
     bench.stages.took.clear()
     assert (await bench.run(row)).state is State.ANSWERED
     assert bench.stages.took == list(STAGES)
 
 
-async def test_the_core_is_noted_to_have_it_once_it_took_it(bench: Bench) -> None:
-    bench.let(answer=Unreachable("gone"))
-    assert (await bench.run(await bench.record())).progress.submitted
-
-
-async def test_the_payload_is_given_back_before_the_answer_is_waited_for(bench: Bench) -> None:
-    held: list[int] = []
-
-    async def look() -> None:
-        held.append(bench.pipeline.budgets[0].used)
-
-    bench.stages.does.update(submit=look, answer=look)
-    await bench.run(await bench.record())
-    assert held == [bench.stages.bytes, 0]
-
-
-async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path) -> None:
+async def test_ciphertexts_are_held_in_the_budget_of_their_shard_until_the_answer_is_waited_for(
+    tmp_path: Path,
+) -> None:
     held = []
     async with open_bench(tmp_path, shards=3) as bench:
         row = await bench.record()
@@ -210,9 +189,9 @@ async def test_ciphertexts_are_held_in_the_budget_of_their_shard(tmp_path: Path)
             await trio.lowlevel.checkpoint()
             held.append([budget.used for budget in bench.pipeline.budgets])
 
-        bench.stages.does.update(submit=look)
+        bench.stages.does.update(submit=look, answer=look)
         await bench.run(row)
-    assert held == [[bench.stages.bytes if shard == row.id % 3 else 0 for shard in range(3)]]
+    assert held == [[bench.stages.bytes if shard == row.id % 3 else 0 for shard in range(3)], [0, 0, 0]]
 
 
 async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(tmp_path: Path) -> None:
@@ -221,12 +200,6 @@ async def test_a_trouble_of_the_core_names_the_shard_that_has_the_request(tmp_pa
         await bench.run(row)
     [reason] = bench.reasons()
     assert (reason.dependency, reason.cause) == (f"core[{row.id % 3}]", "calls-fail")
-
-
-async def test_a_row_that_no_program_can_read_is_quarantined(bench: Bench) -> None:
-    row = await bench.run(await bench.record(data=b"no event"))
-    assert row.state is State.QUARANTINED
-    assert bench.stages.took == []
 
 
 async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(bench: Bench) -> None:
@@ -297,17 +270,15 @@ async def test_a_stage_that_hangs_is_ended_by_its_deadline(stage: str, tmp_path:
     assert (row.state, row.progress.reason) == (State.PENDING, f"{stage} took longer than {seconds:g} s")
 
 
-async def test_a_long_poll_without_an_answer_is_due_again_at_once_behind_the_others(bench: Bench) -> None:
-    bench.let(answer=partial(later, LONG_POLL, NotYet("still computing")))
+@pytest.mark.parametrize(("seconds", "at_once"), [(0, False), (LONG_POLL, True)])
+async def test_a_long_poll_without_an_answer_is_due_again_at_once_and_a_quick_no_is_not(
+    seconds: float, at_once: bool, bench: Bench
+) -> None:
+    bench.let(answer=partial(later, seconds, NotYet("still computing")))
     row = await bench.run(await bench.record())
     assert row.progress.submitted
-    assert row.progress.next_attempt == pytest.approx(wall())
-
-
-async def test_a_core_that_says_not_yet_at_once_is_not_asked_at_once_again(bench: Bench) -> None:
-    bench.let(answer=NotYet("busy"))
-    row = await bench.run(await bench.record())
-    assert row.progress.next_attempt > wall()
+    assert (row.progress.next_attempt == pytest.approx(wall())) is at_once
+    assert (row.progress.next_attempt > wall()) is not at_once
 
 
 async def later(seconds: float, error: Exception) -> None:
@@ -497,11 +468,18 @@ async def test_what_nobody_replies_to_is_done(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "state"), [("prep_keygen_default", State.ABORTED), ("epoch_2_context_switch", State.REJECTED)]
+    ("stage", "name", "state"),
+    [
+        ("answer", "prep_keygen_default", State.ABORTED),
+        ("check", "prep_keygen_default", State.ABORTED),
+        ("answer", "epoch_2_context_switch", State.REJECTED),
+    ],
 )
-async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(name: str, state: State, bench: Bench) -> None:
+async def test_an_abort_is_a_quiet_end_of_what_can_be_aborted(
+    stage: str, name: str, state: State, bench: Bench
+) -> None:
     """Nobody aborts a decryption, or an epoch: there it is a failure (L11)."""
-    bench.let(answer=Aborted("by the owner"))
+    bench.let(**{stage: Aborted("by the owner, or on chain")})
     assert (await bench.run(await bench.record_key_request(name))).state is state
 
 
@@ -515,21 +493,21 @@ async def test_an_abort_that_only_the_core_tells_of_is_asked_of_the_chain_and_is
     assert (await bench.run(row)).state is State.REJECTED
 
 
-async def test_an_abort_that_the_chain_tells_of_is_a_quiet_end(bench: Bench) -> None:
-    bench.let(check=Aborted("it was aborted on chain"))
-    assert (await bench.run(await bench.record_key_request("prep_keygen_default"))).state is State.ABORTED
-
-
-async def test_an_event_that_asks_for_nothing_is_quarantined(bench: Bench) -> None:
-    """No program of ours records it; a row of it was written by another."""
-    log = keys.log("context_1_first")
-    arrival = Arrival(1, Kind.NEW_KMS_CONTEXT, bytes(32), log)
-    assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
-
-
-async def test_a_kind_of_another_generation_is_quarantined(bench: Bench) -> None:
-    arrival = Arrival(1, Kind.KSKGEN, bytes(32), keys.log("keygen_default"))
-    assert (await bench.run(await bench.record_arrival(arrival))).state is State.QUARANTINED
+@pytest.mark.parametrize(
+    ("kind", "log"),
+    [
+        pytest.param(Kind.NEW_KMS_CONTEXT, keys.log("context_1_first"), id="an event that asks for nothing"),
+        pytest.param(Kind.KSKGEN, keys.log("keygen_default"), id="a kind of another generation"),
+        pytest.param(
+            Kind.KEYGEN, attrs.evolve(keys.log("keygen_default"), data=b"no event"), id="what nobody can read"
+        ),
+    ],
+)
+async def test_what_no_program_of_ours_records_is_quarantined(kind: Kind, log: Log, bench: Bench) -> None:
+    assert (
+        await bench.run(await bench.record_arrival(Arrival(1, kind, bytes(32), log)))
+    ).state is State.QUARANTINED
+    assert bench.stages.took == []
 
 
 async def test_the_core_may_hold_a_long_poll_longer_than_the_deadline_of_decryptions(bench: Bench) -> None:
@@ -572,16 +550,16 @@ async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
     assert (await bench.run(row)).state is State.DONE
 
 
-async def test_an_uncertain_start_is_not_noted_as_submitted(bench: Bench) -> None:
+async def test_an_uncertain_start_is_not_noted_as_submitted_and_with_a_result_it_is_a_success(
+    bench: Bench,
+) -> None:
     """Each pass begins again, so that it is not forgotten that the start is uncertain while its result is waited for."""
     bench.let(answer=Unreachable("gone"))
     bench.stages.uncertain = "INVALID_ARGUMENT"
-    assert not (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).progress.submitted
-
-
-async def test_an_uncertain_start_with_a_result_is_a_success(bench: Bench) -> None:
-    bench.stages.uncertain = "INVALID_ARGUMENT"
-    assert (await bench.run(await bench.record_key_request("epoch_2_context_switch"))).state is State.ANSWERED
+    row = await bench.run(await bench.record_key_request("epoch_2_context_switch"))
+    assert not row.progress.submitted
+    bench.stages.does.clear()
+    assert (await bench.run(row)).state is State.ANSWERED
 
 
 async def test_an_uncertain_start_without_a_result_is_alerted_once_and_waited_for(bench: Bench) -> None:

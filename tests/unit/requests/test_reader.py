@@ -212,19 +212,15 @@ async def reading(
 # Where it begins.
 
 
-async def test_a_first_start_begins_at_the_head(tmp_path: Path) -> None:
-    chain = Chain(logs=[log(NAMES[0], 50)])
-    async with reading(tmp_path, chain, from_block=None) as it:
-        await trio.sleep(CONFIRMING)
-        assert it.recorded == []
-        assert it.reader.ranges.next_block == 101
-
-
-async def test_a_first_start_waits_for_a_head(tmp_path: Path) -> None:
-    chain = Chain(next_=deque([Unreachable("down"), RpcError(-32000, "starting")]))
+@pytest.mark.parametrize("troubles", [[], [Unreachable("down"), RpcError(-32000, "starting")]])
+async def test_a_first_start_begins_at_the_head_and_waits_for_one(
+    troubles: list[Exception], tmp_path: Path
+) -> None:
+    chain = Chain(logs=[log(NAMES[0], 50)], next_=deque(troubles))
     async with reading(tmp_path, chain, from_block=None) as it:
         assert it.reader.ranges.next_block is None
-        await trio.sleep(3 * POLLING + CONFIRMING)
+        await trio.sleep(3 * POLLING * len(troubles) + CONFIRMING)
+        assert it.recorded == []
         assert it.reader.ranges.next_block == 101
 
 
@@ -324,9 +320,10 @@ async def test_many_pushes_are_one_read(tmp_path: Path) -> None:
 
 
 async def test_a_request_seen_again_is_not_another(tmp_path: Path) -> None:
-    async with reading(tmp_path, Chain(logs=[log(NAMES[0], 95)])) as it:
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 95)])) as it:
         await trio.sleep(3 * REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
+    assert set(chain.tags) == {"latest"}, "decryptions are read up to the head"
 
 
 async def test_what_a_lagging_node_left_out_is_found_in_the_reorg_window(tmp_path: Path) -> None:
@@ -501,17 +498,6 @@ async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path) -> None:
 # Reorganisations.
 
 
-async def test_a_request_at_another_place_is_moved_and_not_recorded_again(tmp_path: Path) -> None:
-    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
-        chain.head, chain.logs = 101, [log(NAMES[0], 100, fork=1)]
-        chain.forks.append((98, 1))
-        await trio.sleep(REORG_WINDOW)
-        assert it.recorded == [id_of(NAMES[0])]
-        assert sum(event.moved for event in it.bench.told(RequestsMoved)) == 1
-        row = await it.bench.row(1)
-        assert (row.event.log.block_number, row.on_chain) == (100, True)
-
-
 async def test_a_request_that_left_the_chain_is_marked_and_comes_back_when_it_is_seen_again(
     tmp_path: Path,
 ) -> None:
@@ -598,16 +584,20 @@ async def test_both_forms_of_a_request_are_one_row_with_its_materials(
         assert it.bench.told(RequestsMoved) == []
 
 
-async def test_a_reorganisation_into_the_later_form_moves_the_request(tmp_path: Path) -> None:
-    first = log(NAMES[0], 99)
-    async with reading(tmp_path, chain := Chain(logs=[first, later(first, 1)])) as it:
-        chain.head, chain.logs = 101, [later(log(NAMES[0], 100, fork=1), 0)]
+@pytest.mark.parametrize("into_later", [False, True])
+async def test_a_request_at_another_place_or_of_the_later_form_is_moved_and_not_recorded_again(
+    into_later: bool, tmp_path: Path
+) -> None:
+    first, moved = log(NAMES[0], 99), log(NAMES[0], 100, fork=1)
+    logs, moved = ([first, later(first, 1)], later(moved, 0)) if into_later else ([first], moved)
+    async with reading(tmp_path, chain := Chain(logs=logs)) as it:
+        chain.head, chain.logs = 101, [moved]
         chain.forks.append((98, 1))
         await trio.sleep(REORG_WINDOW)
         assert it.recorded == [id_of(NAMES[0])]
         assert sum(event.moved for event in it.bench.told(RequestsMoved)) == 1
         row = await it.bench.row(1)
-        assert (row.event.log, row.on_chain) == (chain.logs[0], True)
+        assert (row.event.log, row.on_chain) == (moved, True)
 
 
 # Key management, which counts once it is final.
@@ -623,7 +613,9 @@ async def test_what_must_be_final_is_read_up_to_the_finalized_block_only(tmp_pat
         assert [event.kind for event in it.bench.told(RequestRecorded)] == [Kind.PREP_KEYGEN]
         chain.head = 101
         await trio.sleep(2 * POLLING)
-        assert [event.kind for event in it.bench.told(RequestRecorded)] == [Kind.PREP_KEYGEN, Kind.KEYGEN]
+        told = it.bench.told(RequestRecorded)
+        assert [event.kind for event in told] == [Kind.PREP_KEYGEN, Kind.KEYGEN]
+        assert [(await it.bench.row(event.rid)).progress.deadline for event in told] == [math.inf] * 2
     assert set(chain.tags) == {"finalized"}
 
 
@@ -640,29 +632,12 @@ async def test_a_node_without_a_finalized_block_is_told_by_contract(tmp_path: Pa
         assert [one.dependency for one in it.bench.told(AlertCleared)] == [told.dependency]
 
 
-async def test_decryptions_are_read_up_to_the_head(tmp_path: Path) -> None:
-    async with reading(tmp_path, chain := Chain()):
-        await trio.sleep(2 * POLLING)
-    assert set(chain.tags) == {"latest"}
-
-
-async def test_pushes_of_the_head_are_not_asked_for_where_it_does_not_count(tmp_path: Path) -> None:
-    async with reading(tmp_path, chain := Chain(), subscription=CONFIG):
-        assert chain.notify is None
-
-
-async def test_key_management_has_no_deadline(tmp_path: Path) -> None:
-    chain = Chain(logs=[key_log("keygen_default", 50)])
-    async with reading(tmp_path, chain, subscription=GENERATION) as it:
-        [event] = it.bench.told(RequestRecorded)
-        assert (await it.bench.row(event.rid)).progress.deadline == math.inf
-
-
 async def test_a_context_without_predecessor_is_no_request_and_no_trouble(tmp_path: Path) -> None:
     chain = Chain(logs=[key_log("context_1_first", 50)])
     async with reading(tmp_path, chain, subscription=CONFIG) as it:
         assert (it.recorded, it.bench.told(LogQuarantined)) == ([], [])
         assert it.reader.ranges.next_block == 101
+        assert chain.notify is None, "pushes of the head are not asked for where it does not count"
 
 
 async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path) -> None:

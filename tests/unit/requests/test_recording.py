@@ -36,11 +36,16 @@ class Counting:
         return PROFILE.digest(log)
 
 
-def test_a_log_that_comes_again_is_not_decoded_again() -> None:
+def test_a_log_that_comes_again_is_not_decoded_again_and_what_is_remembered_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "REMEMBERED_LOGS", 2)
     profile = Counting()
     cache = DecodeCache(profile)  # type: ignore[arg-type]
+    for index, times in ((0, 1), (0, 1), (1, 2), (2, 3), (2, 3), (0, 4)):
+        cache.decode([attrs.evolve(LOG, log_index=index)])
+        assert profile.times == times
     assert cache.decode([LOG]) == cache.decode([LOG])
-    assert profile.times == 1
 
 
 def test_another_log_in_its_place_is_decoded() -> None:
@@ -60,34 +65,28 @@ def test_a_log_that_cannot_be_decoded_comes_with_the_reason_and_the_others_are_d
     assert reason
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "REMEMBERED_LOGS", 2)
-    profile = Counting()
-    cache = DecodeCache(profile)  # type: ignore[arg-type]
-    cache.decode(attrs.evolve(LOG, log_index=index) for index in range(3))
-    cache.decode([attrs.evolve(LOG, log_index=2)])
-    assert profile.times == 3
-    cache.decode([attrs.evolve(LOG, log_index=0)])
-    assert profile.times == 4
-
-
 event = partial(BackfillProgressed, 1, Address(bytes(20)))
 
 
-def test_a_short_backfill_is_not_told() -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([(199, 1.0, None)], id="a short one is not told"),
+        pytest.param(
+            [
+                (119, BACKFILL_REPORT_INTERVAL - 1, None),
+                (139, BACKFILL_REPORT_INTERVAL, 40),
+                (159, BACKFILL_REPORT_INTERVAL + 1, None),
+                (199, BACKFILL_REPORT_INTERVAL + 2, 100),
+            ],
+            id="a long one at its interval and at its end",
+        ),
+        pytest.param(
+            [(250, BACKFILL_REPORT_INTERVAL, 100)], id="never more than all, whose end was seen before"
+        ),
+    ],
+)
+def test_the_progress_of_a_backfill_is_told(steps: list[tuple[int, float, int | None]]) -> None:
     progress = BackfillProgress(event, 100, 0.0)
-    assert progress.after(199, 199, 1.0) is None
-
-
-def test_a_long_one_is_told_at_its_interval_and_at_its_end() -> None:
-    progress = BackfillProgress(event, 100, 0.0)
-    assert progress.after(119, 199, BACKFILL_REPORT_INTERVAL - 1) is None
-    assert progress.after(139, 199, BACKFILL_REPORT_INTERVAL) == event(40, 100)
-    assert progress.after(159, 199, BACKFILL_REPORT_INTERVAL + 1) is None
-    assert progress.after(199, 199, BACKFILL_REPORT_INTERVAL + 2) == event(100, 100)
-
-
-def test_more_than_all_is_never_told() -> None:
-    """The end may have been seen before the last range was read."""
-    progress = BackfillProgress(event, 100, 0.0)
-    assert progress.after(250, 199, BACKFILL_REPORT_INTERVAL) == event(100, 100)
+    for last, now, done in steps:
+        assert progress.after(last, 199, now) == (None if done is None else event(done, 100))
