@@ -16,9 +16,9 @@ from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
-from kmsconn.journal.moves import LONGEST_WAIT, move
+from kmsconn.journal.moves import move
 from kmsconn.journal.recording import record
-from kmsconn.journal.rows import HistoryEntry, appended, line_of, pack_id, read_history, read_rows, unpack_log
+from kmsconn.journal.rows import HistoryEntry, pack_id, read_history, read_rows, unpack_log
 from kmsconn.journal.values import Arrival, FoundRows, Read, Recorded, Row, Wanted
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind
@@ -27,7 +27,6 @@ SLICE = 2000
 RETRIED = TRANSITIONS["restart"][0] - {State.INCLUDED}
 """The states in which an operator may let a request begin again; an included reply is sent again by the transaction manager alone."""
 
-_STATES = ", ".join(sorted(f"'{state.value}'" for state in RETRIED))
 _NEWEST = "SELECT coalesce(max(rid), 0) FROM request"
 _WANTED = (
     "SELECT rid FROM request WHERE rid < :before AND rid >= :first "
@@ -35,12 +34,6 @@ _WANTED = (
 )
 _CONTRACTS = "SELECT DISTINCT chain_id, contract FROM cursor"
 _OF_ID = "SELECT rid FROM request INDEXED BY request_identity WHERE chain_id = ? AND contract = ? AND id = ? ORDER BY rid"
-_RETRY = (
-    "UPDATE request SET state = 'pending', tick = :tick, deferred = 0, submitted = 0, "  # noqa: S608 - of our own literals
-    f"max_wait = {LONGEST_WAIT}, closed_at = NULL, cleared = 0, calldata = NULL, signer = NULL, answered_at = NULL, nonce = NULL, "
-    "raw = NULL, reply_hash = NULL, included_block = NULL, next_attempt = :now, recorded_at = :now, deadline = :deadline, "
-    f"reason = :reason, cause = 0, history = {appended()} WHERE rid = :rid AND state IN ({_STATES}) AND on_chain = 1 AND length(log) > 0"
-)
 _HISTORY = "SELECT hex(history) FROM request WHERE rid = ?"  # bytes of a damaged one may be no text
 _STANDING = "SELECT state, on_chain, length(log), reason FROM request WHERE rid = ?"
 
@@ -126,9 +119,7 @@ def retry(db: Database, rid: int, now: float, deadline: float) -> None:
     if not length:
         raise RetryError("its event is no longer in the journal: read the chain again from its block")
     why = f"retried by an operator; it had ended as {state}: {reason}"
-    values = {"rid": rid, "tick": db.tick + 1, "now": now, "deadline": deadline, "reason": why}
-    db.execute(_RETRY, {**values, "line": line_of(now, "retry", f"it had ended as {state}")})
-    db.tick += 1
+    move(db, "retry", rid, reason=why, now=now, deadline=deadline)
 
 
 @reads

@@ -20,6 +20,11 @@ LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with anot
 # What goes back keeps its nonce and bytes: a process that dies before it signs again must know what may still be included.
 _UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
 
+_AS_NEW = (
+    "calldata = NULL, signer = NULL, answered_at = NULL, submitted = 0, cleared = 0, next_attempt = :now, recorded_at = :now, "
+    "deadline = :deadline, "
+)
+
 # What each transition writes beside state, tick, reason, cause, and the end of any deferral.
 _SETS = {
     "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, ",
@@ -35,10 +40,8 @@ _SETS = {
     "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
     "resend": "included_block = NULL, next_attempt = :next_attempt, ",
     "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
-    "repeat": (
-        "calldata = NULL, signer = NULL, answered_at = NULL, submitted = 0, cleared = 0, next_attempt = :now, recorded_at = :now, "
-        "deadline = :deadline, log = :log, "
-    ),
+    "retry": f"{_UNSIGNED}, included_block = NULL, {_AS_NEW}",
+    "repeat": f"{_AS_NEW}log = :log, ",
 }
 
 _NOT_SKIPPED = f"(cause & {RowCause.SKIPPED.value}) = 0"
@@ -73,8 +76,8 @@ def _states(states: Iterable[State]) -> str:
     return ", ".join(sorted(f"'{state.value}'" for state in states))
 
 
-def _guarded(transition: str) -> str:
-    sources, target = TRANSITIONS[transition]
+def _guarded(transition: str, of: str = "") -> str:
+    sources, target = TRANSITIONS[of or transition]
     closes = (
         "closed_at = :closed_at, " if target in CLOSED else "closed_at = NULL, " if sources & CLOSED else ""
     )
@@ -85,7 +88,10 @@ def _guarded(transition: str) -> str:
     )
 
 
-STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS}
+# An operator's retry is a restart; ``inspecting.retry`` says of what.
+STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS} | {
+    "retry": _guarded("retry", "restart")
+}
 
 _DEFER = (
     "UPDATE request SET next_attempt = :next_attempt, max_wait = :max_wait, reason = :reason, cause = :cause, "  # noqa: S608 - of our own literals

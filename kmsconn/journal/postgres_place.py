@@ -139,28 +139,20 @@ def _look(connection: psycopg.Connection[Any]) -> PostgresPlace:
         )
     usable, creatable, owned = ask(_RIGHTS)
     tables, metas = ask(TABLE_COUNTS)
-    stored = _meta(connection) if metas and usable else {}
+    stored = dict(_rows(connection, _META)) if metas and usable else {}
     is_journal = SCHEMA_KEY in stored
     found = TablesState(
         schema, usable, creatable, owned, bool(tables) and not is_journal, stored if is_journal else {}
     )
-    return PostgresPlace("", server, found, ahead, _members(connection) if is_journal else ())
+    members = _rows(connection, MEMBERS) if is_journal else ()
+    return PostgresPlace("", server, found, ahead, tuple(map(member_of, members)))
 
 
-def _meta(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Return the rows of a table meta; nothing where it is not ours to read, or another program's."""
+def _rows(connection: psycopg.Connection[Any], question: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a table; none where it is not ours to read, or another program's."""
     import psycopg
 
     try:
-        return {str(key): str(value) for key, value in connection.execute(_META)}
+        return connection.execute(question.encode()).fetchall()
     except psycopg.Error:
-        return {}
-
-
-def _members(connection: psycopg.Connection[Any]) -> tuple[MemberRow, ...]:
-    import psycopg
-
-    try:
-        return tuple(map(member_of, connection.execute(MEMBERS)))
-    except psycopg.Error:
-        return ()
+        return []

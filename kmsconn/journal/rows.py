@@ -164,7 +164,6 @@ _ASIDE = (
     "contract = CASE WHEN length(contract) = 20 THEN contract ELSE :no_contract END, "
     "calldata = coalesce(calldata, log), log = :nothing, signer = NULL WHERE rid = :rid"
 )
-_ASIDE_KIND = "SELECT kind FROM request WHERE rid = ?"
 _COUNTED = "SELECT kind, state FROM tally WHERE rows > 0"
 _ODD = "SELECT rid FROM request WHERE kind = ? AND state = ?"  # walks over the table, of a journal that has such rows
 _IDENTITY = "SELECT chain_id, contract, kind, id, block FROM request WHERE rid = ?"
@@ -206,30 +205,25 @@ def set_aside(db: Database, rid: int, why: str) -> None:
     """Quarantine a row in whatever state it is, and remember it. Repeating: no effect."""
     db.damaged[rid] = why
     with db.savepoint():
-        _lower_the_mark(db, rid)
+        kind = _lower_the_mark(db, rid)
         db.tick += 1
         named = {
             "rid": rid,
             "digest": b"damaged row %d" % rid,
-            "kind": _known_kind(db, rid),
+            "kind": kind if kind in _KINDS else next(iter(Kind)).value,  # so that it is counted somewhere
             "reason": f"damaged: {why}",
         }
         db.execute(_ASIDE, {**_NOTHING, **named, "now": db.wall(), "tick": db.tick})
 
 
-def _lower_the_mark(db: Database, rid: int) -> None:
-    """Let the proof of completeness look for a row's id again, as far as the row still says which one it had."""
+def _lower_the_mark(db: Database, rid: int) -> Any:
+    """Let the proof of completeness look for a row's id again, as far as the row still says which one it had; return its kind."""
     chain_id, contract, kind, packed, block = db.execute(_IDENTITY, (rid,)).fetchone()
     if len(packed) == ID_BYTES and any(packed):
         below = pack_id(int.from_bytes(packed) - 1)
         named = {"chain_id": chain_id, "contract": contract, "kind": kind, "below": below, "block": block}
         db.execute(_LOWER, named)
-
-
-def _known_kind(db: Database, rid: int) -> str:
-    """Return the kind of a row; where it is none that we know, the first of all, so that it is counted somewhere."""
-    (kind,) = db.execute(_ASIDE_KIND, (rid,)).fetchone()
-    return kind if kind in set(Kind) else next(iter(Kind)).value
+    return kind
 
 
 def find_odd_rows(db: Database) -> None:
