@@ -11,7 +11,6 @@ import trio
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.parties import Contract
 from kmsconn.config.settings import Settings
-from kmsconn.connector import connector as app
 from kmsconn.connector import dependency_checks
 from kmsconn.connector.connector import open_connector
 from kmsconn.connector.dependency_checks import MISSING_INTERVAL, NEWER_CONTRACT, WRONG_CONTRACT
@@ -235,7 +234,7 @@ INTERVAL = 30.0
 async def test_a_contract_without_code_is_named_with_its_option_until_it_is_back(
     components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
+    monkeypatch.setattr(dependency_checks, "CONTRACTS_INTERVAL", INTERVAL)
     ethereum, where = components.dependencies.ethereum, address_for("KMSGeneration")
     async with components.running() as (_, events):
         contract = ethereum.evm.contracts.pop(where)
@@ -255,7 +254,7 @@ def alerts(events: list[Event], cause: str) -> list[AlertRaised]:
 async def test_a_signature_is_refused_for_good_only_under_a_confirmed_domain(
     components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
+    monkeypatch.setattr(dependency_checks, "CONTRACTS_INTERVAL", INTERVAL)
     decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
     async with components.running() as (_, events):
         decryption.offer(tell, domain_teller(attrs.evolve(decryption.domain, version="2")))
@@ -279,7 +278,7 @@ async def test_after_an_hour_without_an_answer_no_domain_is_confirmed(
     components: FewComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dependency_checks, "CONFIRMED", 2 * INTERVAL)
-    monkeypatch.setattr(app, "CONTRACTS_INTERVAL", INTERVAL)
+    monkeypatch.setattr(dependency_checks, "CONTRACTS_INTERVAL", INTERVAL)
     decryption, tell = components.dependencies.decryption, DECRYPTION.function("eip712Domain")
     async with components.running() as (_, events):
         decryption.offer(tell, _not_ready)
