@@ -18,8 +18,7 @@ from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Credit, Window
 from kmsconn.transport.grpc.headers import NO_TABLE, Header, encode, judged
 from kmsconn.transport.grpc.http2 import MAX_FRAME, Connection, StreamFrames
-from kmsconn.transport.grpc.outbox import Message, Outbox
-from kmsconn.transport.grpc.streams import Event, HeadersCame, Stream, StreamEnded, Streams
+from kmsconn.transport.grpc.streams import Event, HeadersCame, Message, Outbox, Stream, StreamEnded, Streams
 
 WINDOW: Final = 1024 * 1024  # for a stream and for the connection, as tonic's server grants
 _PSEUDO: Final = ({b":method", b":scheme", b":path"}, {b":method", b":scheme", b":path", b":authority"})

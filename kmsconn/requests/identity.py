@@ -17,7 +17,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Kind, Request
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery
-from kmsconn.requests.shared import Shared
+from kmsconn.requests.contexts import Shared
 from kmsconn.transport.waiting import Backoff
 
 T = TypeVar("T")

@@ -75,7 +75,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.transport.grpc.framing",
         "kmsconn.transport.grpc.headers",
         "kmsconn.transport.grpc.http2",
-        "kmsconn.transport.grpc.outbox",
         "kmsconn.core.statuses",
         "kmsconn.serving.keys",
         "kmsconn.serving.wire",

@@ -37,7 +37,7 @@ from kmsconn.replies.view import Question, View
 from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness
-from kmsconn.requests.contexts import Contexts, Destruction
+from kmsconn.requests.contexts import Contexts, Destruction, Shared
 from kmsconn.requests.cursor import Cursor, plan
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.known_ids import KnownIds
@@ -47,7 +47,6 @@ from kmsconn.requests.reading_start import first_looks
 from kmsconn.requests.recorder import DecodeCache, DecodedLogs, Recorder
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.settling import Settling
-from kmsconn.requests.shared import Shared
 from kmsconn.requests.stages import Stages
 from kmsconn.serving import wire
 from kmsconn.transport.grpc.framing import Status

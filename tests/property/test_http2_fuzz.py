@@ -23,8 +23,7 @@ from kmsconn.transport.grpc import frames, headers, http2
 from kmsconn.transport.grpc.frames import Cutter, Http2Error, settings_frame
 from kmsconn.transport.grpc.http2 import Connection
 from kmsconn.transport.grpc.link import Link
-from kmsconn.transport.grpc.outbox import MAX_OWED
-from kmsconn.transport.grpc.streams import DataCame, Event
+from kmsconn.transport.grpc.streams import MAX_OWED, DataCame, Event
 from tests.property.h2_oracle import Oracle
 from tests.property.test_http2_differential import (
     GREETING,

@@ -21,8 +21,7 @@ import attrs
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Credit, ErrorCode, Http2Error, PeerSettings, protocol_error
 from kmsconn.transport.grpc.headers import MAX_BLOCK, Reader
-from kmsconn.transport.grpc.outbox import Outbox
-from kmsconn.transport.grpc.streams import STREAM_WINDOW, DataCame, Event, HeadersCame, Streams
+from kmsconn.transport.grpc.streams import STREAM_WINDOW, DataCame, Event, HeadersCame, Outbox, Streams
 
 
 @attrs.define

@@ -24,7 +24,7 @@ from kmsconn.transport.grpc.frames import (
     code_name,
     settings_frame,
 )
-from kmsconn.transport.grpc.outbox import Message, Outbox
+from kmsconn.transport.grpc.streams import Message, Outbox
 
 LIMIT = 100
 ONE, TWO = frames.frame(frames.DATA, 1, 3, b"one"), frames.frame(frames.PING, 0, 0, b"12345678")

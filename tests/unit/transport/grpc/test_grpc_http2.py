@@ -16,8 +16,7 @@ from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error, setting
 from kmsconn.transport.grpc.framing import request_headers
 from kmsconn.transport.grpc.headers import encode
 from kmsconn.transport.grpc.http2 import Connection
-from kmsconn.transport.grpc.outbox import MAX_OWED
-from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
+from kmsconn.transport.grpc.streams import MAX_OWED, DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from tests.behaviours import SCRIPTED, shows
 
 HEADERS = request_headers("/p.S/M", "host:1", "http")
