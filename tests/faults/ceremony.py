@@ -28,7 +28,7 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.testing.endings import Steps, run_marked
 from kmsconn.testing.killable import ConnectorProcess
-from tests.faults.scene import BEGIN
+from tests.faults.scene import wall
 
 E = TypeVar("E")
 
@@ -82,7 +82,7 @@ class Ceremony:
         settings = self.dependencies.settings(
             self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
         )
-        live = partial(process.run, settings, lambda: BEGIN + trio.current_time(), partial(self.note, node))
+        live = partial(process.run, settings, wall, partial(self.note, node))
         while True:
             await run_marked(live, Steps(self.dies_at(node), process.kill))
             assert not process.crashes, process.crashes
@@ -181,7 +181,7 @@ async def open_ceremony(
 ) -> AsyncIterator[Ceremony]:
     """Run so many nodes; with newcomers as many of the first nodes leave. Nothing may have failed at the end."""
     dependencies = FhevmDependencies.make(
-        lambda: BEGIN + trio.current_time(),
+        wall,
         block_time=block_time,
         computing=computing,
         members=members,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 import trio
@@ -33,6 +33,8 @@ from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 
+D = TypeVar("D")
+U = TypeVar("U")
 E = TypeVar("E")
 
 BEGIN = 1_767_225_600.0
@@ -40,17 +42,48 @@ SECRETS = ("hunter2", "sesame", "pathkey")
 MOMENTS = 120.0  # virtual seconds that anything may take unless a test says otherwise
 
 
-@attrs.define(eq=False)
-class Scene:
-    """EmulatedDependencies, users, and everything that the connector told: ``events``, and ``log`` as text."""
+def wall() -> float:
+    """Return the time of chains and of connectors."""
+    return BEGIN + trio.current_time()
 
-    dependencies: FhevmDependencies
+
+@attrs.define(eq=False)
+class Stand(Generic[D, U]):
+    """EmulatedDependencies, users, and what connectors told: what scenes have in common."""
+
+    dependencies: D
     network: MemoryNetwork
-    traffic: Traffic
+    traffic: U
     folder: Path
     events: list[Event] = attrs.field(factory=list)
-    log: io.StringIO = attrs.field(factory=io.StringIO)
     monitor: Monitor = attrs.field(factory=Monitor)
+
+    def ports(self) -> Ports:
+        """Return the ports of one process."""
+        return ports(self.network)
+
+    def told(self, kind: type[E]) -> list[E]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def wait(self, condition: Callable[[], Any], seconds: float = MOMENTS) -> Any:
+        """Return what ``condition`` returns once it is true. Raises TooSlowError."""
+        with trio.fail_after(seconds):
+            while not (found := condition()):
+                await trio.sleep(0.5)
+        return found
+
+
+def ports(network: MemoryNetwork) -> Ports:
+    """Return the ports of one process on a network."""
+    return KillablePorts(Life(), network, wall, Random(0)).ports()
+
+
+@attrs.define(eq=False)
+class Scene(Stand[FhevmDependencies, Traffic]):
+    """One connector; nothing of what it says holds a secret: ``log`` is all of it as text."""
+
+    log: io.StringIO = attrs.field(factory=io.StringIO)
 
     def http(self, path: str) -> ServedAnswer:
         """Return what the monitoring port answers."""
@@ -63,10 +96,6 @@ class Scene:
             settings.chains.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",)
         )
         return settings.but(gateway=gateway)
-
-    def ports(self) -> Ports:
-        """Return the ports of one process."""
-        return KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
 
     def open(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
@@ -95,17 +124,6 @@ class Scene:
                 self.monitor.watch(connector.statistics)
                 yield connector
                 scope.cancel()
-
-    def told(self, kind: type[E]) -> list[E]:
-        """Return the events of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    async def wait(self, condition: Callable[[], Any], seconds: float = MOMENTS) -> Any:
-        """Return what ``condition`` returns once it is true. Raises TooSlowError."""
-        with trio.fail_after(seconds):
-            while not (found := condition()):
-                await trio.sleep(0.5)
-        return found
 
     async def ask(self, *forms: str) -> list[int]:
         """Request decryptions and return their ids once they are on chain."""
@@ -160,8 +178,6 @@ class _OfOne(CoreFault, frozen=True):
 @asynccontextmanager
 async def open_scene(folder: Path, *, block_time: float = 1.0, shards: int = 1) -> AsyncIterator[Scene]:
     """Run the dependencies while the block lasts; needs a virtual clock."""
-    dependencies = FhevmDependencies.make(
-        lambda: BEGIN + trio.current_time(), block_time=block_time, computing=0.1, shards=shards
-    )
+    dependencies = FhevmDependencies.make(wall, block_time=block_time, computing=0.1, shards=shards)
     async with dependencies.run_in_memory() as network:
         yield Scene(dependencies, network, Traffic(dependencies, Random(0)), folder)

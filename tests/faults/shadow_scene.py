@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
-
-import attrs
-import trio
+from typing import Any
 
 from kmsconn.config.settings import Settings
 from kmsconn.config.values import Mode
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import Event, ReplyCompared, ReplyFinalized, ReplySent, ReplySigned, ignore
 from kmsconn.model.life import State
-from kmsconn.observe.monitor import Monitor
 from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
 from kmsconn.replies.shadow import Likeness
-from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.transport.ports import Ports
-from tests.faults.scene import BEGIN, MOMENTS
+from tests.faults.scene import Stand, wall
 
-E = TypeVar("E")
 WINDOW = 4.0
 
 
-@attrs.define(eq=False)
-class ShadowScene:
-    """One node with two connectors: the active one asks the first shard of its Core, the shadow the last one."""
-
-    dependencies: FhevmDependencies
-    network: MemoryNetwork
-    traffic: Traffic
-    folder: Path
-    events: list[Event] = attrs.field(factory=list)
-    monitor: Monitor = attrs.field(factory=Monitor)
-
-    def ports(self) -> Ports:
-        """Return the ports of one process."""
-        return KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
+class ShadowScene(Stand[FhevmDependencies, Traffic]):
+    """One node with two connectors: the active one asks the first shard of its Core, the shadow the last one, which is heard."""
 
     def settings(self, name: str, shard: int, **changes: Any) -> Settings:
         """Return the settings of one of the two connectors."""
@@ -72,20 +52,9 @@ class ShadowScene:
         self.events.append(event)
         self.monitor.on_event(event)
 
-    def told(self, kind: type[E]) -> list[E]:
-        """Return what the shadow told of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
     def likenesses(self) -> list[str]:
         """Return how the compared replies stand to the shadow's."""
         return [event.likeness for event in self.told(ReplyCompared)]
-
-    async def wait(self, condition: Callable[[], Any], seconds: float = MOMENTS) -> Any:
-        """Return what ``condition`` returns once it is true. Raises TooSlowError."""
-        with trio.fail_after(seconds):
-            while not (found := condition()):
-                await trio.sleep(0.5)
-        return found
 
     def ask(self, *forms: str) -> None:
         """Request decryptions."""
@@ -142,8 +111,6 @@ ALL_EQUAL = [Likeness.EQUAL] * len(EVERY_FORM)
 @asynccontextmanager
 async def open_shadow_scene(folder: Path, *, shards: int = 1) -> AsyncIterator[ShadowScene]:
     """Run the dependencies while the block lasts; needs a virtual clock. With two shards each connector has a Core of its own."""
-    dependencies = FhevmDependencies.make(
-        lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, shards=shards
-    )
+    dependencies = FhevmDependencies.make(wall, block_time=1.0, computing=0.1, shards=shards)
     async with dependencies.run_in_memory() as network:
         yield ShadowScene(dependencies, network, Traffic(dependencies, Random(0)), folder)

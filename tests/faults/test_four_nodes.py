@@ -1,142 +1,236 @@
-"""Four connectors with a Core each serve one contract that needs three: what each does, and what they reach together."""
+"""Four connectors with a Core each serve one contract, of whom one may fail: who answers, and what comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
-from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.contracts.decryption import BASE
+from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core_faults import FailingCore, HangingCore
-from kmsconn.emulator.dependencies import FHEVM, sender_of
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.dependencies import key_for, sender_of
+from kmsconn.emulator.httpz.dependencies import PARAMETERS
+from kmsconn.emulator.httpz.traffic import SECRET
+from kmsconn.emulator.traffic import GENERATIONS
+from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.queries import mapping_slot
-from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.transport.ports import Ports
-from tests.faults.scene import BEGIN, MOMENTS
+from kmsconn.model.events import ignore
+from kmsconn.model.requests import FHEVM, HTTPZ_RC7
+from kmsconn.protocols import bincode
+from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, KEY_MANAGER
+from kmsconn.testing.ground_truth import name_of, requests_of
+from tests.faults.scene import Stand, wall
+from tests.opening import open_httpz_share, value_of_share
 
-MEMBERS = 4
-FORMS = ("public", "direct", "unified")
+pytestmark = pytest.mark.sampled
+
+MEMBERS, NEEDED, SHARES = (
+    4,
+    2,
+    3,
+)  # of the first generation: signatures for a public result, shares for a user
+FORMS = {FHEVM: ("public", "direct", "unified"), HTTPZ_RC7: ("public", "user", "delegated")}
+ALL = sorted(sender_of(member).address for member in range(MEMBERS))
 
 
-@attrs.define(eq=False)
-class Committee:
+class Committee(Stand[Any, Any]):
     """Four nodes at one contract."""
-
-    dependencies: FhevmDependencies
-    network: MemoryNetwork
-    traffic: Traffic
-    folder: Path
-
-    def ports(self) -> Ports:
-        return KillablePorts(Life(), self.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
 
     def open(self, member: int) -> Any:
         settings = self.dependencies.settings(self.folder / f"journal-{member}.db", member, reorg_window=4.0)
-        return open_connector(settings, ports=self.ports(), on_event=lambda _: None)
+        return open_connector(settings, ports=self.ports(), on_event=ignore)
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[list[Connector]]:
+    async def connected(self) -> AsyncIterator[None]:
         """Run four connectors while the block lasts, then cancel them."""
         with trio.CancelScope() as scope:
             async with AsyncExitStack() as stack:
-                yield [await stack.enter_async_context(self.open(member)) for member in range(MEMBERS)]
+                for member in range(MEMBERS):
+                    await stack.enter_async_context(self.open(member))
+                yield
                 scope.cancel()
 
-    def ground_truth(self, member: int) -> GroundTruth:
-        """Return what the chain says of one member."""
-        address = self.dependencies.decryption.address
-        ground_truth = GroundTruth(self.dependencies.gateway, address, sender_of(member).address)
-        ground_truth.read()
-        return ground_truth
+    def calls(self) -> Iterator[tuple[bytes, Address]]:
+        """Yield what was sent and not refused, oldest first, with who has sent it."""
+        chain = self.dependencies.gateway
+        for block in map(chain.block, range(chain.head.number + 1)):
+            for mined in block.mined if block is not None else ():
+                if mined.outcome.status:
+                    yield mined.transaction.data, mined.transaction.sender
 
-    async def wait_answered(self, members: range) -> None:
-        """Return when each of these has answered every request there is."""
-        with trio.fail_after(MOMENTS):
-            while not all(self._has_all(member) for member in members):
-                await trio.sleep(1)
+    def senders(self) -> dict[int, list[Address]]:
+        """Return who has answered each request, once each time."""
+        found: dict[int, list[Address]] = {name: [] for name in self.names()}
+        for calldata, sender in self.calls():
+            name = self.dependencies.generation_events.replied(calldata)
+            if name is not None:
+                found[name].append(sender)
+        return found
 
-    def _has_all(self, member: int) -> bool:
-        said = self.ground_truth(member).verdict()
-        return 0 < said.emitted == said.answered
+    def names(self) -> list[int]:
+        return [name_of(self.dependencies.generation_events, log) for log in requests_of(self.dependencies)]
 
-    def is_done(self, identifier: int) -> bool:
-        """Tell whether the contract has consensus, or enough shares."""
-        done = mapping_slot(BASE, identifier)
-        return bool(self.dependencies.gateway.evm.state.get((self.dependencies.decryption.address, done), 0))
-
-    def senders(self, identifier: int) -> list[Address]:
-        """Return who has answered a request, once each time."""
+    def logs(self) -> list[Log]:
         blocks = self.dependencies.gateway.history.blocks_with_logs(0, self.dependencies.gateway.head.number)
-        return [
-            mined.transaction.sender
-            for block in blocks
-            for mined in block.mined
-            if FHEVM.replied(mined.transaction.data) == identifier and mined.outcome.status
-        ]
+        return [log for block in blocks for mined in block.mined for log in mined.logs]
+
+    def agreed(self) -> Counter[int]:
+        """Return for which requests the contract has announced consensus, or enough shares, and how often."""
+        names = [self.dependencies.generation_events.agreed(log.topics) for log in self.logs()]
+        return Counter(name for name in names if name is not None)
+
+    async def ask(self, *forms: str) -> None:
+        """Ask for decryptions and wait for their blocks."""
+        count = len(self.names()) + len(forms)
+        for form in forms:
+            self.traffic.forms[form]()
+        await self.wait(lambda: len(self.names()) == count)
+
+    async def answers(self, count: int) -> Mapping[int, list[Address]]:
+        """Return who has answered once so many have answered each request, and a while after that."""
+        await self.wait(lambda: all(len(who) >= count for who in self.senders().values()))
+        await trio.sleep(10)
+        return self.senders()
+
+    def announced(self, name: str) -> list[tuple[Any, ...]]:
+        """Return what a contract of the first generation has announced under a name, oldest first."""
+        event = (KEY_MANAGER if "gen" in name else DECRYPTION_MANAGER).event(name)
+        return [event.decode(log.topics, log.data) for log in self.logs() if log.topics[0] == event.topic0]
 
 
 @asynccontextmanager
-async def open_committee(folder: Path) -> AsyncIterator[Committee]:
-    dependencies = FhevmDependencies.make(
-        lambda: BEGIN + trio.current_time(), block_time=1.0, computing=0.1, members=MEMBERS
-    )
-    async with dependencies.run_in_memory() as network:
-        yield Committee(dependencies, network, Traffic(dependencies, Random(0)), folder)
+async def open_committee(folder: Path, profile: str) -> AsyncIterator[Committee]:
+    users = GENERATIONS[profile].settle(wall, Random(0), block_time=1.0, computing=0.1, members=MEMBERS)
+    if profile == HTTPZ_RC7:
+        users.dependencies.gateway.finality.depth = 4
+    async with users.dependencies.run_in_memory() as network:
+        yield Committee(users.dependencies, network, users, folder)
 
 
 @pytest.fixture
-async def committee(tmp_path: Path) -> AsyncIterator[Committee]:
-    async with open_committee(tmp_path) as committee:
+async def committee(tmp_path: Path, profile: str) -> AsyncIterator[Committee]:
+    async with open_committee(tmp_path, profile) as committee:
         yield committee
 
 
-async def test_each_of_four_nodes_answers_each_request_once(committee: Committee) -> None:
+both = pytest.mark.parametrize("profile", FORMS)
+first = pytest.mark.parametrize("profile", [HTTPZ_RC7])
+
+
+@both
+async def test_each_of_four_nodes_answers_each_request_once(committee: Committee, profile: str) -> None:
     async with committee.connected():
-        for form in FORMS:
-            committee.traffic.forms[form]()
-        await committee.wait_answered(range(MEMBERS))
-        ids = list(committee.ground_truth(0).traces)
-        assert len(ids) == len(FORMS)
-        for identifier in ids:
-            senders = committee.senders(identifier)
-            assert sorted(senders) == sorted(sender_of(member).address for member in range(MEMBERS))
-            assert committee.is_done(identifier)
-        assert all(committee.ground_truth(member).verdict().well for member in range(MEMBERS))
+        await committee.ask(*FORMS[profile])
+        answers = await committee.answers(MEMBERS)
+        assert [sorted(who) for who in answers.values()] == [ALL] * len(FORMS[profile])
+        assert set(committee.agreed()) == set(answers)
 
 
-async def test_with_one_core_down_three_answer_and_reach_consensus(committee: Committee) -> None:
+@both
+async def test_with_one_core_down_three_answer_and_that_is_enough(committee: Committee, profile: str) -> None:
     committee.dependencies.others[-1].strike(HangingCore())
     async with committee.connected():
-        for form in FORMS:
-            committee.traffic.forms[form]()
-        await committee.wait_answered(range(MEMBERS - 1))
-        for identifier in committee.ground_truth(0).traces:
-            assert len(set(committee.senders(identifier))) == MEMBERS - 1
-            assert committee.is_done(identifier)
-        assert committee.ground_truth(MEMBERS - 1).verdict().answered == 0
+        await committee.ask(*FORMS[profile])
+        answers = await committee.answers(MEMBERS - 1)
+        assert {len(set(who)) for who in answers.values()} == {MEMBERS - 1}
+        assert set(committee.agreed()) == set(answers)
 
 
+@both
 async def test_the_fourth_node_answers_late_once_its_core_is_back(committee: Committee) -> None:
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
     late = committee.dependencies.others[-1]
     late.strike(FailingCore(code="UNAVAILABLE"))
     async with committee.connected():
-        committee.traffic.forms["public"]()
-        await committee.wait_answered(range(MEMBERS - 1))
+        await committee.ask("public")
+        await committee.answers(MEMBERS - 1)
         await trio.sleep(30)
         late.heal()
-        await committee.wait_answered(range(MEMBERS))
-        (identifier,) = committee.ground_truth(0).traces
-        assert len(committee.senders(identifier)) == MEMBERS
+        (who,) = (await committee.answers(MEMBERS)).values()
+        assert sorted(who) == ALL
+        assert len(committee.agreed()) == 1
+
+
+@first
+async def test_answers_become_one_event_of_two_signatures_or_of_three_shares_that_open_to_one_value(
+    committee: Committee,
+) -> None:
+    """With shares counted, which the real contract does not do (13.16)."""
+    async with committee.connected():
+        await committee.ask("public")
+        for form in ("user", "delegated"):
+            known = set(committee.dependencies.plaintexts)
+            await committee.ask(form)
+            await committee.answers(MEMBERS)
+            _, shares, signatures = committee.announced("UserDecryptionResponse")[-1]
+            assert (len(set(shares)), len(set(signatures))) == (SHARES, SHARES)
+            opened = [values_in(share) for share in shares]
+            assert [set(values) for values in zip(*opened, strict=True)] == [
+                {value} for body, value in committee.dependencies.plaintexts.items() if body not in known
+            ]
+        ((identifier, _, signatures),) = committee.announced("PublicDecryptionResponse")
+        assert (identifier, len(set(signatures))) == (1, NEEDED)
+        assert set(committee.agreed().values()) == {1}
+
+
+def values_in(image: bytes) -> list[int]:
+    """Open a node's answer with the user's key."""
+    payload = bincode.decode(image, packed=False)
+    user = key_for("user").address
+    return [
+        value_of_share(
+            open_httpz_share(SECRET, one.signcrypted, client=user, vk=payload.verification_key).plaintext
+        )
+        for one in payload.shares
+    ]
+
+
+def lose_journal(folder: Path, member: int) -> None:
+    for path in folder.glob(f"journal-{member}.db*"):
+        path.unlink()
+
+
+@first
+async def test_a_node_that_lost_its_journal_answers_nothing_twice(
+    committee: Committee, tmp_path: Path
+) -> None:
+    async with committee.connected():
+        await committee.ask("public")
+        await committee.answers(MEMBERS)
+    lose_journal(tmp_path, 2)
+    async with committee.connected():
+        await committee.ask("public")
+        assert [sorted(who) for who in (await committee.answers(MEMBERS)).values()] == [ALL, ALL]
+        assert len(committee.agreed()) == 2
+
+
+@first
+async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_once(
+    committee: Committee,
+) -> None:
+    """They echo the request's id, so that their answers name the same (2.5)."""
+    async with committee.connected():
+        for request, answer, values in (
+            ("preprocessKeygenRequest", "preprocessKeygenResponse", (PARAMETERS,)),
+            ("keygenRequest", "keygenResponse", (1,)),
+            ("crsgenRequest", "crsgenResponse", (PARAMETERS,)),
+        ):
+            calldata = KEY_MANAGER.function(request).encode(*values)
+            manager = committee.dependencies.keys.address
+            committee.dependencies.gateway.actors.transact(key_for("owner").address, manager, calldata)
+            await committee.wait(partial(has_been_told, committee, answer))
+        assert [one[:2] for one in committee.announced("KeygenResponse")] == [(1, 1)]
+        assert [one[:2] for one in committee.announced("CrsgenResponse")] == [(1, 1)]
+
+
+def has_been_told(committee: Committee, answer: str) -> bool:
+    """Say whether each node has sent an answer to the first request of its kind."""
+    start = KEY_MANAGER.function(answer).selector + (1).to_bytes(32)
+    return sorted(sender for calldata, sender in committee.calls() if calldata.startswith(start)) == ALL

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from random import Random
 
 import pytest
 import trio
@@ -17,9 +16,8 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.replies.shadow import Likeness
 from kmsconn.requests.stages import Stages
-from kmsconn.testing.killable import KillablePorts, Life
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
-from tests.faults.scene import BEGIN
+from tests.faults.scene import ports
 
 pytestmark = pytest.mark.sampled
 
@@ -51,8 +49,7 @@ async def run_shadow(ceremony: Ceremony, events: list[Event]) -> None:
         ceremony.folder / "shadow.db", 0, reorg_window=4.0, kms_operation_from_block_number=0
     )
     shadow = settings.but(mode=Mode.SHADOW, private_key=None, tx_sender_address=sender_of(0).address)
-    ports = KillablePorts(Life(), ceremony.network, lambda: BEGIN + trio.current_time(), Random(0)).ports()
-    async with open_connector(shadow, ports=ports, on_event=events.append):
+    async with open_connector(shadow, ports=ports(ceremony.network), on_event=events.append):
         await trio.sleep_forever()
 
 
