@@ -117,23 +117,20 @@ async def all_at_once(journal: Journal, gate: Gate, *operations: Callable[[Datab
     return [outcomes[number] for number in range(len(operations))]
 
 
-async def test_an_operation_returns_its_value(db: Database) -> None:
+async def test_an_operation_returns_its_value_and_a_closed_journal_says_so(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         assert await journal.run(adds(1)) == 1
+    with pytest.raises(JournalFailed, match="closed"):
+        await journal.run(rows)
 
 
-async def test_those_who_ask_meanwhile_are_one_group(db: Database) -> None:
+async def test_those_who_ask_meanwhile_are_one_group_in_the_order_of_their_calls(db: Database) -> None:
     gate = Gate()
     async with writing(db, gate) as journal:
-        await all_at_once(journal, gate, *(adds(number) for number in range(50)))
+        many = (one for number in range(50) for one in (rows, adds(number)))
+        seen = await all_at_once(journal, gate, *many)
+    assert seen[::2] == list(range(50))
     assert (gate.groups, rows(db)) == (2, 50)
-
-
-async def test_operations_are_applied_in_the_order_of_their_calls(db: Database) -> None:
-    gate = Gate()
-    async with writing(db, gate) as journal:
-        seen = await all_at_once(journal, gate, rows, adds(1), rows, adds(2), rows)
-    assert seen[::2] == [0, 1, 2]
 
 
 async def test_one_that_raises_undoes_itself_alone(db: Database) -> None:
@@ -233,16 +230,20 @@ async def test_an_error_of_the_database_comes_out_as_ours(db: Database) -> None:
     assert isinstance(failure.value.__cause__, db.driver.error)
 
 
-async def test_a_commit_that_fails_fails_all_of_its_group(failing: FailingDatabase) -> None:
+async def test_a_commit_that_fails_fails_all_of_its_group_and_the_next_is_served(
+    failing: FailingDatabase,
+) -> None:
     gate = Gate()
     async with writing(failing, gate) as journal:
         failing.broken = True
         outcomes = await all_at_once(journal, gate, adds(1), fails, adds(2))
         failing.broken = False
+        assert rows(failing) == 0
+        rid = await journal.run(adds(3))
     assert all(isinstance(outcome, JournalFailed) for outcome in outcomes)
     assert "disk is full" in str(outcomes[0])
     assert len(set(map(id, outcomes))) == 3
-    assert rows(failing) == 0
+    assert [row_of(failing, rid).id, rows(failing)] == [3, 1]
 
 
 @pytest.mark.sqlite
@@ -256,16 +257,6 @@ async def test_who_only_asks_has_an_answer_though_its_group_was_not_written(
         failing.broken = False
     assert [type(outcome) for outcome in outcomes] == [JournalFailed, int, JournalFailed]
     assert outcomes[1] == 0
-
-
-async def test_the_group_after_a_failed_commit_is_served(failing: FailingDatabase) -> None:
-    async with writing(failing, Gate()) as journal:
-        failing.broken = True
-        with pytest.raises(JournalFailed):
-            await journal.run(adds(1))
-        failing.broken = False
-        rid = await journal.run(adds(2))
-    assert [row_of(failing, rid).id, rows(failing)] == [2, 1]
 
 
 @pytest.mark.sqlite
@@ -308,13 +299,6 @@ async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
         gate.open.set()
         await wait_all_tasks_blocked()
         assert (before, journal.tick) == (0, 1)
-
-
-async def test_a_closed_journal_says_so(db: Database) -> None:
-    async with writing(db, Gate()) as journal:
-        pass
-    with pytest.raises(JournalFailed, match="closed"):
-        await journal.run(rows)
 
 
 async def test_what_is_queued_at_the_close_is_committed(db: Database) -> None:

@@ -80,7 +80,10 @@ def test_a_reorganisation_below_the_request_is_a_line(db: Database) -> None:
 def test_what_an_operator_begins_again_says_how_it_had_ended(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.REJECTED])
     retry(db, rid, 3000.0, 9000.0)
-    assert steps(db, rid) == [("reject", "because"), ("retry", "retried by an operator; it had ended as rejected: because")]
+    assert steps(db, rid) == [
+        ("reject", "because"),
+        ("retry", "retried by an operator; it had ended as rejected: because"),
+    ]
 
 
 def test_a_history_is_bounded_and_keeps_its_newest_lines(db: Database) -> None:

@@ -30,8 +30,24 @@ def test_the_newest_come_first_and_the_look_goes_on_below(db: Database) -> None:
     assert inspecting.find(db, ALL, None, 99).before is None
 
 
-def test_an_empty_journal_has_none(db: Database) -> None:
+def test_an_empty_journal_has_none_and_a_row_that_is_not_there_says_so(db: Database) -> None:
     assert inspecting.find(db, ALL, None, 9) == FoundRows((), None)
+    with pytest.raises(RetryError, match="no such row"):
+        inspecting.retry(db, 99, 5000.0, 777.0)
+
+
+def test_what_is_off_chain_or_without_its_event_is_left_and_says_so(db: Database) -> None:
+    rid = walk(db, new_row(db, 1, 10), WAYS[State.REJECTED])
+    take(db, blocks=(10, 10))
+    with pytest.raises(RetryError, match="off chain"):
+        inspecting.retry(db, rid, 5000.0, 777.0)
+    take(db, arrival(1, 10), blocks=(10, 10))
+    log = db.execute("SELECT log FROM request").fetchone()
+    db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"", rid))
+    with pytest.raises(RetryError, match="no longer in the journal"):
+        inspecting.retry(db, rid, 5000.0, 777.0)
+    db.execute("UPDATE request SET log = ? WHERE rid = ?", (*log, rid))
+    inspecting.retry(db, rid, 5000.0, 777.0)
 
 
 @pytest.mark.parametrize(
@@ -140,20 +156,6 @@ def test_what_did_not_fail_is_left_and_says_why(db: Database, state: State, why:
     assert row_of(db, rid) == before
 
 
-def test_what_is_off_chain_is_left_and_says_so(db: Database) -> None:
-    rid = walk(db, new_row(db, 1, 10), WAYS[State.REJECTED])
-    take(db, blocks=(10, 10))
-    with pytest.raises(RetryError, match="off chain"):
-        inspecting.retry(db, rid, 5000.0, 777.0)
-    take(db, arrival(1, 10), blocks=(10, 10))
-    inspecting.retry(db, rid, 5000.0, 777.0)
-
-
-def test_a_row_that_is_not_there_says_so(db: Database) -> None:
-    with pytest.raises(RetryError, match="no such row"):
-        inspecting.retry(db, 99, 5000.0, 777.0)
-
-
 @pytest.mark.parametrize("state", sorted(RETRIED))
 def test_what_retention_has_cleared_can_still_begin_again(db: Database, state: State) -> None:
     rid = walk(db, new_row(db), WAYS[state])
@@ -162,13 +164,6 @@ def test_what_retention_has_cleared_can_still_begin_again(db: Database, state: S
     assert db.execute("SELECT cleared FROM request").fetchone() == (1,)
     inspecting.retry(db, rid, 5000.0, 777.0)
     assert row_of(db, rid).event.log == arrival(1, 10).log
-
-
-def test_a_row_without_its_event_is_left(db: Database) -> None:
-    rid = walk(db, new_row(db), WAYS[State.REJECTED])
-    db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"", rid))
-    with pytest.raises(RetryError, match="no longer in the journal"):
-        inspecting.retry(db, rid, 5000.0, 777.0)
 
 
 def test_a_damaged_row_is_listed_and_says_what_it_is(db: Database) -> None:

@@ -61,6 +61,7 @@ async def test_a_whole_life(path: Path) -> None:
         ]
         journal.note_submitted(rid, True)
         assert await journal.run(moves.answer, rid, ANSWER, 1001.0)
+        assert not (await row_of(journal, rid)).progress.submitted, "it needs its note no more"
         assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
         assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
         assert [row.reply.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
@@ -75,23 +76,17 @@ async def test_a_whole_life(path: Path) -> None:
         assert progress.next_block == 11
 
 
-async def test_a_reply_that_is_gone_is_due_again(path: Path) -> None:
+async def test_a_reply_that_is_gone_is_due_again_and_one_of_nobody_we_know_starts_again(path: Path) -> None:
     async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        [rid], other = await answered_rows(journal, 1), await record_one(journal, 2, 20)
         await journal.run_each(moves.sign, [signing(rid, 0)])
         await journal.run_each(moves.confirm, [(rid, 30)])
         assert await journal.run(moves.move, "resend", rid, next_attempt=1000.0, reason="gone")
         row = await row_of(journal, rid)
         assert (row.state, row.progress.next_attempt, row.progress.reason) == (State.ANSWERED, 1000.0, "gone")
-
-
-async def test_a_request_answered_by_nobody_we_know_starts_again(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        assert await journal.run(moves.move, "found_included", rid, block=30)
-        assert await journal.run(moves.move, "restart", rid, next_attempt=1000.0, reason="gone")
-        assert (await row_of(journal, rid)).state == State.PENDING
+        assert await journal.run(moves.move, "found_included", other, block=30)
+        assert await journal.run(moves.move, "restart", other, next_attempt=1000.0, reason="gone")
+        assert (await row_of(journal, other)).state == State.PENDING
 
 
 async def test_deferral_and_releasing(path: Path) -> None:
@@ -103,14 +98,6 @@ async def test_deferral_and_releasing(path: Path) -> None:
         await journal.run_each(moves.sign, [signing(rid, 0)])
         assert await journal.run(moves.move, "release", rid, next_attempt=1030.0, reason="nonce taken")
         assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
-
-
-async def test_an_answered_row_needs_its_note_no_more(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        journal.note_submitted(rid, True)
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
-        assert not (await row_of(journal, rid)).progress.submitted
 
 
 async def answered_rows(journal: Journal, count: int) -> list[int]:

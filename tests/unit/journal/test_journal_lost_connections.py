@@ -175,17 +175,25 @@ async def test_a_server_that_is_away_fails_each_group_and_all_goes_on_after_it(s
         assert journal.failure == ""
 
 
-async def test_an_idle_connection_that_ended_costs_nobody_anything(server: FakeServer) -> None:
-    async with journal_on(server) as journal:
-        rid = await journal.run(adds(1))
-        server.sessions[-1].lose()
-        assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
+def ends(server: FakeServer) -> None:
+    server.sessions[-1].lose()
 
 
-async def test_an_idle_connection_whose_end_is_heard_late_costs_nobody_anything(server: FakeServer) -> None:
+def ends_and_is_heard_late(server: FakeServer) -> None:
+    server.losses = [Loss(len(server.asked) + 1)]
+
+
+def fails_over_with_all_commits(server: FakeServer) -> None:
+    server.fail_over(server.snapshot())
+
+
+@pytest.mark.parametrize("happens", [ends, ends_and_is_heard_late, fails_over_with_all_commits])
+async def test_an_idle_connection_that_ended_costs_nobody_anything(
+    server: FakeServer, happens: Callable[[FakeServer], None]
+) -> None:
     async with journal_on(server) as journal:
         rid = await journal.run(adds(1))
-        server.losses = [Loss(len(server.asked) + 1)]
+        happens(server)
         assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
 
 
@@ -214,13 +222,6 @@ async def test_a_standby_without_the_last_commits_is_found(server: FakeServer, r
                 await journal.run(moves.answer, rid, ANSWER, 1000.0)
             await trio.sleep_forever()
     assert server.database.execute("SELECT state FROM request").fetchall() == [("pending",)]
-
-
-async def test_a_standby_with_all_commits_goes_on(server: FakeServer) -> None:
-    async with journal_on(server) as journal:
-        rid = await journal.run(adds(1))
-        server.fail_over(server.snapshot())
-        assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
 
 
 async def test_a_statement_that_fails_has_its_group_done_again_and_fails_alone(server: FakeServer) -> None:

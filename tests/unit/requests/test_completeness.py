@@ -329,25 +329,18 @@ async def test_nothing_below_the_low_water_mark_is_asked_for() -> None:
     assert min(first for first, _ in world.asked) == public(1001)
 
 
-async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final() -> None:
-    world = numbered(range(1, 8))
+@pytest.mark.parametrize(("known", "complete"), [(range(1, 8), 7), ((1, 2, 5, 7), 2)])
+async def test_what_is_complete_becomes_the_low_water_mark_once_it_is_final(
+    known: Sequence[int], complete: int
+) -> None:
+    world = numbered(known)
     async with proving(world):
         await rounds(3)
         assert world.marks == {}
         world.head.note(100_000, 1000 + 36_000)
         world.next_block = 100_001
         await rounds(2)
-        assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(7), 70)
-
-
-async def test_a_mark_stays_below_what_is_missing() -> None:
-    world = numbered([1, 2, 5, 7])
-    async with proving(world):
-        await rounds(2)
-        world.head.note(100_000, 1000 + 36_000)
-        world.next_block = 100_001
-        await rounds(2)
-    assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(2), 20)
+    assert world.marks[Kind.PUBLIC_DECRYPTION] == JournalPlace(public(complete), 10 * complete)
 
 
 async def test_the_id_of_a_row_that_was_set_aside_is_looked_for_again() -> None:

@@ -39,23 +39,21 @@ def head_of(contexts: Contexts) -> HeadTracker:
     return head
 
 
-async def test_a_request_that_names_no_context_asks_nobody() -> None:
+@pytest.mark.parametrize(
+    ("context", "epoch", "asked"),
+    [
+        (None, None, []),
+        (CONTEXT, None, ["storage", "isValidKmsContext"]),
+        (CONTEXT, EPOCH, ["storage", "isValidKmsContext", "isValidEpochForContext"]),
+    ],
+)
+async def test_what_is_named_is_asked_for_in_one_batch(
+    context: int | None, epoch: int | None, asked: list[str]
+) -> None:
     contexts, chain, _ = made()
-    await contexts.check(None, None)
-    assert chain.asked == []
-
-
-async def test_a_context_is_asked_for_in_one_batch() -> None:
-    contexts, chain, _ = made()
-    await contexts.check(CONTEXT, EPOCH)
-    assert chain.asked == ["storage", "isValidKmsContext", "isValidEpochForContext"]
-    assert chain.batches == [3]
-
-
-async def test_an_epoch_is_asked_for_only_where_it_is_named() -> None:
-    contexts, chain, _ = made()
-    await contexts.check(CONTEXT, None)
-    assert "isValidEpochForContext" not in chain.asked
+    await contexts.check(context, epoch)
+    assert chain.asked == asked
+    assert chain.batches == [len(asked)] * bool(asked)
 
 
 @pytest.mark.parametrize(("after", "times"), [(0.0, 1), (TIME_TO_LIVE - 1, 1), (TIME_TO_LIVE, 2)])
@@ -92,11 +90,17 @@ async def test_what_is_not_valid_is_waited_for_and_asked_for_again(view: str, wh
     assert len(chain.batches) == 2 * rounds + 1
 
 
-async def test_a_destroyed_context_is_waited_for_only_until_a_later_head_says_the_same() -> None:
+async def test_a_destroyed_context_is_waited_for_until_a_later_head_says_the_same_and_asked_about_no_more() -> (
+    None
+):
     contexts, chain, _ = made()
     chain.slots[DESTROYED] = 1
-    with pytest.raises(Rejected, match="was destroyed"):
+    with pytest.raises(Destroyed, match="was destroyed"):
         await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
+    for epoch in (EPOCH, EPOCH + 1, None):
+        with pytest.raises(Destroyed):
+            await contexts.check(CONTEXT, epoch)
+    assert len(chain.batches) == 2
 
 
 async def test_one_node_that_says_destroyed_ends_nothing() -> None:
@@ -125,17 +129,6 @@ async def test_without_a_later_head_time_confirms() -> None:
     await trio.sleep(2)
     with pytest.raises(Destroyed):
         await contexts.check(CONTEXT, None)
-
-
-async def test_what_was_destroyed_is_asked_about_no_more() -> None:
-    contexts, chain, _ = made()
-    chain.slots[DESTROYED] = 1
-    with pytest.raises(Destroyed):
-        await confirmed(head_of(contexts), lambda: contexts.check(CONTEXT, EPOCH))
-    for epoch in (EPOCH, EPOCH + 1, None):
-        with pytest.raises(Destroyed):
-            await contexts.check(CONTEXT, epoch)
-    assert len(chain.batches) == 2
 
 
 async def test_what_was_destroyed_in_a_block_that_is_not_final_is_waited_for() -> None:

@@ -244,36 +244,33 @@ def test_an_alert_blames_a_dependency_for_its_failures_and_for_what_takes_long(
 # --- clients
 
 
-def test_what_was_unforeseen_is_said_without_its_traceback() -> None:
-    failure = failure_of(row(State.QUARANTINED, RowCause.REPEATABLE, "Traceback …"))
-    assert (failure.code.value, failure.retryable, failure.message) == ("unknown", True, UNEXPECTED)
+UNFORESEEN = row(State.QUARANTINED, RowCause.REPEATABLE, "Traceback …")
+SKIPPED = row(State.REJECTED, RowCause.SKIPPED, "skipped by an operator: no")
 
 
-def test_what_an_operator_has_ended_is_final() -> None:
-    failure = failure_of(row(State.REJECTED, RowCause.SKIPPED, "skipped by an operator: no"))
-    assert (failure.code.value, failure.retryable) == ("unprocessable", False)
+def expired(content: Any, deadline: float) -> Row:
+    at = EventPlace(-1, b"", b"", 0)
+    return row(State.EXPIRED, expiry_cause(Request(1, CHAIN, CONTRACT, content, b"", at, deadline)))
 
 
-def test_a_failure_names_its_request_and_its_reason() -> None:
-    failure = failure_of(row(State.REJECTED, RowCause.NONE, "because"))
-    assert (failure.decryption_id, failure.message) == (5, "because")
+WINDOW = read_user(user(), LIMITS)
+CLIENTS = {
+    "what was unforeseen without its traceback": (UNFORESEEN, ("unknown", True), UNEXPECTED),
+    "what an operator has ended is final": (SKIPPED, ("unprocessable", False), "skipped by an operator: no"),
+    "worked on for long enough": (expired(read_public(public(), LIMITS), 100.0), ("timeout", True), "why"),
+    "a window that ended first is final": (
+        expired(WINDOW, WINDOW.valid_until + 1.0), ("user_signature_rejected", False), "why",
+    ),
+}  # fmt: skip
 
 
-def request(content: Any, deadline: float) -> Request:
-    return Request(1, CHAIN, CONTRACT, content, b"", EventPlace(-1, b"", b"", 0), deadline)
-
-
-def test_a_request_that_was_worked_on_for_long_enough_may_be_asked_again() -> None:
-    cause = expiry_cause(request(read_public(public(), LIMITS), 100.0))
-    failure = failure_of(row(State.EXPIRED, cause))
-    assert (failure.code.value, failure.retryable) == ("timeout", True)
-
-
-def test_a_window_that_ended_first_is_final() -> None:
-    content = read_user(user(), LIMITS)
-    cause = expiry_cause(request(content, content.valid_until + 1.0))
-    failure = failure_of(row(State.EXPIRED, cause))
-    assert (failure.code.value, failure.retryable) == ("user_signature_rejected", False)
+@pytest.mark.parametrize(("ended", "code", "message"), CLIENTS.values(), ids=CLIENTS)
+def test_a_client_is_told_its_request_the_reason_and_whether_it_may_ask_again(
+    ended: Row, code: tuple[str, bool], message: str
+) -> None:
+    failure = failure_of(ended)
+    assert (failure.code.value, failure.retryable) == code
+    assert (failure.decryption_id, failure.message) == (5, message)
 
 
 def named(bench: Bench) -> list[tuple[str, str, int]]:

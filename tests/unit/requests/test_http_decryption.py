@@ -118,6 +118,7 @@ async def test_a_request_is_recorded_dispatched_and_answered(at: Counter) -> Non
     [recorded] = at.bench.told(RequestRecorded)
     assert (recorded.kind, recorded.id) == (Kind.HTTP_PUBLIC_DECRYPTION, PUBLIC.id)
     row = await at.work()
+    assert row.progress.deadline == CHAIN_TIME + HTTP_LIFETIME, "an hour of chain time"
     assert (row.state, row.answer) == (State.DONE, ANSWER)
     assert at.results == [HttpResult(PUBLIC.id, RESULT)]
     with pytest.raises(trio.TooSlowError), trio.fail_after(1):  # the transaction manager is left in peace
@@ -126,12 +127,6 @@ async def test_a_request_is_recorded_dispatched_and_answered(at: Counter) -> Non
         AnswerKept,
         RequestClosed,
     ]
-
-
-async def test_a_request_is_worked_on_for_an_hour_of_chain_time(at: Counter) -> None:
-    await at.ask()
-    [row] = await at.rows()
-    assert row.progress.deadline == CHAIN_TIME + HTTP_LIFETIME
 
 
 async def test_two_clients_with_one_content_have_one_row_and_an_answer_each(at: Counter) -> None:

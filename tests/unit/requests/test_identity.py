@@ -44,17 +44,14 @@ async def test_the_signer_of_a_context_is_asked_for_once() -> None:
     assert chain.asked == ["getKmsNodeForContext"]
 
 
-async def test_a_request_without_a_context_has_the_pinned_one() -> None:
+@pytest.mark.parametrize(("pinned", "asked"), [(PINNED, []), (0, ["getCurrentKmsContextId"])])
+async def test_a_request_without_a_context_has_the_pinned_one_or_the_current_one(
+    pinned: int, asked: list[str]
+) -> None:
     identity, chain = made()
-    pin(chain, PINNED)
+    pin(chain, pinned)
     assert await identity.signer_for(request_of(SILENT)) == SIGNER
-    assert chain.asked == ["storage", "getKmsNodeForContext"]
-
-
-async def test_a_request_without_a_pinned_context_has_the_current_one() -> None:
-    identity, chain = made()
-    await identity.signer_for(request_of(SILENT))
-    assert chain.asked == ["storage", "getCurrentKmsContextId", "getKmsNodeForContext"]
+    assert chain.asked == ["storage", *asked, "getKmsNodeForContext"]
 
 
 NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")

@@ -85,16 +85,18 @@ async def test_it_is_over_when_an_operator_lets_it_begin_again(bench: Bench, tol
     assert told[1:] == [AlertCleared("new_kms_context", "undone")]
 
 
-@pytest.mark.parametrize("transition", ["finish", "abort"])
-async def test_what_is_done_or_was_aborted_is_not_undone(
-    transition: str, bench: Bench, told: list[Event]
+@pytest.mark.parametrize(
+    ("name", "transition", "cause"),
+    [
+        (KEY, "finish", RowCause.NONE),
+        (KEY, "abort", RowCause.NONE),
+        (CONTEXT, "reject", RowCause.DESTROYED),
+    ],
+)
+async def test_what_is_done_or_was_aborted_or_destroyed_meanwhile_is_not_undone(
+    name: str, transition: str, cause: RowCause, bench: Bench, told: list[Event]
 ) -> None:
-    await closed(bench, KEY, transition)
-    assert told == []
-
-
-async def test_what_was_destroyed_meanwhile_is_not_undone(bench: Bench, told: list[Event]) -> None:
-    await closed(bench, CONTEXT, cause=RowCause.DESTROYED)
+    await closed(bench, name, transition, cause=cause)
     assert told == []
 
 
@@ -133,43 +135,28 @@ async def record(bench: Bench, name: str = "keygen_default") -> int:
     return (await bench.record_key_request(name)).rid
 
 
-async def test_nothing_is_said_for_an_hour(bench: Bench, told: list[Event]) -> None:
-    await record(bench)
+@pytest.mark.slow
+async def test_after_an_hour_it_is_named_once_with_what_it_waits_for_until_it_has_ended(
+    bench: Bench, told: list[Event]
+) -> None:
+    rid = await record(bench)
     await trio.sleep(LONG - OVERDUE_INTERVAL)
     assert told == []
-
-
-@pytest.mark.slow
-async def test_after_an_hour_it_is_named_once_with_what_it_waits_for(bench: Bench, told: list[Event]) -> None:
-    rid = await record(bench)
+    await trio.sleep(10 * OVERDUE_INTERVAL)
     await bench.journal.run(moves.defer, rid, 1e9, "core[0] GetKeyGenResult: UNAVAILABLE")
-    await trio.sleep(LONG + 10 * OVERDUE_INTERVAL)
-    [trouble] = told
-    assert isinstance(trouble, AlertRaised)
-    assert trouble.dependency == f"keygen 0x{keys.content('keygen_default').id:064x}"
-    assert "GetKeyGenResult: UNAVAILABLE" in trouble.text
-    assert not trouble.critical
-
-
-@pytest.mark.slow
-async def test_another_reason_is_told_again(bench: Bench, told: list[Event]) -> None:
-    rid = await record(bench)
-    await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
-    await bench.journal.run(moves.defer, rid, 1e9, "something else")
-    await trio.sleep(2 * OVERDUE_INTERVAL)
-    assert [event.text.split("; reason: ")[1] for event in told if isinstance(event, AlertRaised)] == [
+    await trio.sleep(10 * OVERDUE_INTERVAL)
+    alerts = [event for event in told if isinstance(event, AlertRaised)]
+    assert alerts == told
+    name = f"keygen 0x{keys.content('keygen_default').id:064x}"
+    assert [(one.dependency, one.critical) for one in alerts] == [(name, False)] * 2
+    assert [one.text.split("; reason: ")[1] for one in alerts] == [
         "its turn",
-        "something else",
+        "core[0] GetKeyGenResult: UNAVAILABLE",
     ]
-
-
-async def test_it_is_over_when_the_request_has_ended(bench: Bench, told: list[Event]) -> None:
-    rid = await record(bench)
-    await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
     await bench.journal.run(moves.move, "finish", rid, reason="done")
     await trio.sleep(2 * OVERDUE_INTERVAL)
     assert isinstance(told[-1], AlertCleared)
-    assert told[-1].dependency == told[0].dependency  # type: ignore[attr-defined]
+    assert told[-1].dependency == name
 
 
 async def test_a_reply_that_does_not_are_included_is_named_too(bench: Bench, told: list[Event]) -> None:

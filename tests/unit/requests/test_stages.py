@@ -257,15 +257,12 @@ async def over(found: tuple[int, ...], *tells: bytes) -> frozenset[int]:
 
 
 async def test_the_epochs_of_a_destroyed_context_are_over_whoever_names_them() -> None:
-    """A Core of 0.14 tells none; one that was restarted does not tell all."""
+    """A Core of 0.14 tells none; one that was restarted does not tell all. What cannot be read takes nothing away."""
     told = later.wire("destroy context result, two epochs")
     first, second, third = (8 << 248 | number for number in (1, 2, 3))
     assert await over((), b"", told) == {first, second}
     assert await over((third,), told, b"") == {first, second, third}
     assert await over((third,), b"") == {third}
-
-
-async def test_an_answer_that_cannot_be_read_takes_nothing_from_a_destruction() -> None:
     assert await over((5,), b"\xff", b"\x0a\x02\x0a\x00") == {5}
 
 
