@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Self
 
@@ -293,16 +294,22 @@ class Fetcher:
         *,
         hedged: bool,
     ) -> Ciphertext:
+        # who waits less than a bucket may be silent watches no silence
+        watch: AbstractContextManager[trio.CancelScope | None] = (
+            nullcontext() if hedged else trio.CancelScope()
+        )
         with Attempt(lease) as attempt:
-            if hedged:  # within less time than a bucket may be silent
-                body, headers = await self._read(source, asking, attempt, None)
-            else:
-                with trio.CancelScope() as silence:
-                    body, headers = await self._read(source, asking, attempt, silence)
-                if silence.cancelled_caught:
-                    raise Unreachable(
-                        f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
-                    )
+            with watch as silence:
+                begun = partial(_watch, silence)
+                async with await asking(max_bytes=self.max_size, begun=begun) as response:
+                    if response.status not in _OK:
+                        error = ObjectRefused if response.status in _REFUSED else Unreachable
+                        raise error(f"{source.shown} answered {response.status}")
+                    body = await _read(response, attempt, silence)
+            if silence is not None and silence.cancelled_caught:
+                raise Unreachable(
+                    f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+                )
             if len(body) <= HASH_INLINE:
                 digest = keccak256(body)
             else:
@@ -311,17 +318,9 @@ class Fetcher:
             if digest != reference.digest:
                 self._refuse(source, reference, digest)
             attempt.held = 0  # the lease has it
+        headers = response.headers
         stored, attestation = ciphertext_format(headers), headers.get(ATTESTATION_HEADER, "")
         return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
-
-    async def _read(
-        self, source: CiphertextSource, asking: Open, attempt: Attempt, silence: trio.CancelScope | None
-    ) -> tuple[bytes, Mapping[str, str]]:
-        async with await asking(max_bytes=self.max_size, begun=partial(_watch, silence)) as response:
-            if response.status not in _OK:
-                error = ObjectRefused if response.status in _REFUSED else Unreachable
-                raise error(f"{source.shown} answered {response.status}")
-            return await _read(response, attempt, silence), response.headers
 
     def _refuse(self, source: CiphertextSource, reference: CiphertextReference, digest: bytes) -> None:
         """Raise Unreachable for bytes with another digest, unless they are tolerated; tell in any case."""
