@@ -27,7 +27,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm.decryptions import public_digest
 from kmsconn.protocols.fhevm.user_decryption import user_digest
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.protobuf import encode
 
 LINKER_TYPE = "UserDecryptionLinker(bytes publicKey,bytes32[] handles,address userAddress)"
 _PUBLIC_DECRYPTION, _USER_DECRYPTION = b"PUBL_DEC", b"USER_DEC"

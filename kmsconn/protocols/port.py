@@ -18,7 +18,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.frozen import frozen
 from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.model.steps import Answer
-from kmsconn.protocols.proto_writer import Chunks, encode
+from kmsconn.protocols.protobuf import Chunks, encode
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
 
 _WORD_BYTES = 32

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from kmsconn._generated.fhevm.kms import v1
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.proto_writer import encode, header, varint
-from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.protobuf import decode, encode, header, varint
 
 BYTES = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
 UINT32 = descriptor_pb2.FieldDescriptorProto.TYPE_UINT32

@@ -19,8 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.proto_writer import header, varint
-from kmsconn.protocols.protobuf import FIXED64, fields
+from kmsconn.protocols.protobuf import FIXED64, fields, header, varint
 from tests.faults.hostile.json_rpc import ANY, BIG_TEXT, DIGITS, RESULTS, Change, always
 
 

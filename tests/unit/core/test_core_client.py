@@ -43,7 +43,7 @@ from kmsconn.errors import (
     Unreachable,
 )
 from kmsconn.protocols.port import CoreCall, Meaning
-from kmsconn.protocols.proto_writer import Chunks
+from kmsconn.protocols.protobuf import Chunks
 from kmsconn.transport.grpc.framing import MAX_TEXT, Status, StatusError, printable
 from kmsconn.transport.ports import Ports, offload_inline
 

@@ -19,8 +19,7 @@ from kmsconn.protocols.core_messages import signature_of
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, ContextNode, NewContext
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial, NewEpoch, NewEpochs
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.protocols.proto_writer import encode
-from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.protobuf import decode, encode
 from tests import vectors
 from tests.vectors import keys, later
 

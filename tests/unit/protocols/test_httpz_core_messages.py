@@ -39,7 +39,7 @@ from kmsconn.protocols.httpz_rc7.key_management import (
 )
 from kmsconn.protocols.httpz_rc7.profile import EVENTS, HttpzRc7
 from kmsconn.protocols.port import CoreCall, Meaning
-from kmsconn.protocols.proto_writer import encode
+from kmsconn.protocols.protobuf import encode
 from tests.vectors import httpz
 
 TEST_PARAMETERS = from_hex("0xd61fa44c57b6e7526a46e1072d63332ab4eb38e050fe54dd51fe995f9055c354")

@@ -12,8 +12,7 @@ from kmsconn._generated.fhevm.kms import v1
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn._generated.httpz_rc7.kms.v1 import KeyGenResult
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.proto_writer import SPLICED, encode, splice, varint
-from kmsconn.protocols.protobuf import decode, fields
+from kmsconn.protocols.protobuf import SPLICED, decode, encode, fields, splice, varint
 
 USER_REPLY = v1.UserDecryptionResponse(
     signature=b"s" * 65,
