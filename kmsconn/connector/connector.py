@@ -91,7 +91,7 @@ class Connector:
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""
-        components = self.components
+        components, membership = self.components, self.components.membership
         return Statistics(
             ready=self._ready.is_set(),
             draining=self._draining.is_set(),
@@ -112,7 +112,7 @@ class Connector:
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
             http=None if self.http_serving is None else self.http_serving.service.statistics(),
-            journal=JournalStatistics(self.watch.free, components.membership.statistics()),
+            journal=JournalStatistics(self.watch.free, membership.gathering.members, membership.token),
         )
 
     def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:

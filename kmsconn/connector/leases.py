@@ -18,7 +18,7 @@ for gone: they delete its row, and with it its leases. Two clocks never meet: ea
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, Never
@@ -28,7 +28,7 @@ import trio
 
 from kmsconn.errors import JournalFailed, LeaseLost
 from kmsconn.journal import members
-from kmsconn.journal.members import Gathering, LeaseRow
+from kmsconn.journal.members import Gathering
 from kmsconn.journal.postgres_side import SideSession
 from kmsconn.model.alerts import Board
 from kmsconn.requests.membership import Membership
@@ -78,37 +78,14 @@ DISMISSED_SHOWN: Final = 300.0  # seconds for which it is told that another proc
 MEMBERSHIP: Final = "membership"
 
 
-@attrs.define
-class Dismissals:
-    """The alerts about those that this process has dismissed, by their names, with the times."""
-
-    board: Board
-    _at: dict[str, float] = attrs.field(factory=dict)
-
-    def note(self, token: int, name: str) -> None:
-        """Tell that a member was dismissed."""
-        text = f"{name} (member {token}) was silent for longer than its lease, and others do its work now"
-        self.board.set("member-fenced", name, text)
-        self._at[name] = trio.current_time()
-
-    def forget(self, gathering: Gathering) -> None:
-        """Clear the alerts of those that are back under their names, and old ones."""
-        names, now = {one.name for one in gathering.members}, trio.current_time()
-        for name, at in tuple(self._at.items()):
-            if name in names or now - at > DISMISSED_SHOWN:
-                del self._at[name]
-                self.board.set("member-fenced", name, None)
-
-
 @attrs.define(eq=False)
 class Leases(Membership):
-    """The place and the leases of one member. ``gathering``: who was there at the last look; ``wake_up`` asks for the next one."""
+    """The place and the leases of one member; ``wake_up`` asks for the next look."""
 
     side: SideSession
     token: int
     clock: LeaseClock
     board: Board
-    dismissals: Dismissals
     watchers: Sequence[Callable[[Gathering], None]] = ()
     """Told of each look at the members."""
     ours: Callable[[], int] = lambda: 0
@@ -119,6 +96,8 @@ class Leases(Membership):
     """The leases that are waited for; None once no more is taken."""
     _held: set[str] = attrs.field(factory=set)
     """Those whose components run."""
+    _dismissed: dict[str, tuple[int, float]] = attrs.field(factory=dict)
+    """Whom this process has dismissed, by name: the token, and when."""
 
     async def run(self) -> Never:
         """Renew, take and dismiss for ever. Raises LeaseLost once the others have dismissed this process."""
@@ -144,9 +123,9 @@ class Leases(Membership):
         seen = await self.look()
         self.clock.renewed(sent)
         self.board.set("lease-late", MEMBERSHIP, None)
-        if lost := (held & self._held) - {one.name for one in self._ours(seen)}:
+        if lost := (held & self._held) - self._ours(seen):
             raise LeaseLost(f"the lease {min(lost)!r} of this process was taken away")
-        self.dismissals.forget(seen)
+        self._tell_dismissed({one.name for one in seen.members})
         for watch in self.watchers:
             watch(seen)
         silent = max((one.silent for one in seen.members if one.token != self.token), default=0.0)
@@ -167,24 +146,32 @@ class Leases(Membership):
             )
         return self.gathering
 
-    def _ours(self, seen: Gathering) -> list[LeaseRow]:
-        return [one for one in seen.leases if one.token == self.token]
+    def _ours(self, seen: Gathering) -> set[str]:
+        return {name for name, token in seen.leases.items() if token == self.token}
 
     async def _dismiss(self) -> None:
         """Delete the members that were silent for a lease: their leases are free with that."""
         silent = partial(members.dismiss, token=self.token, lease=self.clock.lease)
         for token, name in await self.side.ask(silent):
-            self.dismissals.note(token, name)
+            self._dismissed[name] = token, trio.current_time()
         self.wake_up.notify()
+
+    def _tell_dismissed(self, there: Collection[str]) -> None:
+        """Tell for a while whom this process has dismissed, until they are back under their names."""
+        for name, (token, at) in tuple(self._dismissed.items()):
+            is_over = name in there or trio.current_time() - at > DISMISSED_SHOWN
+            text = f"{name} (member {token}) was silent for longer than its lease, and others do its work now"
+            self.board.set("member-fenced", name, None if is_over else text)
+            if is_over:
+                del self._dismissed[name]
 
     async def _take(self, seen: Gathering) -> None:
         """Take the leases that are wanted and free, and let their components begin; give back what nobody here wants any more."""
-        held = {one.name for one in seen.leases}
-        free = [name for name in self._wanted or () if name not in held]
+        free = [name for name in self._wanted or () if name not in seen.leases]
         if free:
             await self.side.ask(partial(members.take, token=self.token, names=free))
             seen = await self.look()
-        for name in {one.name for one in self._ours(seen)} - self._held:
+        for name in self._ours(seen) - self._held:
             if self._wanted is None or name not in self._wanted:
                 await self.journal.run(members.give_back, self.token, name)
             else:

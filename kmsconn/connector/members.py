@@ -16,7 +16,7 @@ from kmsconn.config.storage import common_settings
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import JOURNAL
 from kmsconn.connector.following import Topics
-from kmsconn.connector.leases import GIVING, Dismissals, LeaseClock, Leases
+from kmsconn.connector.leases import GIVING, LeaseClock, Leases
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import members, queries
 from kmsconn.journal.journal import Journal
@@ -30,7 +30,6 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
 from kmsconn.requests.membership import tell_different_settings, tell_missing_roles
-from kmsconn.requests.snapshot import MemberStatistics
 from kmsconn.transport.ports import Ports
 
 LOOK_AGAIN: Final = (
@@ -93,22 +92,6 @@ class Member(Leases):
             await self.journal.run(members.give_rows_back, self.token)
             await self.look()
 
-    def statistics(self) -> tuple[MemberStatistics, ...]:
-        """Return the processes over the journal, as this one saw them last."""
-        seen = self.gathering
-        return tuple(
-            MemberStatistics(
-                one.name,
-                one.token,
-                tuple(sorted(one.roles)),
-                one.since,
-                one.silent,
-                tuple(lease.name for lease in seen.leases if lease.token == one.token),
-                one.token == self.token,
-            )
-            for one in seen.members
-        )
-
     async def hear(self, topics: Topics, told: frozenset[str]) -> None:
         """Take what other processes have told; without anything, that they may have told something."""
         if not told or any(topic.startswith("answered") for topic in told):
@@ -156,7 +139,6 @@ async def open_member(
             token=token,
             clock=clock,
             board=board,
-            dismissals=Dismissals(board),
             watchers=watchers,
             ours=ours,
             claiming=claiming,

@@ -9,6 +9,7 @@ All times are the database's. The questions here go over connections beside the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -82,7 +83,8 @@ _WAKE: Final = "SELECT pg_notify('kmsconn', 'due ' || kind) FROM json_array_elem
 class MemberRow:
     """A process that works on the journal: token, name, roles, since when it is there (wall time), and for how long it was silent.
 
-    ``settings``: what it has of the settings that all must have alike, in words; nothing of a version that did not write them.
+    ``settings``: what it has of the settings that all must have alike, in words; nothing of a version that did not write them. ``leases``:
+    those that it holds.
     """
 
     token: int
@@ -91,6 +93,7 @@ class MemberRow:
     since: float
     silent: float
     settings: Mapping[str, str] = attrs.field(factory=dict)
+    leases: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -99,20 +102,16 @@ class MemberRow:
 
 
 @attrs.frozen
-class LeaseRow:
-    """A lease that a member holds."""
-
-    name: str
-    token: int
-
-
-@attrs.frozen
 class Gathering:
     """Who is there and who holds what, as one process sees it. ``is_member``: whether that process is still one of them."""
 
     is_member: bool
     members: tuple[MemberRow, ...] = ()
-    leases: tuple[LeaseRow, ...] = ()
+
+    @property
+    def leases(self) -> dict[str, int]:
+        """Who holds each lease, by its name."""
+        return {lease: one.token for one in self.members for lease in one.leases}
 
 
 @attrs.frozen
@@ -173,7 +172,11 @@ def gathering(db: Database) -> Gathering:
 def _gathering(
     is_member: bool, members: Sequence[tuple[Any, ...]], leases: Sequence[tuple[Any, ...]]
 ) -> Gathering:
-    return Gathering(is_member, tuple(map(member_of, members)), tuple(LeaseRow(*lease) for lease in leases))
+    held: dict[int, list[str]] = defaultdict(list)
+    for name, token in leases:
+        held[token].append(name)
+    known = map(member_of, members)
+    return Gathering(is_member, tuple(attrs.evolve(one, leases=tuple(held[one.token])) for one in known))
 
 
 def take(batch: Batch, token: int, names: Collection[str]) -> None:

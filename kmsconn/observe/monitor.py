@@ -144,7 +144,7 @@ def _figures(statistics: Statistics) -> dict[Family, Figure]:
         **({} if statistics.http is None else _of_http(statistics.http)),
         gauges.JOURNAL_FREE: journal.free,
         gauges.MEMBERS: len(members) or None,
-        gauges.LEASES: {lease: 1.0 for one in members if one.is_self for lease in one.leases},
+        gauges.LEASES: {lease: 1.0 for one in members if one.token == journal.token for lease in one.leases},
         **({} if queue.counts is None else _of_counts(queue.counts, queue.busy)),
     }
 

@@ -17,6 +17,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.observe.timelines import Timeline
 
 if TYPE_CHECKING:
+    from kmsconn.journal.members import MemberRow
     from kmsconn.journal.values import Counts
     from kmsconn.observe.monitor import Monitor
     from kmsconn.replies.manager import TxStatistics
@@ -92,7 +93,7 @@ def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
         ],
         "journal": {
             "free": statistics.journal.free,
-            "members": [attrs.asdict(one) for one in statistics.journal.members],
+            "members": [_member(one, statistics.journal.token) for one in statistics.journal.members],
             "gaps": statistics.queue.gaps,
             "off_chain": None if statistics.queue.counts is None else statistics.queue.counts.off_chain,
         },
@@ -163,6 +164,11 @@ def _requests(counts: Counts | None) -> list[dict[str, Any]]:
         for kind in Kind
         if any(counts.states.get((kind, state)) for state in State)
     ]
+
+
+def _member(one: MemberRow, token: int) -> dict[str, Any]:
+    shown = attrs.asdict(one, filter=lambda field, _: field.name != "settings")
+    return {**shown, "roles": sorted(one.roles), "is_self": one.token == token}
 
 
 def _contract(one: CursorMoved, names: Mapping[int | None, str]) -> dict[str, Any]:

@@ -22,18 +22,22 @@ from kmsconn.journal.values import Due, Shards
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Kind
-from kmsconn.requests.snapshot import MemberStatistics
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
 
 
 @attrs.define(eq=False)
 class Membership:
-    """This process among those over its journal: here the only one. ``look_again``: seconds after which it looks without being told to."""
+    """This process among those over its journal: here the only one. ``look_again``: seconds after which it looks without being told to.
+
+    ``gathering``: who was there at the last look; ``token``: this process among them.
+    """
 
     journal: Journal
     _takes_more: bool = attrs.field(default=True, init=False)
     look_again = LOOK_AGAIN
+    gathering = Gathering(is_member=True)
+    token = 0
 
     @property
     def has_successor(self) -> bool:
@@ -72,10 +76,6 @@ class Membership:
 
     async def give_rows_back(self) -> None:
         """Let other processes pick what this one has picked and does not work on any more. Repeating: no effect."""
-
-    def statistics(self) -> tuple[MemberStatistics, ...]:
-        """Return the processes over the journal, as this one saw them last; nothing of a journal that one process has."""
-        return ()
 
 
 MISSING: Final = "role-missing"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from kmsconn.journal.inspecting import PausedKind
+from kmsconn.journal.members import MemberRow
 from kmsconn.journal.values import Counts
 from kmsconn.replies.manager import TxStatistics
 from kmsconn.transport.waiting import StalledTask
@@ -80,24 +81,15 @@ class CiphertextStatistics:
 
 
 @attrs.frozen
-class MemberStatistics:
-    """One of the processes over a journal: its name and roles, since when (wall time), for how long it was silent, and what it holds."""
-
-    name: str
-    token: int
-    roles: tuple[str, ...]
-    since: float
-    silent: float
-    leases: tuple[str, ...] = ()
-    is_self: bool = False
-
-
-@attrs.frozen
 class JournalStatistics:
-    """Where the journal is kept: free bytes on its file system, as far as known, and the processes that share it in PostgreSQL."""
+    """Where the journal is kept: free bytes on its file system, as far as known, and the processes that share it in PostgreSQL.
+
+    ``token``: that of this process among the members.
+    """
 
     free: int | None = None
-    members: tuple[MemberStatistics, ...] = ()
+    members: tuple[MemberRow, ...] = ()
+    token: int = 0
 
 
 @attrs.frozen

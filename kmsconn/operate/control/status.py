@@ -72,7 +72,7 @@ def processes_as_json(found: Gathering, now: float) -> list[Mapping[str, Any]]:
             "roles": sorted(one.roles),
             "uptime": max(0.0, now - one.since),
             "silent": one.silent,
-            "leases": [lease.name for lease in found.leases if lease.token == one.token],
+            "leases": list(one.leases),
         }
         for one in found.members
     ]

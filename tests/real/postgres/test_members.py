@@ -87,7 +87,7 @@ def test_a_member_sees_the_others_with_their_leases(path: PostgresAddress, db: D
             (one, "one", True),
             (two, "two", True),
         ]
-        assert {lease.name: lease.token for lease in seen.leases} == {"reads": two, "sends": two}
+        assert seen.leases == {"reads": two, "sends": two}
         assert all(0 <= row.silent < 10 for row in seen.members)
 
 
@@ -104,13 +104,13 @@ def test_a_lease_has_one_holder_until_it_is_given_back(path: PostgresAddress, db
         one, two = join(side), join(side)
         members.take(side, one, ["reads"])
         members.take(side, two, ["reads"])
-        assert [lease.token for lease in members.renew(side, one, 0).leases] == [one]
+        assert [*members.renew(side, one, 0).leases.values()] == [one]
         db.begin()
         assert not members.give_back(db, two, "reads")
         assert members.give_back(db, one, "reads")
         db.commit()
         members.take(side, two, ["reads"])
-        assert [lease.token for lease in members.renew(side, one, 0).leases] == [two]
+        assert [*members.renew(side, one, 0).leases.values()] == [two]
 
 
 def test_who_is_no_member_takes_no_lease(path: PostgresAddress, db: Database) -> None:
@@ -129,7 +129,7 @@ def test_a_silent_member_goes_with_its_leases_and_a_lively_one_stays(
         assert members.dismiss(side, one, 5.0) == [(two, "two")]
         seen = members.renew(side, one, 0)
         assert [row.token for row in seen.members] == [one, three]
-        assert seen.leases == ()
+        assert seen.leases == {}
         assert not members.renew(side, two, 0).is_member
 
 
@@ -373,7 +373,7 @@ def test_a_member_that_leaves_is_gone_with_its_leases(path: PostgresAddress, db:
         db.commit()
         record(db, 1)  # what comes behind is not guarded
         seen = members.renew(side, two, 0)
-        assert ([row.token for row in seen.members], seen.leases) == ([two], ())
+        assert ([row.token for row in seen.members], seen.leases) == ([two], {})
 
 
 def test_who_joins_tables_that_have_become_too_new_is_no_member(path: PostgresAddress) -> None:

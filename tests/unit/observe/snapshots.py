@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.journal.members import MemberRow
 from kmsconn.journal.values import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
@@ -16,7 +17,6 @@ from kmsconn.requests.snapshot import (
     ChainStatistics,
     CiphertextStatistics,
     JournalStatistics,
-    MemberStatistics,
     QueueStatistics,
     Statistics,
 )
@@ -88,9 +88,10 @@ SNAPSHOT = Statistics(
     journal=JournalStatistics(
         1 << 30,
         (
-            MemberStatistics("kmsconn@a", 7, ("hear", "send"), 0.0, 0.5, ("upkeep",), is_self=True),
-            MemberStatistics("kmsconn@b", 8, ("work",), 0.0, 0.25, ("audit",)),
+            MemberRow(7, "kmsconn@a", frozenset({"hear", "send"}), 0.0, 0.5, {"lease": "5s"}, ("upkeep",)),
+            MemberRow(8, "kmsconn@b", frozenset({"work"}), 0.0, 0.25, {}, ("audit",)),
         ),
+        token=7,
     ),
 )
 """What ``Connector.statistics()`` gives."""
