@@ -184,6 +184,7 @@ class Tally:
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
+    ``answers_tick``: that of the last move, perhaps not durable, that may have changed which replies can be signed.
     ``is_whole``: the transaction is undone as a whole where anything in it fails, so that it needs no savepoints.
     ``damaged`` are rows that could not be read, with the reasons; ``notes`` say of which rows the Core has the request, ``stage_times``
     how many seconds each stage of the present pass of a row took: both until the row's next move or deferral.
@@ -194,7 +195,7 @@ class Database:
         self.execute: Callable[..., QueryResult] = driver.execute
         self.wall = wall
         self.shards = driver.shards
-        self.tick = 0
+        self.tick = self.answers_tick = 0
         self.damaged: dict[int, str] = {}
         self.notes: dict[int, bool] = {}
         self.stage_times: dict[int, dict[str, float]] = {}
@@ -242,6 +243,8 @@ class Database:
             raise JournalWentBack(
                 f"the journal {self.driver.where} has lost commits: its tick is {tick}, and was {self._kept_tick}"
             )
+        if tick != self._kept_tick:  # another process has moved something
+            self.answers_tick = tick
         self.tick = self._kept_tick = tick
 
     def fetch_each(

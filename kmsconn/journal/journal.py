@@ -122,6 +122,11 @@ class Journal:
         self._ahead = -math.inf
 
     @property
+    def answers_tick(self) -> int:
+        """The tick of the last durable move, or a later one, that may have changed which replies can be signed."""
+        return min(self._db.answers_tick, self.tick)
+
+    @property
     def failure(self) -> str:
         """Why the journal cannot be used at present; empty when it can."""
         return self.failures.text
@@ -180,6 +185,7 @@ class Journal:
     def note_tick(self, tick: int) -> None:
         """Note that another process has made moves durable up to this tick."""
         self.tick = max(self.tick, tick)
+        self._db.answers_tick = max(self._db.answers_tick, tick)
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember that the Core has the request of a row, or has forgotten it; becomes durable as the row is deferred.

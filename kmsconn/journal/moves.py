@@ -93,6 +93,13 @@ STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS} | 
     "retry": _guarded("retry", "restart")
 }
 
+OF_ANSWERS = {
+    transition
+    for transition, (sources, target) in TRANSITIONS.items()
+    if State.ANSWERED in {*sources, target} and transition != "sign"
+}
+"""What changes which replies can be signed, beside signing them."""
+
 _DEFER = (
     "UPDATE request SET next_attempt = :next_attempt, max_wait = :max_wait, reason = :reason, cause = :cause, "  # noqa: S608 - of our own literals
     "deferred = deferred * :again + 1, "
@@ -123,6 +130,8 @@ def move(
     values.update(rid=rid, tick=db.tick + 1, closed_at=now, line=line, reason=reason, cause=cause.value)
     moved = db.execute(STATEMENTS[transition], values).rowcount == 1
     db.tick += moved
+    if moved and transition in OF_ANSWERS:
+        db.answers_tick = db.tick
     return moved
 
 

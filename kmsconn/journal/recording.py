@@ -369,7 +369,7 @@ def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Ch
     place = place_of(arrival.log)
     if row.on_chain and row.place == place:
         return
-    db.tick += 1
+    db.tick = db.answers_tick = db.tick + 1
     line = line_of(read.now, "moved", f"block {arrival.log.block_number}")
     db.execute(_HERE, (db.tick, *place, pack_log(arrival.log), line, row.rid))
     changes.moved += row.place != place
@@ -388,7 +388,7 @@ def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
 
 def _drop(db: Database, rids: Iterable[int], changes: _Changes) -> None:
     for rid in rids:
-        db.tick += 1
+        db.tick = db.answers_tick = db.tick + 1
         changes.gone += db.execute(_OFF, (db.tick, line_of(db.wall(), "gone"), rid)).rowcount
 
 

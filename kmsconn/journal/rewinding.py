@@ -91,7 +91,7 @@ def _rewind(db: Database, chain_id: int, contract: Address, fork: int) -> tuple[
         move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN, block=fork)
     db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
     gone = db.execute(_OFF, {**of, "tick": db.tick + 1, "line": line_of(db.wall(), "gone")}).rowcount
-    db.tick += gone > 0
+    db.tick = db.answers_tick = db.tick + (gone > 0)
     return len(reopened), gone
 
 

@@ -317,7 +317,7 @@ class Tracks:
 class Backlog:
     """What is known of the answers in the journal, and whether to ask for them again.
 
-    They change only as rows move, which the journal's tick tells, as deferred ones become due, and by what is done here.
+    They change only as rows move, which ``Journal.answers_tick`` tells, as deferred ones become due, and by what is done here.
     """
 
     waiting: bool = True

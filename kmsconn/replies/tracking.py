@@ -275,7 +275,7 @@ class Tracking:
     async def load_answered(self) -> None:
         """Track what is answered and due, as much as there is room in flight."""
         state, backlog, journal = self.state, self.state.backlog, self.state.manager.journal
-        tick, now, wall = journal.tick, trio.current_time(), state.manager.ports.wall()
+        tick, now, wall = journal.answers_tick, trio.current_time(), state.manager.ports.wall()
         if not backlog.is_due(tick, now, wall):
             return
         room = min(REPLIES_AT_ONCE, state.room)

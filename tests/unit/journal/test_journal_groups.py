@@ -12,10 +12,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
+from kmsconn.journal import moves
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
-from tests.unit.journal.samples import AutocommitDatabase, dump, new_row, opened, row_of
+from tests.unit.journal.samples import ANSWER, AutocommitDatabase, dump, new_row, opened, row_of
 
 T = TypeVar("T")
 
@@ -69,6 +70,10 @@ async def writing(db: Database, gate: Gate) -> AsyncIterator[Journal]:
 
 def adds(id_: int) -> Callable[[Database], int]:
     return lambda db: new_row(db, id_)
+
+
+def answers(db: Database) -> bool:
+    return moves.answer(db, new_row(db, 1), ANSWER, 1000.0)
 
 
 def fails(db: Database) -> int:
@@ -293,12 +298,12 @@ async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
     gate = Gate()
     async with writing(db, gate) as journal, trio.open_nursery() as nursery:
         gate.open = trio.Event()
-        nursery.start_soon(journal.run, adds(1))
+        nursery.start_soon(journal.run, answers)
         await wait_all_tasks_blocked()
-        before = journal.tick
+        before = journal.tick, journal.answers_tick
         gate.open.set()
         await wait_all_tasks_blocked()
-        assert (before, journal.tick) == (0, 1)
+        assert (*before, journal.tick, journal.answers_tick) == (0, 0, 2, 2)
 
 
 async def test_what_is_queued_at_the_close_is_committed(db: Database) -> None:

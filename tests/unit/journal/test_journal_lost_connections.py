@@ -270,6 +270,12 @@ async def test_what_others_write_is_found_and_moves_go_behind_it(server: FakeSer
         assert await ours.run(moves.answer, rids[1], ANSWER, 1000.0)
         ticks = [tick for (tick,) in server.database.execute("SELECT tick FROM request ORDER BY tick")]
         assert (len({*ticks}), ours.tick) == (3, ticks[-1])
+        assert (ours.answers_tick, theirs.answers_tick) == (ticks[-1], ticks[-2])
+        rid = await ours.run(adds(4))
+        assert ours.answers_tick == ticks[-1] < ours.tick
+        assert await theirs.run(moves.answer, rid, ANSWER, 1000.0)
+        await ours.run(adds(5))
+        assert ours.answers_tick == theirs.tick
         assert [entry.step for entry in await ours.run(inspecting.history, rids[1])] == ["answer"]
 
 

@@ -177,6 +177,18 @@ def test_a_read_of_another_generation_changes_nothing(db: Database) -> None:
     assert dump(db) == before
 
 
+def test_what_leaves_the_chain_and_comes_back_changes_which_replies_can_be_signed(db: Database) -> None:
+    walk(db, new_row(db, 1, 10), ["answer"])
+    before = db.answers_tick
+    take(db, arrival(1, 10), arrival(2, 11))
+    assert db.answers_tick == before < db.tick
+    take(db, arrival(2, 11))
+    assert before < db.answers_tick == db.tick
+    gone = db.tick
+    take(db, arrival(1, 10), arrival(2, 11))
+    assert gone < db.answers_tick == db.tick
+
+
 @pytest.mark.parametrize(
     ("read", "gone"),
     [

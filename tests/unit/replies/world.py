@@ -28,6 +28,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
+from kmsconn.journal.moves import OF_ANSWERS
 from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
 from kmsconn.model.events import Event
 from kmsconn.model.life import TRANSITIONS, RowCause, State
@@ -358,7 +359,7 @@ class MemoryJournal:
     """Rows that go back keep nonce and bytes; without, only the transaction manager's memory has them."""
     conflicts: int = 0
     failure: str = ""
-    tick: int = 0
+    answers_tick: int = 0
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
 
@@ -389,7 +390,7 @@ class MemoryJournal:
             times=RowTimes(self.wall(), self.wall()),
         )
         self.rows[rid] = row
-        self.tick += 1
+        self.answers_tick += 1
         return row
 
     def change(self, rid: int, **values: Any) -> None:
@@ -402,7 +403,7 @@ class MemoryJournal:
             for part, whole in (("progress", row.progress), ("reply", row.reply), ("times", row.times))
         }
         self.rows[rid] = attrs.evolve(row, **parts, **values)
-        self.tick += 1
+        self.answers_tick += 1
 
     def states(self) -> list[State]:
         return [row.state for row in self.rows.values()]
@@ -483,6 +484,7 @@ class MemoryJournal:
             self.conflicts += 1
             raise NonceTaken(f"nonce {values['nonce']}")
         self.change(rid, **{"state": target, "deferred": 0, "reason": "", "cause": RowCause.NONE, **values})
+        self.answers_tick -= transition not in OF_ANSWERS
         self.history.append((rid, transition))
         return True
 
@@ -518,7 +520,7 @@ class MemoryJournal:
             if row.state not in {State.PENDING, State.ANSWERED}:
                 return False
             self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.progress.deferred + 1)
-            self.tick -= 1  # no transition
+            self.answers_tick -= 1  # no transition
             return True
 
         return bool(await self._do(work))
