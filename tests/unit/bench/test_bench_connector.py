@@ -107,6 +107,8 @@ def test_another_connector_keeps_what_the_caller_says_beside(
     environment = Recipe("other").environment(options_of(config))
     assert environment["KMS_CONNECTOR_DATABASE_URL"] == "postgres://here"
     assert environment["KMS_CONNECTOR_GATEWAY_URL"] == "http://gateway:80"
+    assert environment["KMS_CONNECTOR_GATEWAY_CHAIN_ID"] == "54321"
+    assert environment["KMS_CONNECTOR_DECRYPTION_CONTRACT__DOMAIN_VERSION"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -135,12 +137,6 @@ def test_addresses_are_among_the_names(config: Path) -> None:
 def test_places_are_filled_and_other_braces_stay() -> None:
     text = 'url = "{gateway_url}"\nmap = {a = 1}\n{unknown}'
     assert fill(text, {"gateway_url": "ws://x"}) == 'url = "ws://x"\nmap = {a = 1}\n{unknown}'
-
-
-def test_another_connector_gets_the_variables(config: Path) -> None:
-    environment = Recipe("other").environment(options_of(config))
-    assert environment["KMS_CONNECTOR_GATEWAY_CHAIN_ID"] == "54321"
-    assert environment["KMS_CONNECTOR_DECRYPTION_CONTRACT__DOMAIN_VERSION"] == "1"
 
 
 def test_our_own_connector_reads_its_file_alone(monkeypatch: pytest.MonkeyPatch, config: Path) -> None:

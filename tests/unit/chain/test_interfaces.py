@@ -29,17 +29,18 @@ def test_a_name_that_one_contract_has_needs_no_contract() -> None:
     )
 
 
-def test_a_name_of_several_contracts_needs_one() -> None:
-    with pytest.raises(KeyError, match=r"ambiguous, give one of Decryption.getVersion\(\), "):
-        FHEVM.encode_call("getVersion")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("getVersion", r"ambiguous, give one of Decryption.getVersion\(\), "),
+        ("Decryption.nothing", r"Decryption\.nothing: no such entry"),
+        ("Nobody.getVersion", "no such entry"),
+    ],
+)
+def test_a_name_of_several_contracts_or_of_none_is_told(name: str, told: str) -> None:
+    with pytest.raises(KeyError, match=told):
+        FHEVM.encode_call(name)
     assert FHEVM.encode_call("Decryption.getVersion") == FHEVM.encode_call("KMSGeneration.getVersion")
-
-
-def test_a_name_that_is_none_is_told() -> None:
-    with pytest.raises(KeyError, match=r"Decryption\.nothing: no such entry"):
-        FHEVM.encode_call("Decryption.nothing")
-    with pytest.raises(KeyError, match="no such entry"):
-        FHEVM.event("Nobody.PublicDecryptionRequest")
 
 
 def test_an_overloaded_function_is_chosen_by_its_values() -> None:
@@ -77,14 +78,10 @@ def test_other_revisions_are_named_by_theirs() -> None:
     assert HTTPZ.function("HTTPZ.coprocessors", (SOMEBODY,))[1].selector.hex() == "ecbd96ab"
 
 
-def test_a_generation_that_is_none_is_refused() -> None:
+def test_a_generation_is_read_once_under_all_its_names_and_one_that_is_none_is_refused() -> None:
+    assert all(interfaces(name) is FHEVM for name in ("fhevm", "fhevm-0.14", "fhevm-0.15"))
     with pytest.raises(ValueError, match=r"fhevm or httpz-rc7, not 'x'"):
         interfaces("x")
-
-
-@pytest.mark.parametrize("name", ["fhevm", "fhevm-0.14", "fhevm-0.15"])
-def test_a_generation_is_read_once_under_all_its_names(name: str) -> None:
-    assert interfaces(name) is FHEVM
 
 
 def test_a_contract_of_the_next_release_has_its_name_behind_it() -> None:
@@ -140,13 +137,10 @@ def test_both_revisions_of_a_request_of_httpz_are_known() -> None:
     assert len(found) == 2
 
 
-def test_an_unknown_overload_is_reported_with_its_topic() -> None:
+def test_an_unknown_overload_is_reported_with_its_topic_and_a_log_without_topics_too() -> None:
     found = FHEVM.decode_log((b"\xab" * 32, bytes(32)), b"")
     assert isinstance(found, UnknownLog)
     assert str(found) == f"unknown log 0x{'ab' * 32}: no known event, nor an overload of one, has this topic"
-
-
-def test_a_log_without_topics_is_reported() -> None:
     assert "without topics" in str(FHEVM.decode_log((), b"x"))
 
 

@@ -279,6 +279,16 @@ async def upper(connection: WebSocket) -> None:
         await connection.send_message((await connection.get_message()).upper())
 
 
+async def leave(_: WebSocket) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
 async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
     async with served(mirror, websocket=upper) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(
@@ -290,9 +300,6 @@ async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
 
 
 async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
-    async def leave(_: WebSocket) -> None:
-        await trio.lowlevel.checkpoint()
-
     async with served(mirror, websocket=leave) as stream, trio.open_nursery() as nursery:
         client = await wrap_client_stream(nursery, cast("trio.SocketStream", stream), "dependency", "/")
         with pytest.raises(ConnectionClosed):
@@ -300,28 +307,20 @@ async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
 
 
 async def test_a_client_that_goes_after_its_handshake_is_no_fault_of_the_server() -> None:
-    upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
-    key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
-        await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
+        await pair.client.send_all(UPGRADE)
         await pair.client.aclose()
         await serve_http(pair.server, mirror, websocket=upper)
 
 
 async def test_a_ping_that_comes_while_the_server_closes_is_no_fault_of_the_server() -> None:
     """A client's ping crosses the server's closing; the server ends as usual."""
-
-    async def leave(_: WebSocket) -> None:
-        await trio.lowlevel.checkpoint()
-
-    upgrade = "host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
-    key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     ping = bytes([0x89, 0x80, 0, 0, 0, 0])
     pair = PipeConnection.between(Direction(), Direction())
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: serve_http(pair.server, mirror, websocket=leave))
-            await pair.client.send_all(f"GET / HTTP/1.1\r\n{upgrade}{key}\r\n".encode())
+            await pair.client.send_all(UPGRADE)
             await trio.testing.wait_all_tasks_blocked()
             await pair.client.send_all(ping)

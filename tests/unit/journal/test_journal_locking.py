@@ -13,36 +13,21 @@ from kmsconn.journal.sqlite import lock_path, locked
 from tests.unit.journal.samples import opened
 
 
-def test_a_second_holder_is_refused_and_told_the_file(path: Path) -> None:
-    with locked(path), pytest.raises(StartRefused, match=r"journal\.db\.lock"), locked(path):
-        pass
-
-
-def test_the_lock_is_given_back(path: Path) -> None:
-    for _ in range(2):
-        with locked(path):
-            pass
-
-
-def test_the_lock_is_given_back_after_an_error(path: Path) -> None:
-    with pytest.raises(KeyError), locked(path):
-        raise KeyError
-    with locked(path):
-        pass
-
-
-def test_the_refused_one_leaves_the_lock_with_its_holder(path: Path) -> None:
+def test_a_second_holder_is_refused_and_told_the_file_and_the_first_keeps_the_lock(path: Path) -> None:
     with locked(path):
         for _ in range(2):
-            with pytest.raises(StartRefused), locked(path):
+            with pytest.raises(StartRefused, match=r"journal\.db\.lock"), locked(path):
                 pass
 
 
-def test_the_lock_file_stays(path: Path) -> None:
+def test_the_lock_is_given_back_after_an_error_too_and_its_file_stays(path: Path) -> None:
     """Were it deleted, two processes could hold two files of one name."""
-    with locked(path):
-        pass
-    assert lock_path(path).exists()
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(path):
+            raise KeyError
+        with locked(path):
+            pass
+        assert lock_path(path).exists()
 
 
 def test_the_lock_file_is_its_owners_alone(path: Path) -> None:

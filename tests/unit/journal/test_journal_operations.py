@@ -1,14 +1,29 @@
-"""Which operations are applied in a thread: those that may take milliseconds."""
+"""Rows and values are the same thing twice; operations speak what SQLite and PostgreSQL both understand, the long ones in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kmsconn.journal import inspecting, moves, queries, recording, retention, rewinding
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import (
+    inspecting,
+    moves,
+    outbox,
+    queries,
+    recording,
+    retention,
+    rewinding,
+    rows,
+)
 from kmsconn.journal.groups import Execution
+from kmsconn.journal.rows import pack_id, pack_log, place_of, unpack_log
 from kmsconn.journal.values import Position, RetentionStep, Wanted
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, read_of, signing
 
@@ -44,3 +59,70 @@ def test_an_operation_is_off_the_loop_when_it_may_take_long(
     operation: Callable[..., Any], given: tuple[Any, Any], expected: bool
 ) -> None:
     assert Execution(operation, *given).is_long == expected
+
+
+MODULES = (
+    inspecting, moves, outbox, queries, recording, retention, rewinding, rows,
+)  # fmt: skip
+ONLY_SQLITE = [
+    r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",
+    r"\bprintf\(", r"\browid\b", r"\bsqlite_", r"\btotal\(", r"\bgroup_concat\(", r"\bON CONFLICT DO UPDATE\b", r"\b(min|max)\([^()]*,",
+    r"\btypeof\(", r"\brandomblob\(", r"==", r"\bIS NOT \d",
+]  # fmt: skip
+
+
+def statements(value: object) -> Iterator[str]:
+    """Return the SQL that stands in a value of a module."""
+    if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", value):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from statements(one)
+
+
+FOUND = sorted({one for module in MODULES for value in vars(module).values() for one in statements(value)})
+
+
+def test_the_statements_are_found() -> None:
+    assert len(FOUND) > 60
+
+
+@pytest.mark.parametrize("statement", FOUND)
+def test_a_statement_uses_nothing_that_sqlite_alone_has(statement: str) -> None:
+    assert [pattern for pattern in ONLY_SQLITE if re.search(pattern, statement, re.IGNORECASE)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_of_operations_knows_no_driver(module: object) -> None:
+    assert not {"sqlite3", "SqliteDriver"} & vars(module).keys()
+
+
+hashes = st.binary(min_size=32, max_size=32)
+logs = st.builds(
+    Log,
+    st.binary(min_size=20, max_size=20).map(Address),
+    st.lists(hashes, max_size=4).map(tuple),
+    st.binary(max_size=300),
+    st.integers(0, 2**63 - 1),
+    hashes,
+    hashes,
+    st.integers(0, 2**31),
+)
+
+
+@pytest.mark.slow
+@given(logs)
+def test_a_log_comes_back_as_it_was(log: Log) -> None:
+    assert unpack_log(pack_log(log), *place_of(log)) == log
+
+
+@given(st.integers(0, 2**256 - 1))
+def test_an_id_has_32_bytes_and_keeps_its_order(identifier: int) -> None:
+    packed = pack_id(identifier)
+    assert (len(packed), int.from_bytes(packed, "big")) == (32, identifier)
+
+
+@pytest.mark.parametrize("identifier", [-1, 2**256])
+def test_a_number_that_is_no_id_is_refused(identifier: int) -> None:
+    with pytest.raises(OverflowError):
+        pack_id(identifier)

@@ -252,22 +252,14 @@ def cursor(db: Database, contract: Address = CONTRACT) -> int | None:
     return None if found is None else found.next_block
 
 
-def test_the_cursor_is_none_before_the_first_read(db: Database) -> None:
-    assert cursor(db) is None
-
-
-@pytest.mark.parametrize(("reads", "expected"), [([5], 5), ([5, 9], 9), ([9, 5], 9), ([9, 9], 9)])
-def test_the_cursor_only_grows(db: Database, reads: list[int], expected: int) -> None:
-    for read_to in reads:
-        take(db, cursor=read_to)
-    assert cursor(db) == expected
-
-
-def test_each_contract_has_its_cursor(db: Database) -> None:
+def test_the_cursor_only_grows_and_each_contract_has_its_own(db: Database) -> None:
     other = Address(b"\x0f" * 20)
-    take(db, cursor=5)
-    take(db, cursor=9, contract=other)
-    assert (cursor(db), cursor(db, other)) == (5, 9)
+    assert cursor(db) is None
+    for read_to, expected in ((5, 5), (9, 9), (5, 9), (9, 9)):
+        take(db, cursor=read_to)
+        assert (cursor(db), cursor(db, other)) == (expected, None)
+    take(db, cursor=7, contract=other)
+    assert (cursor(db), cursor(db, other)) == (9, 7)
 
 
 def test_an_undecodable_log_is_kept_whole_and_counted_once(db: Database) -> None:
@@ -330,11 +322,6 @@ def test_of_two_forms_of_a_request_the_whole_one_is_kept_in_whatever_order_they_
     recorded = take(db, *forms)
     assert [one for _, one in recorded.new] == [forms[whole_at]]
     assert row_of(db, recorded.new[0][0]).event.log.log_index == whole_at
-
-
-def test_both_forms_read_again_change_nothing(db: Database) -> None:
-    forms = [arrival(1, 10, index=index, whole=index == 0) for index in (0, 1)]
-    take(db, *forms)
     assert take(db, *forms) == Recorded()
 
 

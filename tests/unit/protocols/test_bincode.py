@@ -22,18 +22,14 @@ PAYLOAD = SharePayload(
 )
 
 
-def test_b3_image_of_a_payload() -> None:
-    assert encode(PAYLOAD) == B3
-
-
-def test_b3_read_back() -> None:
-    assert decode(B3) == PAYLOAD
-
-
-def test_a_payload_without_shares() -> None:
-    empty = SharePayload(b"", b"", (), 0, 0)
-    assert encode(empty) == bytes(32)
-    assert decode(bytes(32)) == empty
+@pytest.mark.parametrize(
+    ("payload", "image"),
+    [(PAYLOAD, B3), (SharePayload(b"", b"", (), 0, 0), bytes(32))],
+    ids=["b3", "without shares"],
+)
+def test_a_payload_and_its_image(payload: SharePayload, image: bytes) -> None:
+    assert encode(payload) == image
+    assert decode(image) == payload
 
 
 def test_the_first_generation_has_no_packing_factor() -> None:
@@ -54,14 +50,13 @@ def test_every_truncation_is_undecodable(size: int) -> None:
         decode(B3[:size])
 
 
-def test_bytes_left_over_are_undecodable() -> None:
-    with pytest.raises(Undecodable, match="left over"):
-        decode(B3 + b"\0")
-
-
-def test_a_count_beyond_the_data_is_undecodable_at_once() -> None:
-    with pytest.raises(Undecodable):
-        decode(bytes(16) + b"\xff" * 8 + bytes(100))
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(B3 + b"\0", "left over"), (bytes(16) + b"\xff" * 8 + bytes(100), "ends before its values do")],
+)
+def test_bytes_left_over_and_a_count_beyond_the_data_are_undecodable(data: bytes, told: str) -> None:
+    with pytest.raises(Undecodable, match=told):
+        decode(data)
 
 
 @pytest.mark.parametrize("field", ["party_id", "degree"])

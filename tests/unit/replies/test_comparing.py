@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -52,44 +54,47 @@ def test_another_result_is_a_difference_at_its_byte() -> None:
     assert (found.ours, found.theirs) == ("0x05" + "00" * 7, "0x06" + "00" * 7)
 
 
-def test_another_signature_alone_is_recomputed() -> None:
-    """The contract verified the other one, and this connector its own: both are the node's."""
-    found = compare(PUBLIC, public(), public(signature=b"\1" * 65))
-    assert found.likeness is Likeness.RECOMPUTED
-    assert found.field == "signature"
+SIGNED_ANEW = b"\1" * 65
+OTHER_SHARES = {
+    "length": with_ciphertext(b"a longer ciphertext"),
+    "party": attrs.evolve(SHARE, party_id=2),
+    "degree": attrs.evolve(SHARE, degree=1),
+    "digest": attrs.evolve(SHARE, digest=b"\1" * 32),
+    "number": attrs.evolve(SHARE, shares=SHARE.shares * 2),
+}
+PUBLICS = {
+    "a signature alone: the contract verified the other, this connector its own": (
+        public(signature=SIGNED_ANEW), Likeness.RECOMPUTED, "signature",
+    ),
+    "extra data must not differ and is named, though the signature differs first": (
+        public(signature=SIGNED_ANEW, extra=b"\0"), Likeness.DIFFERENT, "extraData",
+    ),
+    "bytes behind the last argument": (public() + bytes(32), Likeness.DIFFERENT, "encoding"),
+    "what the contract would not have taken": (public()[:40], Likeness.DIFFERENT, "encoding"),
+}  # fmt: skip
+USERS = {
+    "a share that was encrypted anew, and signed": (
+        user(with_ciphertext(b"ciphertext two"), SIGNED_ANEW), Likeness.RECOMPUTED, "userDecryptedShare",
+    ),
+    **{name: (user(one), Likeness.DIFFERENT, "userDecryptedShare") for name, one in OTHER_SHARES.items()},
+}  # fmt: skip
+KEYS = [keygen.KEY_RESPONSE.encode(7, ((0, digest * 32),), bytes(65)) for digest in (b"a", b"b")]
+CASES = {
+    **{name: (PUBLIC, public(), *row) for name, row in PUBLICS.items()},
+    **{name: (USER, user(SHARE), *row) for name, row in USERS.items()},
+    "digests of keys: one is generated once, whoever asks": (
+        PROFILE.operations[Kind.KEYGEN], *KEYS, Likeness.DIFFERENT, "keyDigests",
+    ),
+}  # fmt: skip
 
 
-def test_other_extra_data_is_a_difference_whatever_the_signature_is() -> None:
-    """The argument that must not differ is named, though the signature differs first."""
-    found = compare(PUBLIC, public(), public(signature=b"\1" * 65, extra=b"\0"))
-    assert found.likeness is Likeness.DIFFERENT
-    assert found.field == "extraData"
-
-
-def test_a_share_that_was_encrypted_anew_is_recomputed() -> None:
-    """Ciphertext and signature differ, nothing else."""
-    found = compare(USER, user(SHARE), user(with_ciphertext(b"ciphertext two"), b"\1" * 65))
-    assert found.likeness is Likeness.RECOMPUTED
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        with_ciphertext(b"a longer ciphertext"),
-        attrs.evolve(SHARE, party_id=2),
-        attrs.evolve(SHARE, degree=1),
-        attrs.evolve(SHARE, digest=b"\1" * 32),
-        attrs.evolve(SHARE, shares=SHARE.shares * 2),
-    ],
-    ids=["length", "party", "degree", "digest", "number"],
-)
-def test_a_share_that_differs_in_more_than_its_ciphertext_is_a_difference(
-    other: bincode.SharePayload,
+@pytest.mark.parametrize(("operation", "ours", "theirs", "likeness", "field"), CASES.values(), ids=CASES)
+def test_what_is_random_or_signed_anew_may_differ_and_nothing_else(
+    operation: Any, ours: bytes, theirs: bytes, likeness: Likeness, field: str
 ) -> None:
     """Encryption is random; who gives the share, of what and in which form is not."""
-    found = compare(USER, user(SHARE), user(other))
-    assert found.likeness is Likeness.DIFFERENT
-    assert found.field == "userDecryptedShare"
+    found = compare(operation, ours, theirs)
+    assert (found.likeness, found.field) == (likeness, field)
 
 
 def test_another_function_is_a_difference_in_the_selector() -> None:
@@ -98,26 +103,6 @@ def test_another_function_is_a_difference_in_the_selector() -> None:
     theirs = b"\1\2\3\4" + public()[4:8]
     expected = ReplyComparison(Likeness.DIFFERENT, 0, "selector", to_hex(public()[:8]), to_hex(theirs))
     assert found == expected
-
-
-def test_equal_arguments_in_another_encoding_are_a_difference_in_the_encoding() -> None:
-    """Bytes behind the last argument, which the contract does not read."""
-    found = compare(PUBLIC, public(), public() + bytes(32))
-    assert (found.at, found.field) == (len(public()), "encoding")
-
-
-def test_what_cannot_be_decoded_is_a_difference_in_the_encoding() -> None:
-    """The contract would not have taken it; it is told all the same."""
-    found = compare(PUBLIC, public(), public()[:40])
-    assert found.likeness is Likeness.DIFFERENT
-
-
-def test_digests_of_keys_must_not_differ() -> None:
-    """A key is generated once, whoever asks."""
-    ours = keygen.KEY_RESPONSE.encode(7, ((0, b"a" * 32),), bytes(65))
-    theirs = keygen.KEY_RESPONSE.encode(7, ((0, b"b" * 32),), bytes(65))
-    found = compare(PROFILE.operations[Kind.KEYGEN], ours, theirs)
-    assert (found.likeness, found.field) == (Likeness.DIFFERENT, "keyDigests")
 
 
 @pytest.mark.parametrize(

@@ -25,16 +25,13 @@ def cut_off() -> ValueError:
         return error
 
 
-def test_a_cause_that_was_cut_off_is_found() -> None:
+def test_a_cause_that_was_cut_off_is_found_in_a_group_and_behind_another_exception_too() -> None:
     (found,) = hidden_causes(cut_off())
     assert repr(found) == "KeyError('the cause')"
-
-
-def test_it_is_found_in_a_group_and_behind_another_exception() -> None:
     outer = RuntimeError()
     outer.__cause__ = cut_off()
-    found = hidden_causes(ExceptionGroup("two", [cut_off(), outer]))
-    assert [type(one) for one in found] == [KeyError, KeyError]
+    several = hidden_causes(ExceptionGroup("two", [cut_off(), outer]))
+    assert [type(one) for one in several] == [KeyError, KeyError]
 
 
 def test_the_leaves_of_groups_are_found_however_deep() -> None:
@@ -54,33 +51,29 @@ def test_what_a_traceback_shows_is_not_repeated() -> None:
 def test_the_first_failure_of_a_process_names_what_was_played_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KMSCONN_DAY", "20000")
     played = Played()
-    for node in ("b.py::one", "a.py::two", "a.py::three", "c.py::four"):
+    played.note("b.py::one")
+    assert played.told("b.py::one") == "", "it was played alone"
+    for node in ("a.py::two", "a.py::three", "c.py::four"):
         played.note(node)
     assert played.told("c.py::four") == "KMSCONN_DAY=20000 pytest -n 0 b.py a.py 'c.py::four'"
     assert played.told("c.py::five") == ""
-
-
-def test_a_test_that_was_played_alone_names_nothing() -> None:
-    played = Played()
-    played.note("a.py::one")
-    assert played.told("a.py::one") == ""
 
 
 def report(when: str, outcome: str) -> dict[str, Any]:
     return {"data": {"when": when, "outcome": outcome}}
 
 
-@pytest.mark.parametrize("outcome", ["passed", "failed", "skipped"])
-def test_every_call_is_told(outcome: str) -> None:
-    assert is_told("testreport", report("call", outcome))
-
-
-@pytest.mark.parametrize("when", ["setup", "teardown"])
-def test_around_a_call_only_what_did_not_pass_is_told(when: str) -> None:
-    told = [
-        outcome for outcome in ("passed", "failed", "skipped") if is_told("testreport", report(when, outcome))
-    ]
-    assert told == ["failed", "skipped"]
+@pytest.mark.parametrize(
+    ("when", "outcomes"),
+    [
+        ("call", ["passed", "failed", "skipped"]),
+        ("setup", ["failed", "skipped"]),
+        ("teardown", ["failed", "skipped"]),
+    ],
+)
+def test_every_call_is_told_and_around_it_only_what_did_not_pass(when: str, outcomes: list[str]) -> None:
+    told = [one for one in ("passed", "failed", "skipped") if is_told("testreport", report(when, one))]
+    assert told == outcomes
 
 
 def test_the_controller_learns_that_a_test_is_over() -> None:
@@ -140,10 +133,7 @@ def test_every_test_has_its_turn() -> None:
     left = [set(out_of_turn(tests, 4, day)) for day in range(4)]
     assert set.intersection(*left) == set()
     assert [10 - len(one) for one in left] == [3, 2, 2, 3]
-
-
-def test_where_one_in_one_is_run_nothing_is_left_out() -> None:
-    assert out_of_turn(range(10), 1, 7) == []
+    assert out_of_turn(tests, 1, 7) == []
 
 
 def test_over_midnight_a_run_keeps_its_day_and_so_do_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,15 +102,15 @@ def test_the_answer_means_the_same_byte_by_byte() -> None:
     assert [type(event) for event in events] == [HeadersCame, DataCame, HeadersCame, StreamEnded]
 
 
-def test_small_pieces_share_a_frame_and_keep_their_order() -> None:
-    pair, stream = calling(b"a", b"", b"bc", b"d")
-    assert pair.received(stream) == b"abcd"
-    assert len([event for event in pair.seen if isinstance(event, h2.events.DataReceived)]) == 1
-
-
-def test_no_pieces_are_no_data() -> None:
-    pair, stream = calling()
-    assert pair.received(stream) == b""
+@pytest.mark.parametrize(
+    ("pieces", "received", "frames"), [((b"a", b"", b"bc", b"d"), b"abcd", 1), ((), b"", 0)]
+)
+def test_small_pieces_share_a_frame_and_keep_their_order_and_none_are_no_data(
+    pieces: tuple[bytes, ...], received: bytes, frames: int
+) -> None:
+    pair, stream = calling(*pieces)
+    assert pair.received(stream) == received
+    assert len([one for one in pair.seen if isinstance(one, h2.events.DataReceived) and one.data]) == frames
     assert pair.saw(h2.events.StreamEnded)
 
 
@@ -125,16 +125,10 @@ def test_the_server_s_frame_size_is_respected() -> None:
 # Flow control.
 
 
-def test_nothing_is_sent_beyond_the_window() -> None:
-    pair, stream = calling(bytes(100_000))
-    assert len(pair.received(stream)) == 65_535
-
-
-def test_a_window_update_lets_the_rest_go() -> None:
-    pair = Pair()
+def test_nothing_is_sent_beyond_the_window_and_an_update_lets_the_rest_go() -> None:
     message = bytes(range(256)) * 1000
-    stream = pair.client.streams.open(HEADERS, [message])
-    pair.exchange()
+    pair, stream = calling(message)
+    assert len(pair.received(stream)) == 65_535
     for _ in range(4):
         pair.server.increment_flow_control_window(65_535)
         pair.server.increment_flow_control_window(65_535, stream)
@@ -200,19 +194,13 @@ def test_20_mib_come_in_without_the_caller_s_help() -> None:
 # The end of a stream before its end.
 
 
-def test_closing_an_open_stream_cancels_it() -> None:
-    pair, stream = calling(b"x")
-    pair.client.streams.close(stream)
-    pair.exchange()
-    reset = next(event for event in pair.seen if isinstance(event, h2.events.StreamReset))
-    assert (reset.stream_id, reset.error_code) == (stream, h2.errors.ErrorCodes.CANCEL)
-
-
-def test_closing_drops_what_was_not_sent() -> None:
+def test_closing_an_open_stream_cancels_it_and_drops_what_was_not_sent() -> None:
     pair, stream = calling(bytes(100_000))
     pair.client.streams.close(stream)
     pair.server.increment_flow_control_window(100_000)
     pair.exchange()
+    reset = next(event for event in pair.seen if isinstance(event, h2.events.StreamReset))
+    assert (reset.stream_id, reset.error_code) == (stream, h2.errors.ErrorCodes.CANCEL)
     assert len(pair.received(stream)) == 65_535
 
 
@@ -302,24 +290,17 @@ def test_after_goaway_no_stream_may_be_opened() -> None:
 # Limits and signs of life.
 
 
-def test_before_the_settings_no_stream_is_allowed() -> None:
+def test_before_the_settings_no_stream_is_allowed_and_a_server_without_a_limit_gets_a_finite_one() -> None:
     connection = Connection()
     assert (connection.settled, connection.max_streams) == (False, 0)
-
-
-@pytest.mark.parametrize("limit", [0, 1, 250])
-def test_the_server_s_limit_of_streams_is_known(limit: int) -> None:
-    assert Pair(max_concurrent_streams=limit).client.max_streams == limit
-
-
-def test_a_server_without_a_limit_gets_a_finite_one() -> None:
-    connection = Connection()
     connection.receive(SettingsFrame(0).serialize())
     assert connection.max_streams == http2.MAX_STREAMS
 
 
-def test_a_limit_lowered_later_is_known() -> None:
-    pair = Pair()
+@pytest.mark.parametrize("limit", [0, 1, 250])
+def test_the_server_s_limit_of_streams_is_known_and_one_that_is_lowered_later(limit: int) -> None:
+    pair = Pair(max_concurrent_streams=limit)
+    assert pair.client.max_streams == limit
     pair.server.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
     pair.exchange()
     assert pair.client.max_streams == 3
@@ -380,10 +361,7 @@ def test_unknown_frames_are_ignored() -> None:
     frame = b"\x00\x00\x03\xfa\x00\x00\x00\x00\x00abc"
     assert Frame.parse_frame_header(memoryview(frame[:9]))[1] == 3
     assert pair.client.receive(frame) == []
-
-
-def test_an_unknown_frame_of_a_stream_that_never_was_is_ignored() -> None:
-    assert Pair().client.receive(frames.frame(0xBE, 255, 77, b"anything")) == []
+    assert pair.client.receive(frames.frame(0xBE, 255, 77, b"of a stream that never was")) == []
 
 
 # Frame by frame: what h2's server cannot be made to send.
