@@ -16,7 +16,7 @@ from typing import Any, Never
 import attrs
 import trio
 
-from kmsconn.chain.jsonrpc import batch_results, call_result, each_result
+from kmsconn.chain.jsonrpc import call_result, each_result
 from kmsconn.chain.keeper import LinkKeeper, RpcLink
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.websocket import RpcExchange, WebSocketLink
@@ -74,7 +74,7 @@ class Endpoint:
         if not calls:
             await trio.lowlevel.checkpoint()
             return []
-        return batch_results(await self._ask(calls, batch=True))
+        return await self._ask(calls, batch=True)
 
     def send(self, calls: Sequence[Call]) -> RpcExchange | None:
         """Send a batch over a websocket that takes it now; None where there is none. What it is asked for is as ``batch``.

@@ -16,7 +16,7 @@ from typing import Any, Never, Protocol
 import attrs
 import trio
 
-from kmsconn.chain.jsonrpc import RpcAnswer, call_result, decode, encode
+from kmsconn.chain.jsonrpc import RpcAnswer, batch_results, call_result, decode, encode
 from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.parties import Chain
@@ -50,7 +50,8 @@ class HttpLink:
         self._next_id = ids.stop
         try:
             with trio.move_on_after(RPC_CALL_TIMEOUT):
-                return self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
+                outcomes = self._outcomes(await self._post(encode(ids.start, calls, batch=batch)), ids)
+                return batch_results(outcomes) if batch else outcomes
         except Unreachable as error:
             self.drop(str(error))
             raise

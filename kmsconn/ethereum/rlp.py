@@ -21,7 +21,10 @@ def encode(item: Rlp | int) -> bytes:
     if isinstance(item, tuple):
         return encode_list(encode_all(*item))
     text = item if isinstance(item, bytes) else encode_int(item)
-    return text if len(text) == 1 and text[0] < _STRING else _prefix(_STRING, len(text)) + text
+    size = len(text)
+    if size == 1 and text[0] < _STRING:
+        return text
+    return (_BYTES[_STRING + size] if size <= _LONGEST_SHORT else _prefix(_STRING, size)) + text
 
 
 def encode_all(*items: Rlp | int) -> bytes:

@@ -249,9 +249,8 @@ class Questioner:
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
         tracks = self.state.tracks
-        wanted = self.state.market.history.median is None or len(tracks.by_rid) > len(
-            tracks.of(State.INCLUDED)
-        )
+        included = len(tracks.by_state[State.INCLUDED])
+        wanted = self.state.market.history.median is None or len(tracks.by_rid) > included
         question = self.state.market.question(chain.base_fee, trio.current_time()) if wanted else None
         if question is not None:
             self.state.market.asked = True

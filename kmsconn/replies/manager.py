@@ -129,7 +129,7 @@ class _Rounds:
             if self.backoff.failures:
                 self.backoff.worked()
                 state.alerts.set("rounds", None)
-            is_idle = not state.backlog.waiting and not state.tracks.of(State.SIGNED)
+            is_idle = not state.backlog.waiting and not state.tracks.by_state[State.SIGNED]
             if state.manager.closing.is_set() and is_idle:
                 return
             await self._rest()
@@ -168,12 +168,12 @@ class _Rounds:
     async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
         """Carry out a plan; say whether that changed something at once."""
         self.questioner.ask(
-            [(step.track, question) for step in plan.of(Action.ASK) for question in step.found.questions],
+            [(step.track, question) for step in plan.steps[Action.ASK] for question in step.found.questions],
             nursery,
         )
         if self.sender is not None:
-            self.sender.broadcast(plan.of(Action.BROADCAST), nursery)
-        confirms = plan.of(Action.CONFIRM)
+            self.sender.broadcast(plan.steps[Action.BROADCAST], nursery)
+        confirms = plan.steps[Action.CONFIRM]
         confirmed = [step for step in confirms if step.track.row.state is State.SIGNED]
         others: list[Callable[[], Awaitable[None]]] = [
             partial(self.reply_moves.found, step.track, step.found)
@@ -183,10 +183,10 @@ class _Rounds:
         others += [
             partial(move, step.track, step.found)
             for action, move in self.reply_moves.by_action.items()
-            for step in plan.of(action)
+            for step in plan.steps[action]
         ]
         await self.reply_moves.confirm(confirmed)
-        final = [(step.track.row, step.found.block) for step in plan.of(Action.FINALIZE)]
+        final = [(step.track.row, step.found.block) for step in plan.steps[Action.FINALIZE]]
         await self.reply_moves.finalize(
             [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
         )
@@ -200,7 +200,7 @@ class _Rounds:
     def _remember(self) -> None:
         state, chain, price = self.state, self.state.chain, self.state.market.price
         in_flight, waiting, included = (
-            len(state.tracks.of(one)) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
+            len(state.tracks.by_state[one]) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
         )
         state.manager.statistics = TxStatistics(
             balance=None if chain is None else chain.balance,
@@ -228,7 +228,7 @@ class _Rounds:
         state = self.state
         pace = min(state.manager.endpoint.head.block_time, SLOWEST)  # nothing happens between two blocks
         unpriced = state.market.price is None and state.backlog.waiting
-        eager = (unpriced or bool(state.tracks.of(State.SIGNED))) and not self.heard
+        eager = (unpriced or bool(state.tracks.by_state[State.SIGNED])) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
         with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
 import attrs
@@ -45,13 +45,9 @@ class Signature:
 class ActionPlan:
     """All that is done now, by action. ``fill`` are nonces to use up by an empty transfer."""
 
-    steps: Mapping[Action, Sequence[Step]]
+    steps: defaultdict[Action, list[Step]]
     sign: tuple[Signature, ...] = ()
     fill: tuple[int, ...] = ()
-
-    def of(self, action: Action) -> Sequence[Step]:
-        """Return the steps with an action."""
-        return self.steps.get(action, ())
 
 
 def decide(view: View, rows: table.Table | None = None) -> ActionPlan:
@@ -100,18 +96,18 @@ def _plan_nonces(view: View, claimed: Collection[int], ready: list[Step]) -> Non
     While a gap below something in flight is not confirmed, new replies would only wait behind it, and soon may fill it. One that is
     claimed is another reply's, and what stands above waits for it. On a branch that is not believed nobody gets a new nonce.
     """
-    in_flight = view.in_flight
+    in_flight, gaps, ripe = view.in_flight, view.gaps, view.ripe
     _drop_second_claims(view, ready, in_flight)
-    blocking = [gap for gap in view.gaps if gap < max(in_flight, default=-1)]
-    unsure = bool(claimed) or view.chain.suspicious or not set(blocking) <= set(view.ripe)
+    blocking = [gap for gap in gaps if gap < max(in_flight, default=-1)]
+    unsure = bool(claimed) or view.chain.suspicious or not ripe.issuperset(blocking)
     if view.price is None or unsure:
         ready[:] = [step for step in ready if _open_nonce(view, step) is not None]
-    if not ready and not view.ripe:
+    if not ready and not ripe:
         return NoncePlan((), ())
     del ready[view.room :]
     reusable = [step.track.earlier_nonce for step in ready]
-    ripe = [gap for gap in view.ripe if gap < min(claimed, default=math.inf)]
-    return plan(view.chain.nonce, in_flight, view.nonces.high, ripe, reusable)
+    fillable = [gap for gap in ripe if gap < min(claimed, default=math.inf)]
+    return plan(view.chain.nonce, in_flight, view.nonces.high, fillable, reusable)
 
 
 def _open_nonce(view: View, step: Step) -> int | None:

@@ -6,6 +6,7 @@ cause once, until it is over; texts have the figures and what to do.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import attrs
@@ -254,56 +255,52 @@ class Tracks:
     """By block, until it is final: the replies whose receipts show that the contract took them. Others are asked about one by one."""
     newly_included: bool = True
     """A reply became included since the journal was asked for final ones."""
-    _by_state: dict[State, list[Track]] | None = None
+    by_state: dict[State, dict[int, Track]] = attrs.field(factory=lambda: defaultdict(dict))
     _nonces: frozenset[int] | None = None
-
-    def of(self, state: State) -> list[Track]:
-        """Return the tracks whose row is in a state."""
-        if self._by_state is None:
-            self._by_state = {}
-            for track in self.by_rid.values():
-                self._by_state.setdefault(track.row.state, []).append(track)
-        return self._by_state.get(state, [])
 
     @property
     def nonces(self) -> frozenset[int]:
         """The nonces in flight."""
         if self._nonces is None:
-            self._nonces = frozenset(nonce_of(track.row) for track in self.of(State.SIGNED))
+            self._nonces = frozenset([nonce_of(track.row) for track in self.by_state[State.SIGNED].values()])
         return self._nonces
 
     def note(self, row: Row) -> Track:
         """Return the track of a row, with the row as it is now."""
         track = self.by_rid.get(row.rid)
         if track is None:
-            history = self.histories.setdefault(row.rid, ReplyHistory())
-            track = self.by_rid[row.rid] = Track(row, history)
+            track = Track(row, self.histories.setdefault(row.rid, ReplyHistory()))
+            self._keep(track)
         elif track.row.state is not row.state or track.row.reply.hash != row.reply.hash:
-            track.moved(row)
+            self.move(track, row)
         else:
             track.row = row
-        self._by_state = self._nonces = None
         return track
+
+    def _keep(self, track: Track) -> None:
+        self.by_rid[track.row.rid] = self.by_state[track.row.state][track.row.rid] = track
+        self._nonces = None
 
     def move(self, track: Track, row: Row) -> None:
         """Give a track its row after a step."""
+        self.by_state[track.row.state].pop(row.rid, None)
         track.moved(row)
-        self._by_state = self._nonces = None
+        self._keep(track)
 
     def drop(self, track: Track) -> None:
         """Forget a reply that needs nothing now; its history stays while it says something."""
         rid = track.row.rid
         if self.by_rid.get(rid) is track:
-            del self.by_rid[rid]
-            self._by_state = self._nonces = None
+            del self.by_rid[rid], self.by_state[track.row.state][rid]
+            self._nonces = None
         if not track.history.tells:
             self.histories.pop(rid, None)
 
     def forget(self, rid: int) -> None:
         """Forget a reply with its history: it is over."""
-        self.by_rid.pop(rid, None)
+        if (track := self.by_rid.get(rid)) is not None:
+            self.drop(track)
         self.histories.pop(rid, None)
-        self._by_state = self._nonces = None
 
     def stands(self, reply: IncludedReply) -> None:
         """Note in which block an included reply stands, where its receipt shows that the contract took it."""
@@ -387,7 +384,7 @@ class TxState:
     @property
     def room(self) -> int:
         """How many more replies may be in flight."""
-        return max(0, self.manager.config.window - len(self.tracks.of(State.SIGNED)))
+        return max(0, self.manager.config.window - len(self.tracks.by_state[State.SIGNED]))
 
     def forget(self, rid: int) -> None:
         """Forget a reply with its history and what it holds up: it is over."""
@@ -402,7 +399,7 @@ class TxState:
             row.rid: row
             for row in await self.manager.journal.run(queries.signed, self.manager.endpoint.rpc.chain_id)
         }
-        for track in self.tracks.of(State.SIGNED):
+        for track in [*self.tracks.by_state[State.SIGNED].values()]:
             if track.row.rid not in rows:
                 self.tracks.drop(track)
         for row in rows.values():

@@ -225,7 +225,7 @@ class Tracking:
             return
         await self._settle(chain)
         tracks = self.state.tracks
-        tracked = len(tracks.of(State.INCLUDED))
+        tracked = len(tracks.by_state[State.INCLUDED])
         final = min(chain.final, min(self.state.tracks.standing, default=NO_END) - 1)
         same = final == self._final and chain.at - self._final_at < DETAILS_EVERY
         if same and not tracked and not tracks.newly_included:
@@ -285,7 +285,7 @@ class Tracking:
         due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)
         backlog.take(due)
         wanted = {row.rid for row in due.rows}
-        for track in state.tracks.of(State.ANSWERED):
+        for track in [*state.tracks.by_state[State.ANSWERED].values()]:
             if track.row.rid not in wanted:
                 state.tracks.drop(track)
         for row in due.rows:
@@ -302,7 +302,7 @@ class Tracking:
     def _name_late(self) -> None:
         """Say which replies no block has taken for long, whatever nodes say to their bytes."""
         state, now = self.state, trio.current_time()
-        signed, known = state.tracks.of(State.SIGNED), self._in_flight_since
+        signed, known = state.tracks.by_state[State.SIGNED].values(), self._in_flight_since
         self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
         if not signed:
             return
