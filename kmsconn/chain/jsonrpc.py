@@ -98,27 +98,26 @@ def decode(data: bytes | str) -> list[Message]:
         wire = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreachable(f"the node's answer is no JSON-RPC: {clean(str(error))}") from error
-    objects = wire if isinstance(wire, list) else [wire]
-    return [message for message in map(_message, objects) if message is not None]
+    messages: list[Message] = []
+    for one in wire if isinstance(wire, list) else [wire]:
+        outcome = one.result if one.error == _NULL else rpc_error(bytes(one.error))
+        if isinstance(one.method, str):
+            messages += _notification(one)
+        elif type(one.id) is int and outcome is not msgspec.UNSET:
+            messages.append(RpcAnswer(one.id, outcome))
+        elif isinstance(outcome, RpcError):
+            messages.append(RpcAnswer(None, outcome))
+    return messages
 
 
-def _message(wire: _Wire) -> Message | None:
-    if isinstance(wire.method, str):
-        return _notification(wire)
-    outcome = wire.result if wire.error == _NULL else rpc_error(bytes(wire.error))
-    if type(wire.id) is int and outcome is not msgspec.UNSET:
-        return RpcAnswer(wire.id, outcome)
-    return RpcAnswer(None, outcome) if isinstance(outcome, RpcError) else None
-
-
-def _notification(wire: _Wire) -> Notification | None:
+def _notification(wire: _Wire) -> list[Notification]:
     if wire.method != "eth_subscription":
-        return None
+        return []
     try:
         pushed = _pushed_decoder.decode(wire.params)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return Notification(pushed.subscription, bytes(pushed.result))
+        return []
+    return [Notification(pushed.subscription, bytes(pushed.result))]
 
 
 def rpc_error(text: bytes) -> RpcError:

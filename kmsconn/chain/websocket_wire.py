@@ -86,35 +86,29 @@ class FrameCutter:
         self._passing -= at
         while (extent := _extent(data, at)) is not None:
             start, end = extent
-            if self._is_plain(data, at, start, end):
+            first, second, size = data[at], data[at + 1], end - start
+            if (
+                first == _FINAL_TEXT
+                and (
+                    second < _TWO_BYTES or (second == _TWO_BYTES <= size)
+                )  # else a frame that ends the connection
+                and size <= self._limit
+                and end <= len(data)
+                and not self._in_pieces
+                and data[start:end].isascii()
+            ):
                 if begun < at:
                     yield False, data[begun:at]
                 yield True, data[start:end]
                 begun = end
             else:
-                self._pass(data[at], max(0, end - len(data)))
+                self._passing = max(0, end - len(data))
+                if first & _OPCODE < _CONTROL:
+                    self._in_pieces = not first & _FINAL
             at = min(end, len(data))
         self._head = data[at:]
         if begun < at:
             yield False, data[begun:at]
-
-    def _is_plain(self, data: bytes, at: int, start: int, end: int) -> bool:
-        size, second = end - start, data[at + 1]
-        return (
-            data[at] == _FINAL_TEXT
-            and (
-                second < _TWO_BYTES or (second == _TWO_BYTES <= size)
-            )  # else a frame that ends the connection
-            and size <= self._limit
-            and end <= len(data)
-            and not self._in_pieces
-            and data[start:end].isascii()
-        )
-
-    def _pass(self, first: int, missing: int) -> None:
-        self._passing = missing
-        if first & _OPCODE < _CONTROL:
-            self._in_pieces = not first & _FINAL
 
 
 _END_OF_HEAD = b"\r\n\r\n"

@@ -278,20 +278,15 @@ class Broadcast:
 
     def tell(self, said: Sent, now: float) -> bool:
         """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
-        is_news = said in THERE and not self.is_held
+        is_news = said in THERE and self.said not in THERE
         self.at, self.times, self.said, self.on_its_way = now, self.times + 1, said, False
         return is_news
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the node said that it holds something for the nonce."""
-        return self.said in THERE
 
     def is_due(self, now: float, block_time: float) -> bool:
         """Say whether the bytes are to be broadcast now: not taken, or no receipt for long."""
         if self.on_its_way:
             return False
-        if not self.is_held and self.said is not Sent.UNANSWERED:
+        if self.said not in THERE and self.said is not Sent.UNANSWERED:
             return now - self.at >= self._pause()
         doublings = 0 if self.said is Sent.USED else min(self.times - 1, _DOUBLINGS)
         return now - self.at >= max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0**doublings

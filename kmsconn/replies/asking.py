@@ -22,7 +22,6 @@ from kmsconn.protocols.port import Revert
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import (
     Finds,
-    Receipt,
     Says,
     Unclear,
     read_probe,
@@ -31,6 +30,7 @@ from kmsconn.replies.answers import (
     read_trace,
 )
 from kmsconn.replies.state import TxState, tell_answer, tell_market
+from kmsconn.replies.table import receipt_of
 from kmsconn.replies.view import ChainView, Finding, Question, Track
 from kmsconn.transport.waiting import Backoff, together
 
@@ -46,18 +46,15 @@ def call_for(track: Track, question: Question, sender: Address) -> Call:
         case Question.CALL:
             return Call("eth_call", (_message(row, sender), "latest"))
         case Question.CALL_AT_BLOCK:
-            return Call("eth_call", (_message(row, sender), quantity(_receipt_block(track))))
+            receipt = receipt_of(track)
+            block = 0 if receipt is None else receipt.block
+            return Call("eth_call", (_message(row, sender), quantity(block)))
         case Question.RECEIPT:
             return Call("eth_getTransactionReceipt", (to_hex(row.reply.hash or b""),))
         case Question.TRACE:
             return Call("debug_traceTransaction", (to_hex(row.reply.hash or b""), {"tracer": "callTracer"}))
         case Question.BLOCK:
             return block_call(row.event.log.block_number)
-
-
-def _receipt_block(track: Track) -> int:
-    found = track.findings.get(Question.RECEIPT)
-    return found.value.block if found is not None and isinstance(found.value, Receipt) else 0
 
 
 def _message(row: Row, sender: Address) -> dict[str, str]:

@@ -55,11 +55,6 @@ def new_transaction(
     return Eip1559Transaction(chain_id, nonce, price.priority, price.max_fee, gas, to, 0, data)
 
 
-def gas_limit(estimate: int, multiplier_percent: int) -> int:
-    """Return the gas limit for an estimate, rounded down."""
-    return estimate * multiplier_percent // 100
-
-
 def market_fees(base_fee: int, priority: int) -> Price:
     """Return twice the base fee and the priority fee: it stays valid while the base fee doubles."""
     return Price(2 * base_fee + priority, priority, base_fee + priority)

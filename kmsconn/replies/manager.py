@@ -167,10 +167,9 @@ class _Rounds:
 
     async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
         """Carry out a plan; say whether that changed something at once."""
-        self.questioner.ask(
-            [(step.track, question) for step in plan.steps[Action.ASK] for question in step.found.questions],
-            nursery,
-        )
+        if asks := plan.steps[Action.ASK]:
+            wanted = [(step.track, question) for step in asks for question in step.found.questions]
+            self.questioner.ask(wanted, nursery)
         if self.sender is not None:
             self.sender.broadcast(plan.steps[Action.BROADCAST], nursery)
         confirms = plan.steps[Action.CONFIRM]
@@ -185,11 +184,12 @@ class _Rounds:
             for action, move in self.reply_moves.by_action.items()
             for step in plan.steps[action]
         ]
-        await self.reply_moves.confirm(confirmed)
-        final = [(step.track.row, step.found.block) for step in plan.steps[Action.FINALIZE]]
-        await self.reply_moves.finalize(
-            [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
-        )
+        if confirmed:
+            await self.reply_moves.confirm(confirmed)
+        if final := [(step.track.row, step.found.block) for step in plan.steps[Action.FINALIZE]]:
+            await self.reply_moves.finalize(
+                [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
+            )
         if others:
             await together(others)
         signed = self.sender is not None and await self.sender.sign(plan.sign)

@@ -26,12 +26,13 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
+from kmsconn.model.progress import PATIENCE
 from kmsconn.replies.answers import Broadcast, Sent, read_sent
 from kmsconn.replies.asking import ask_many
-from kmsconn.replies.fees import gas_limit, highest_cost, in_ether, new_transaction
+from kmsconn.replies.fees import highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Signature, Step
-from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_deferred, tell_sent
-from kmsconn.replies.table import Action, Found, out_of_gas, receipt_of
+from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
+from kmsconn.replies.table import REFUSED, Action, Found, out_of_gas, receipt_of
 from kmsconn.replies.view import IncludedReply, Track, nonce_of
 from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff
@@ -82,8 +83,6 @@ class ReplyMoves:
 
     async def confirm(self, steps: Sequence[Step]) -> None:
         """Note that replies are in the chain ④, each in its block."""
-        if not steps:
-            return
         nonces = self.state.nonces
         nonces.high = max([nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
         blocks = [(step.track.row.rid, step.found.block) for step in steps]
@@ -179,7 +178,11 @@ class ReplyMoves:
 
     async def defer(self, track: Track, found: Found) -> None:
         """Let a reply wait in the journal, without a nonce."""
-        tell_deferred(self.state.alerts, track.row, found, trio.current_time())
+        if found.alert:  # where others may be refused for the same, it has patience
+            after, now = PATIENCE if found.alert == REFUSED else 0.0, trio.current_time()
+            self.state.alerts.hold(
+                track.row, found.alert, found.reason, now, critical=found.critical, after=after
+            )
         row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         self.state.tracks.drop(track)
         self.state.backlog.unsure = True
@@ -188,8 +191,6 @@ class ReplyMoves:
 
     async def finalize(self, replies: Sequence[IncludedReply]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
-        if not replies:
-            return
         blocks = [(reply.rid, reply.block) for reply in replies]
         moved = await self.state.manager.journal.run_each(moves.finalize, blocks)
         for reply, is_moved in zip(replies, moved, strict=True):
@@ -347,10 +348,8 @@ class Sender:
         answers: list[Any] = []
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
         await ask_many(state.manager.endpoint.rpc, [estimate], lambda _p, result, _h: answers.append(result))
-        gas = gas_limit(
-            read_number(answers[0], estimate.method),
-            state.manager.settings.transactions.gas_multiplier_percent,
-        )
+        percent = state.manager.settings.transactions.gas_multiplier_percent
+        gas = read_number(answers[0], estimate.method) * percent // 100
         within = self.state.market.limits.for_gas(price, gas)
         if within is None:
             return

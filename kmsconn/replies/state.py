@@ -29,7 +29,7 @@ from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Progress, Reason, ale
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import THERE, Accepts, Broadcast, Finds, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market, highest_cost, in_ether
-from kmsconn.replies.table import REFUSED, Found, transaction_of
+from kmsconn.replies.table import REFUSED, transaction_of
 from kmsconn.replies.view import (
     ChainView,
     IncludedReply,
@@ -126,13 +126,6 @@ def tell_market(alerts: TxAlerts, market: Market) -> None:
         alerts.set("fees", text, critical=market.beyond, remedy=remedy)
     elif market.price is not None:
         alerts.set("fees", None)
-
-
-def tell_deferred(alerts: TxAlerts, row: Row, found: Found, now: float) -> None:
-    """Say why a reply waits; where others may be refused for the same, the alert has patience."""
-    if found.alert:
-        after = PATIENCE if found.alert == REFUSED else 0.0
-        alerts.hold(row, found.alert, found.reason, now, critical=found.critical, after=after)
 
 
 def tell_sent(

@@ -34,7 +34,7 @@ from kmsconn.replies.answers import (
     is_done,
     is_hopeless,
 )
-from kmsconn.replies.fees import gas_limit, highest_fee, replacement, repriced
+from kmsconn.replies.fees import highest_fee, replacement, repriced
 from kmsconn.replies.view import Belief, Finding, Question, Track, View, nonce_of
 
 REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
@@ -199,7 +199,7 @@ def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
 
 
 def _gas(view: View, track: Track, estimate: int) -> int:
-    gas = gas_limit(estimate, view.settings.transactions.gas_multiplier_percent)
+    gas = estimate * view.settings.transactions.gas_multiplier_percent // 100
     gas += view.operations[track.row.kind].spare(estimate)
     gas = max(gas, track.history.least_gas)
     return gas if view.chain.gas_limit is None else min(gas, view.chain.gas_limit)

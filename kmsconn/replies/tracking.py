@@ -252,7 +252,8 @@ class Tracking:
                 replies = self.state.tracks.standing.pop(number, ())
                 stand += [one for one in replies if read_listed(one.block_hash, one.hash, answer)]
                 self.state.tracks.newly_included = True  # whoever does not stand is asked about
-        await self.reply_moves.finalize(stand)
+        if stand:
+            await self.reply_moves.finalize(stand)
 
     async def _rewind(self, fork: int) -> None:
         """Take back every reply that is included above a fork: before anything else may take its nonce."""

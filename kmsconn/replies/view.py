@@ -102,7 +102,7 @@ class NonceTracker:
         self.high = max(self.high, chain.nonce)
         self.first_block = chain.number if self.first_block is None else self.first_block
         # what is in a pool and not in flight may be replies of a process that lost its journal
-        hides = pooled > top(chain.nonce, in_flight, self.high)
+        hides = pooled > 0 and pooled > top(chain.nonce, in_flight, self.high)
         is_whole = not hides and (chain.fresh or chain.nonce == self.high)
         self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
         found = gaps(chain.nonce, in_flight, self.high, window)

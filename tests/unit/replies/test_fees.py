@@ -24,7 +24,6 @@ from kmsconn.replies.fees import (
     Market,
     Price,
     bumped,
-    gas_limit,
     market_fees,
     median_priority,
     new_transaction,
@@ -62,9 +61,8 @@ def test_a_history_is_read_at_its_first_percentile_and_gives_at_least_1_wei(
     assert read_history({"reward": rewards}) == priority
 
 
-def test_the_max_fee_is_twice_the_base_fee_and_the_priority_and_the_gas_limit_rounded_down() -> None:
+def test_the_max_fee_is_twice_the_base_fee_and_the_priority() -> None:
     assert market_fees(100, 3) == Price(203, 3)
-    assert gas_limit(333, 115) == 382
 
 
 @pytest.mark.parametrize("history", [None, {}, {"reward": [["x"]]}, {"reward": [[None]]}, []])

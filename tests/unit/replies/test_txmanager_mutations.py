@@ -354,7 +354,7 @@ def gaps_of_a_lagging_node_awaited(monkeypatch: Any) -> None:
     """New replies wait while a node that lags shows nonces as open that are used."""
     honest: Any = view.View.ripe
     monkeypatch.setattr(
-        view.View, "ripe", property(lambda self: honest.fget(self) if self.chain.fresh else ())
+        view.View, "ripe", property(lambda self: honest.fget(self) if self.chain.fresh else frozenset())
     )
     monkeypatch.setattr(view.View, "gaps", property(lambda self: self.nonces.missing))
 
