@@ -151,6 +151,8 @@ class Progress:
 
     def holdups(self, now: float) -> tuple[Holdup, ...]:
         """Return what holds up work, one for each dependency and cause."""
+        if not self._lane_of:
+            return ()
         self._forget(now)
         counts: Counter[tuple[str, str]] = Counter()
         latest: dict[tuple[str, str], _Held] = {}

@@ -385,9 +385,7 @@ class TxState:
         self.alerts.forget(rid)
 
     async def load(self) -> None:
-        """Read what is in flight from the journal, once; every other change of it is made here."""
-        if self.backlog.loaded:
-            return
+        """Read what is in flight from the journal; every other change of it is made here."""
         rows = {
             row.rid: row
             for row in await self.manager.journal.run(queries.signed, self.manager.endpoint.rpc.chain_id)

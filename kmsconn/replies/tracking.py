@@ -197,7 +197,8 @@ class Tracking:
     async def look(self) -> None:
         """Look at the chain, and at the journal for what it makes due. Raises Retryable. Repeating: reads only."""
         state = self.state
-        await state.load()
+        if not state.backlog.loaded:
+            await state.load()
         known = NOT_FINAL if state.chain is None else state.chain.final
         ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
         due = sorted(block for block in state.tracks.standing if block <= known + ahead)
@@ -223,10 +224,11 @@ class Tracking:
             self.observer.fork = None
         if not chain.fresh:
             return
-        await self._settle(chain)
+        if chain.blocks:
+            await self._settle(chain)
         tracks = self.state.tracks
         tracked = len(tracks.by_state[State.INCLUDED])
-        final = min(chain.final, min(self.state.tracks.standing, default=NO_END) - 1)
+        final = min(chain.final, min(tracks.standing, default=NO_END) - 1)
         same = final == self._final and chain.at - self._final_at < DETAILS_EVERY
         if same and not tracked and not tracks.newly_included:
             return
