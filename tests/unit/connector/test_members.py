@@ -102,35 +102,22 @@ def gathering_settings(*settings: dict[str, str]) -> Gathering:
     )
 
 
-def test_a_difference_is_told_once_with_both_processes_and_a_remedy() -> None:
+def test_a_difference_is_told_once_with_both_processes_and_a_remedy_until_it_is_gone() -> None:
     seen: list[Event] = []
     board = Board(seen.append, lambda: 0.0)
+    tell_different_settings(board, gathering_settings({"lease": "5s"}, {}))
+    assert seen == [], "who says nothing differs from nobody"
+    first, other = {"lease": "5s", "mode": "active"}, {"lease": "9s", "mode": "shadow"}
     for _ in range(3):
-        tell_different_settings(board, gathering_settings({"lease": "5s"}, {"lease": "9s"}))
-    [alert] = seen
-    assert isinstance(alert, AlertRaised)
-    assert (alert.dependency, alert.cause, alert.severity) == ("lease", DIFFER, Severity.WARNING)
+        tell_different_settings(board, gathering_settings(first, other))
+    alerts = {one.dependency: one for one in seen if isinstance(one, AlertRaised)}
+    assert (len(seen), sorted(alerts)) == (2, ["lease", "mode"])
+    alert = alerts["lease"]
+    assert (alert.cause, alert.severity) == (DIFFER, Severity.WARNING)
     assert "5s at k@m (member 1); 9s at k@m (member 2)" in alert.text
     assert "set lease alike" in alert.remedy
-
-
-def test_each_option_is_cleared_when_it_is_alike_again() -> None:
-    seen: list[Event] = []
-    board = Board(seen.append, lambda: 0.0)
-    tell_different_settings(
-        board, gathering_settings({"lease": "5s", "mode": "active"}, {"lease": "9s", "mode": "shadow"})
-    )
-    tell_different_settings(
-        board, gathering_settings({"lease": "5s", "mode": "active"}, {"lease": "5s", "mode": "shadow"})
-    )
-    assert [type(one) for one in seen] == [AlertRaised, AlertRaised, AlertCleared]
-    assert seen[-1] == AlertCleared("lease", DIFFER)
-
-
-def test_who_says_nothing_differs_from_nobody() -> None:
-    seen: list[Event] = []
-    tell_different_settings(Board(seen.append, lambda: 0.0), gathering_settings({"lease": "5s"}, {}))
-    assert seen == []
+    tell_different_settings(board, gathering_settings(first, {**other, "lease": "5s"}))
+    assert seen[2:] == [AlertCleared("lease", DIFFER)]
 
 
 async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:

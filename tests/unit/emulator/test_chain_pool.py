@@ -53,34 +53,30 @@ def test_a_bit_more_in_the_data_makes_another_sender_or_none(pool: PoolKind) -> 
     assert made.chain.intake.pending_nonce(SENDER.address) == 0
 
 
-def test_geth_keeps_a_later_nonce_until_the_gap_is_filled() -> None:
+def test_geth_keeps_a_later_nonce_until_the_gap_is_filled_and_counts_without_a_gap() -> None:
     made = world(pool="geth")
     (later,) = submit(made, signed(1))
     made.chain.mine()
     assert made.chain.history.find(later) is None
-    submit(made, signed(0))
+    assert made.chain.intake.pending_nonce(SENDER.address) == 0
+    submit(made, signed(0), signed(3))
+    assert made.chain.intake.pending_nonce(SENDER.address) == 2
     assert [m.transaction.nonce for m in made.chain.mine().mined] == [0, 1]
 
 
-def test_geth_counts_waiting_nonces_without_a_gap() -> None:
+@pytest.mark.parametrize(
+    ("fee", "tip", "taken"), [(1_099, 110, False), (1_100, 109, False), (1_100, 110, True)]
+)
+def test_geth_takes_a_replacement_only_if_it_pays_a_tenth_more(fee: int, tip: int, taken: bool) -> None:
     made = world(pool="geth")
-    submit(made, signed(0), signed(1), signed(3))
-    assert made.chain.intake.pending_nonce(SENDER.address) == 2
-
-
-@pytest.mark.parametrize(("fee", "tip"), [(1_099, 110), (1_100, 109)])
-def test_geth_refuses_a_replacement_that_pays_less_than_a_tenth_more(fee: int, tip: int) -> None:
-    made = world(pool="geth")
-    submit(made, signed(0, max_fee=1_000, tip=100))
-    assert refusal(made, signed(0, max_fee=fee, tip=tip)) == "replacement transaction underpriced"
-
-
-def test_geth_takes_a_replacement_that_pays_a_tenth_more() -> None:
-    made = world(pool="geth")
-    old, new = submit(made, signed(0, max_fee=1_000, tip=100), signed(0, max_fee=1_100, tip=110))
+    [old], new = submit(made, signed(0, max_fee=1_000, tip=100)), signed(0, max_fee=fee, tip=tip)
+    if not taken:
+        assert refusal(made, new) == "replacement transaction underpriced"
+        return
+    [replacement] = submit(made, new)
     made.chain.mine()
     assert made.chain.history.find(old) is None
-    assert made.chain.history.find(new) is not None
+    assert made.chain.history.find(replacement) is not None
 
 
 def test_geth_keeps_what_pays_less_than_the_base_fee_until_it_falls() -> None:

@@ -40,32 +40,19 @@ def verdict(dependencies: FhevmDependencies) -> KeyVerdict:
     return read_keys(dependencies, dependencies.sender.address)
 
 
-def test_nothing_asked_is_nothing_open(dependencies: FhevmDependencies) -> None:
-    assert verdict(dependencies) == KeyVerdict((), (), frozenset(), 0)
-    assert verdict(dependencies).well
-
-
-def test_what_was_asked_is_open_until_this_node_replied(dependencies: FhevmDependencies) -> None:
-    ask_key(dependencies)
-    assert verdict(dependencies).open == (ASKED,)
-    reply(dependencies)
-    assert verdict(dependencies).replied == (ASKED,)
-    assert verdict(dependencies).open == (
-        ("keygenResponse", PREP + (1 << 248)),
-    )  # the preparation asks for the key
-
-
-def test_a_reply_of_another_wallet_counts_for_nothing(dependencies: FhevmDependencies) -> None:
-    ask_key(dependencies)
-    reply(dependencies, sender=1)
-    assert (verdict(dependencies).open, verdict(dependencies).doubled) == ((ASKED,), 0)
-
-
-def test_a_second_transaction_for_the_same_is_a_double_whatever_its_status(
+def test_what_was_asked_is_open_until_this_node_replied_and_a_second_reply_is_a_double(
     dependencies: FhevmDependencies,
 ) -> None:
+    assert verdict(dependencies) == KeyVerdict((), (), frozenset(), 0)
+    assert verdict(dependencies).well
     ask_key(dependencies)
+    assert verdict(dependencies).open == (ASKED,)
+    reply(dependencies, sender=1)  # of another wallet: it counts for nothing
+    assert (verdict(dependencies).open, verdict(dependencies).doubled) == ((ASKED,), 0)
     reply(dependencies)
+    assert (verdict(dependencies).replied, verdict(dependencies).doubled) == ((ASKED,), 0)
+    key = ("keygenResponse", PREP + (1 << 248))  # the preparation asks for the key
+    assert verdict(dependencies).open == (key,)
     reply(dependencies)
     assert (verdict(dependencies).replied, verdict(dependencies).doubled) == ((ASKED,), 1)
     assert not verdict(dependencies).well

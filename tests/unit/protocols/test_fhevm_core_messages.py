@@ -112,16 +112,12 @@ def test_a_request_of_the_later_form_is_the_same_to_the_core(entry: dict[str, An
     assert bytes(start(bare(content), found).message) == bytes(start(content).message)
 
 
-def test_handles_for_which_the_chain_names_different_keys_are_rejected() -> None:
+def test_handles_under_different_keys_are_rejected_whether_the_chain_names_them_or_not() -> None:
     content: Any = content_of(vectors.request("public_three_v0"))
     *rest, last = content.references
     other = attrs.evolve(last, key_id=last.key_id + 1)
     with pytest.raises(Rejected, match="different keys"):
         start(attrs.evolve(content, references=(*rest, other)))
-
-
-def test_handles_under_different_keys_are_rejected() -> None:
-    content: Any = content_of(vectors.request("public_three_v0"))
     found = [
         attrs.evolve(vectors.ciphertext(one.handle), key_id=1 + place)
         for place, one in enumerate(content.references)
@@ -156,16 +152,16 @@ def test_what_follows_the_ids_is_ignored(rest: bytes) -> None:
     assert parse_extra_data(b"\x01" + B1[1:33] + rest) == (CONTEXT, None)
 
 
-@pytest.mark.parametrize("extra_data", [b"\x01", B1[:1], b"\x01" + bytes(31), B1[:33], B1[:64]])
-def test_too_few_bytes_are_rejected(extra_data: bytes) -> None:
-    with pytest.raises(Rejected, match="ends after"):
+@pytest.mark.parametrize(
+    ("extra_data", "told"),
+    [
+        *((short, "ends after") for short in (b"\x01", B1[:1], b"\x01" + bytes(31), B1[:33], B1[:64])),
+        *((bytes([version]) + bytes(64), f"version {version} ") for version in (3, 4, 0x80, 0xFF)),
+    ],
+)
+def test_too_few_bytes_and_unknown_versions_are_rejected(extra_data: bytes, told: str) -> None:
+    with pytest.raises(Rejected, match=told):
         parse_extra_data(extra_data)
-
-
-@pytest.mark.parametrize("version", [3, 4, 0x80, 0xFF])
-def test_unknown_versions_are_rejected(version: int) -> None:
-    with pytest.raises(Rejected, match=f"version {version} "):
-        parse_extra_data(bytes([version]) + bytes(64))
 
 
 def test_only_the_single_zero_byte_becomes_empty() -> None:
@@ -217,24 +213,27 @@ def test_a_handle_that_is_not_listed_is_rejected() -> None:
         read_call(CONTRACT, CONTRACT, direct((H1, A))).contracts_of(H2)
 
 
-@pytest.mark.parametrize("to", [None, A])
-def test_another_receiver_is_rejected(to: Address | None) -> None:
-    with pytest.raises(Rejected, match="does not go to"):
-        read_call(CONTRACT, to, direct((H1, A)))
+UNIFIED = DECRYPTION.function(
+    "userDecryptionRequest((bytes32,address,address)[],address,bytes,address[],(uint256,uint256),bytes,bytes)"
+).encode((), A, b"", (), (0, 1), b"", b"")
 
 
-def test_the_unified_function_is_no_legacy_call() -> None:
-    unified = DECRYPTION.function(
-        "userDecryptionRequest((bytes32,address,address)[],address,bytes,address[],(uint256,uint256),bytes,bytes)"
-    )
-    with pytest.raises(Rejected, match="no legacy request"):
-        read_call(CONTRACT, CONTRACT, unified.encode((), A, b"", (), (0, 1), b"", b""))
-
-
-@pytest.mark.parametrize("calldata", [b"", b"\xf1", DIRECT.selector, DELEGATED.selector + bytes(64)])
-def test_unreadable_calldata_is_rejected(calldata: bytes) -> None:
-    with pytest.raises(Rejected):
-        read_call(CONTRACT, CONTRACT, calldata)
+@pytest.mark.parametrize(
+    ("to", "calldata", "told"),
+    [
+        *((to, direct((H1, A)), "does not go to") for to in (None, A)),
+        (CONTRACT, UNIFIED, "no legacy request"),
+        *(
+            (CONTRACT, calldata, None)
+            for calldata in (b"", b"\xf1", DIRECT.selector, DELEGATED.selector + bytes(64))
+        ),
+    ],
+)
+def test_another_receiver_or_function_and_unreadable_calldata_are_rejected(
+    to: Address | None, calldata: bytes, told: str | None
+) -> None:
+    with pytest.raises(Rejected, match=told):
+        read_call(CONTRACT, to, calldata)
 
 
 def test_bytes_left_over_are_taken_as_the_contract_takes_them() -> None:

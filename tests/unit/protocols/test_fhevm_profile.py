@@ -56,9 +56,13 @@ def test_only_legacy_requests_need_their_transaction() -> None:
         assert content.needs_transaction == entry["variant"].startswith("legacy")
 
 
-def test_the_digest_is_that_of_the_events() -> None:
+def test_the_digest_is_that_of_the_events_and_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
     log = vectors.log_of(vectors.request("public_one_v0"))
+    content = PROFILE.decode(log)
+    assert content is not None
     assert PROFILE.digest(log) == EVENTS.digest(log)
+    assert PROFILE.id_of(attrs.evolve(log, data=b"")) == content.id
+    assert PROFILE.id_of(attrs.evolve(log, topics=log.topics[:1])) is None
 
 
 def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
@@ -68,20 +72,9 @@ def test_both_counters_of_the_contract_are_asked_for_by_tag() -> None:
     assert {place(one.newest) for one in found} == {(GATEWAY, subscription.contract)}
 
 
-def test_an_id_can_be_told_where_the_rest_cannot_be_read() -> None:
-    log = vectors.log_of(vectors.request("public_one_v0"))
-    content = PROFILE.decode(log)
-    assert content is not None
-    assert PROFILE.id_of(attrs.evolve(log, data=b"")) == content.id
-    assert PROFILE.id_of(attrs.evolve(log, topics=log.topics[:1])) is None
-
-
-def test_context_and_epoch_come_from_extra_data() -> None:
+def test_context_and_epoch_come_from_extra_data_and_without_a_context_nothing_is_asked() -> None:
     assert content_of("public_one_v2").context == (CONTEXT, EPOCH)
     assert content_of("public_one_v0").context == (None, None)
-
-
-def test_without_a_context_nothing_is_asked() -> None:
     assert PROFILE.context_checks(None, None) is None
 
 
@@ -143,14 +136,14 @@ def test_a_flag_is_0_or_1(number: int, is_set: bool) -> None:
     assert DESTROYED.understand(number.to_bytes(32)) is is_set
 
 
-@pytest.mark.parametrize("number", [2, 0x20, 2**255, 2**256 - 1])
-def test_another_word_is_no_flag(number: int) -> None:
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        *((number.to_bytes(32), "neither 0 nor 1") for number in (2, 0x20, 2**255, 2**256 - 1)),
+        *((bytes(size), f"32 bytes, not {size}") for size in (0, 1, 31, 33, 64, 500_000)),
+    ],
+)
+def test_another_word_and_what_is_not_32_bytes_is_no_flag(word: bytes, told: str) -> None:
     """The beginning of a list, say: a context would be taken for destroyed."""
-    with pytest.raises(Undecodable, match="neither 0 nor 1"):
-        DESTROYED.understand(number.to_bytes(32))
-
-
-@pytest.mark.parametrize("size", [0, 1, 31, 33, 64, 500_000])
-def test_what_is_not_32_bytes_is_no_word(size: int) -> None:
-    with pytest.raises(Undecodable, match=f"32 bytes, not {size}"):
-        DESTROYED.understand(bytes(size))
+    with pytest.raises(Undecodable, match=told):
+        DESTROYED.understand(word)

@@ -293,12 +293,33 @@ def test_under_a_domain_that_nobody_confirms_no_signature_is_wrong_for_good(resu
         ask(signed(STRANGER), late)[0].understand(result)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x08\xc3\x79\xa0"])
-def test_a_revert_is_a_no(data: bytes) -> None:
-    with pytest.raises(NotYet, match="reverts"):
-        wallet().refused("execution reverted", data)
-    with pytest.raises(Rejected, match="reverts"):
-        wallet(age=601).refused("execution reverted", data)
+@pytest.mark.parametrize(
+    ("message", "data", "told"),
+    [
+        *(("execution reverted", data, "reverts") for data in (b"", b"\x08\xc3\x79\xa0")),
+        *(
+            (message, data, "more than 250000 gas")
+            for data in (None, b"")
+            for message in (
+                "out of gas",
+                "EVM error: OutOfGas",
+                "out of gas: gas required exceeds: 250000",
+                "err: intrinsic gas too low: have 250000, want 281000 (supplied gas 250000)",
+                "insufficient gas for floor data gas cost",
+                "VM execution error: OUT_OF_GAS",
+                "INSUFFICIENT_GAS",
+            )
+        ),
+    ],
+)
+def test_a_contract_that_reverts_or_burns_all_gas_says_no(
+    message: str, data: bytes | None, told: str
+) -> None:
+    """Whoever asked for it: as many tries as the deadline allows would be in vain, each at the operator's cost."""
+    with pytest.raises(NotYet, match=told):
+        wallet().refused(message, data)
+    with pytest.raises(Rejected, match=told):
+        wallet(age=601).refused(message, data)
 
 
 @pytest.mark.parametrize(
@@ -307,24 +328,3 @@ def test_a_revert_is_a_no(data: bytes) -> None:
 )
 def test_another_rpc_error_is_no_answer(message: str, data: bytes | None) -> None:
     assert wallet(age=601).refused(message, data) is None
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "out of gas",
-        "EVM error: OutOfGas",
-        "out of gas: gas required exceeds: 250000",
-        "err: intrinsic gas too low: have 250000, want 281000 (supplied gas 250000)",
-        "insufficient gas for floor data gas cost",
-        "VM execution error: OUT_OF_GAS",
-        "INSUFFICIENT_GAS",
-    ],
-)
-@pytest.mark.parametrize("data", [None, b""])
-def test_a_contract_that_burns_all_gas_says_no(message: str, data: bytes | None) -> None:
-    """Whoever asked for it: as many tries as the deadline allows would be in vain, each at the operator's cost."""
-    with pytest.raises(NotYet, match="more than 250000 gas"):
-        wallet().refused(message, data)
-    with pytest.raises(Rejected, match="more than 250000 gas"):
-        wallet(age=601).refused(message, data)

@@ -93,20 +93,23 @@ def test_an_end_ends_what_makes_the_same_and_is_still_open(
     ]
 
 
-def test_what_was_ended_is_not_begun_and_holds_up_nobody() -> None:
-    """Seen with a real Core: an epoch that it cannot make, and every later destruction behind it."""
-    assert free(EPOCH_3, END_OF_E2, END_OF_E3) == [1, 2]
-    assert free(CONTEXT_2, EPOCH_2, END_OF_C1, END_OF_C2) == [2, 3]
-
-
-def test_an_end_waits_for_the_pass_that_is_at_work_on_what_it_ends() -> None:
-    """It would be made anew after it was destroyed."""
-    assert free(EPOCH_2, END_OF_E2, END_OF_C1, busy=(0,)) == [2]
-    assert free(CONTEXT_2, END_OF_C2, busy=(0,)) == []
-
-
-def test_what_is_at_work_is_not_handed_out_and_holds_up_as_before() -> None:
-    assert free(CONTEXT_2, EPOCH_2, END_OF_C1, busy=(0, 2)) == []
+@pytest.mark.parametrize(
+    ("contents", "busy", "begin"),
+    [
+        # what was ended is not begun: with a real Core, an epoch that it cannot make, and every later end behind it
+        ([EPOCH_3, END_OF_E2, END_OF_E3], (), [1, 2]),
+        ([CONTEXT_2, EPOCH_2, END_OF_C1, END_OF_C2], (), [2, 3]),
+        # an end waits for the pass that is at work: what it ends would be made anew after it was destroyed
+        ([EPOCH_2, END_OF_E2, END_OF_C1], (0,), [2]),
+        ([CONTEXT_2, END_OF_C2], (0,), []),
+        # what is at work is not handed out, and holds up as before
+        ([CONTEXT_2, EPOCH_2, END_OF_C1], (0, 2), []),
+    ],
+)
+def test_what_begins_beside_ends_and_what_is_at_work(
+    contents: list[Content], busy: tuple[int, ...], begin: list[int]
+) -> None:
+    assert free(*contents, busy=busy) == begin
 
 
 def test_an_end_wins_whatever_the_order_of_the_rows() -> None:

@@ -16,7 +16,7 @@ from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.requests.dispatcher import WorkerPool
-from kmsconn.requests.row_outcomes import LONGEST_TRACE, OUT_OF_MEMORY
+from kmsconn.requests.row_outcomes import OUT_OF_MEMORY
 from kmsconn.transport.waiting import WakeUp
 from tests.unit.requests.bench import Bench
 
@@ -131,8 +131,17 @@ async def test_an_unexpected_error_quarantines_its_request_and_the_worker_goes_o
     assert [event.critical for event in bench.told(AlertRaised)] == [True]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ExceptionGroup("of a nursery", [MemoryError()])])
-async def test_a_process_without_memory_is_no_fault_of_a_request(error: Exception, bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), [True]),
+        (ExceptionGroup("of a nursery", [MemoryError()]), [True]),
+        (JournalFailed("disk full"), []),
+    ],
+)
+async def test_want_of_memory_or_disk_is_no_fault_of_a_request_and_makes_its_worker_rest(
+    error: Exception, told: list[bool], bench: Bench
+) -> None:
     async def work(row: Row) -> None:
         await trio.lowlevel.checkpoint()
         raise error
@@ -143,35 +152,9 @@ async def test_a_process_without_memory_is_no_fault_of_a_request(error: Exceptio
         await trio.sleep(DISK_PAUSE / 2)
         assert pool.busy == {row.rid: 0}
         await trio.sleep(DISK_PAUSE)
-    assert (await bench.row(row.rid)).state is State.PENDING
-    assert [OUT_OF_MEMORY in event.text for event in bench.told(AlertRaised)] == [True]
-
-
-async def test_the_event_of_a_bug_is_short_and_its_traceback_bounded(bench: Bench) -> None:
-    async def work(row: Row) -> None:
-        await trio.lowlevel.checkpoint()
-        raise KeyError("x" * 10 * LONGEST_TRACE)
-
-    row = await bench.record()
-    async with running(pool := pool_of(1), work, bench):
-        pool.dispatch(row)
-        await trio.sleep(1)
-    assert len((await bench.row(row.rid)).progress.reason) == LONGEST_TRACE
-
-
-async def test_a_journal_that_cannot_write_makes_the_worker_rest_and_leaves_the_row_due(bench: Bench) -> None:
-    async def work(row: Row) -> None:
-        await trio.lowlevel.checkpoint()
-        raise JournalFailed("disk full")
-
-    row, pool = await bench.record(), pool_of(1)
-    async with running(pool, work, bench):
-        pool.dispatch(row)
-        await trio.sleep(DISK_PAUSE / 2)
-        assert pool.busy == {row.rid: 0}
-        await trio.sleep(DISK_PAUSE)
         assert pool.busy == {}
     assert (await bench.row(row.rid)).state is State.PENDING
+    assert [OUT_OF_MEMORY in event.text for event in bench.told(AlertRaised)] == told
 
 
 async def test_a_cancelled_worker_gives_its_place_back_and_leaves_the_row(bench: Bench) -> None:

@@ -89,10 +89,18 @@ def over(identifier: int, *, consensus: bool) -> dict[int, int]:
     }
 
 
+@pytest.mark.parametrize(
+    ("views", "consensus", "error"),
+    [({}, False, Aborted), ({}, True, Over), ({"getKmsNodeForContext": NOBODY}, True, Over)],
+    ids=["aborted", "finished", "finished, and no member"],
+)
 @pytest.mark.parametrize("name", GENERATIONS)
-async def test_what_was_aborted_ends_as_aborted(name: str) -> None:
-    checker, head = made(over(keys.content(name).id, consensus=False))
-    with pytest.raises(Aborted):
+async def test_what_was_aborted_ends_as_such_and_what_others_finished_is_over_for_whoever_waits(
+    name: str, views: dict[str, Any], consensus: bool, error: type[Exception]
+) -> None:
+    """Starting alone what the others ended together would lead nowhere."""
+    checker, head = made(over(keys.content(name).id, consensus=consensus), **views)
+    with pytest.raises(error):
         await confirmed(head, lambda: checker.check(seen(name)))
 
 
@@ -143,15 +151,6 @@ async def test_a_generation_waits_for_its_context_like_a_decryption(
     checker, _ = made(**views)
     with pytest.raises(error, match=told):
         await checker.check(seen(name))
-
-
-@pytest.mark.parametrize("views", [{}, {"getKmsNodeForContext": NOBODY}], ids=["a member", "no member"])
-@pytest.mark.parametrize("name", GENERATIONS)
-async def test_what_others_finished_is_over_for_whoever_waits(name: str, views: dict[str, Any]) -> None:
-    """Starting alone what the others ended together would lead nowhere."""
-    checker, head = made(over(keys.content(name).id, consensus=True), **views)
-    with pytest.raises(Over):
-        await confirmed(head, lambda: checker.check(seen(name)))
 
 
 async def test_a_node_of_the_previous_context_works_on_the_epoch_too() -> None:

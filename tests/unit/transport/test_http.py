@@ -32,10 +32,12 @@ async def echo(asked: Asked) -> Reply:
     return Reply(200, asked.body or asked.target.encode(), (("X-Thing", "Yes"),))
 
 
-async def test_a_post_returns_status_headers_and_body() -> None:
+async def test_a_post_returns_status_headers_and_body_and_head_all_but_the_body() -> None:
     async with client_of(echo) as (client, _):
         response = await client.post("http://node/rpc", b"question", {"content-type": "text/plain"})
+        head = await client.head("http://b/k")
     assert (response.status, response.headers["x-thing"], response.body) == (200, "Yes", b"question")
+    assert (head.status, head.headers["x-thing"], head.body) == (200, "Yes", b"")
 
 
 async def test_query_and_user_info_reach_the_server() -> None:
@@ -245,12 +247,6 @@ async def test_redirects_do_not_go_on_for_ever() -> None:
         with pytest.raises(Unreachable, match="redirects"):
             async with await client.stream_get("http://b/loop", max_bytes=9):
                 pytest.fail("must not get here")
-
-
-async def test_head_gives_status_and_headers() -> None:
-    async with client_of(echo) as (client, _):
-        response = await client.head("http://b/k")
-    assert (response.status, response.headers["x-thing"], response.body) == (200, "Yes", b"")
 
 
 async def test_an_exception_of_the_reader_comes_out_as_it_is() -> None:

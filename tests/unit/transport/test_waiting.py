@@ -156,24 +156,25 @@ async def test_a_failure_cancels_the_rest() -> None:
     assert log == ["a cancelled"]
 
 
-async def test_a_foreign_exception_comes_out_in_a_group() -> None:
+async def breaks_while_it_is_cancelled() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise KeyError("bug")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [step("a", after=9), step(KeyError("bug"))],
+        [step(Unreachable("down"), after=1), breaks_while_it_is_cancelled],
+    ],
+    ids=["alone", "beside a failure"],
+)
+async def test_a_foreign_exception_comes_out_in_a_group(steps: list[Callable[[], Awaitable[Any]]]) -> None:
     """It is a bug of ours, and goes to the worker's boundary with everything that it tells."""
     with pytest.raises(ExceptionGroup) as caught:
-        await together([step("a", after=9), step(KeyError("bug"))])
-    assert caught.group_contains(KeyError)
-
-
-async def test_a_foreign_exception_is_not_hidden_by_a_failure() -> None:
-    """Here a step breaks while it is being cancelled."""
-
-    async def breaks() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise KeyError("bug")
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await together([step(Unreachable("down"), after=1), breaks])
+        await together(steps)
     assert caught.group_contains(KeyError)
 
 
@@ -188,24 +189,16 @@ async def test_cancellation_cancels_every_step(at: float) -> None:
     assert len(log) == (2 if at > 1 else 3)
 
 
-def test_a_part_stands_still_after_the_limit_and_not_before() -> None:
+def test_a_part_stands_still_after_the_limit_and_not_before_and_each_for_itself() -> None:
     now = [0.0]
     heartbeats = Heartbeats(lambda: now[0])
     beat = heartbeats.part("reader of 0x01", "gateway")
+    beat_of_other = heartbeats.part("journal", "journal")
     now[0] = STALLED_AFTER
     assert heartbeats.stalled() == ()
     now[0] += 1
+    beat_of_other()
     [found] = heartbeats.stalled()
     assert (found.part, found.dependency, found.seconds) == ("reader of 0x01", "gateway", STALLED_AFTER + 1)
     beat()
     assert heartbeats.stalled() == ()
-
-
-def test_each_part_stands_for_itself() -> None:
-    now = [0.0]
-    heartbeats = Heartbeats(lambda: now[0])
-    heartbeats.part("journal", "journal")
-    beat = heartbeats.part("txmanager gateway", "gateway")
-    now[0] = STALLED_AFTER + 1
-    beat()
-    assert [one.part for one in heartbeats.stalled()] == ["journal"]

@@ -33,7 +33,7 @@ def unreadable(block: int = 41) -> Log:
 
 async def put(scene: Scene, log: Log) -> str:
     """Quarantine a log as an older version did, and return its name."""
-    read = attrs.evolve(scene.bench.read(log), undecodable=((log, "an unknown form"),))
+    read = attrs.evolve(scene.bench.read(log), undecodable=((log, "an unknown form"),), headers={})
     await scene.bench.journal.run(recording.record, read)
     return f"0x{log.block_hash[:4].hex()}:{log.log_index}"
 
