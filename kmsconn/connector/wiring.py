@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from kmsconn.requests.http_decryption import HttpWaiters
 from kmsconn.requests.membership import Membership
 from kmsconn.transport.dialling import dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
-from kmsconn.transport.ports import Dial, Ports
+from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxying import Way
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {FHEVM: Fhevm, HTTPZ_RC7: HttpzRc7}
@@ -69,14 +69,13 @@ async def open_components(
 
 async def _open_links(stack: AsyncExitStack, base: Resources, topics: Topics) -> Components:
     settings, ports, policy = base.settings, base.ports, base.policy
-    to_buckets = Way(ports, _bucket_dial(ports.dial, policy), settings.ciphertexts.s3_connect_timeout)
 
     async def chain(chain: Chain, name: str, tell: OnEvent = base.on_event) -> Endpoint:
         http = await stack.enter_async_context(open_http(ports))
         return await stack.enter_async_context(open_endpoint(chain, name, ports, http, tell))
 
     async def buckets() -> HttpClient:
-        return await stack.enter_async_context(open_http(ports, way=to_buckets, judge=policy.check))
+        return await stack.enter_async_context(open_buckets(settings, ports, policy))
 
     answered = {one.chain_id: one for one in (settings.chains.ethereum, settings.chains.gateway)}
     to_gateway = await chain(settings.chains.gateway, "gateway")
@@ -145,6 +144,10 @@ async def _open_membership(
     return await stack.enter_async_context(member)
 
 
-def _bucket_dial(dial: Dial, policy: BucketPolicy) -> Dial:
-    """A name in a bucket's address must not lead to a forbidden address, whatever its DNS says."""
-    return sockets(allow=policy.allows_address) if dial is dial_sockets else dial
+def open_buckets(
+    settings: Settings, ports: Ports, policy: BucketPolicy
+) -> AbstractAsyncContextManager[HttpClient]:
+    """Open a client of buckets: a name in an address must not lead to a forbidden address, whatever its DNS says."""
+    dial = sockets(allow=policy.allows_address) if ports.dial is dial_sockets else ports.dial
+    way = Way(ports, dial, settings.ciphertexts.s3_connect_timeout)
+    return open_http(ports, way=way, judge=policy.check)

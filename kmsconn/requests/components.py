@@ -116,9 +116,7 @@ class Resources:
     @property
     def policy(self) -> BucketPolicy:
         """Which addresses a bucket may have."""
-        return BucketPolicy(
-            self.settings.ciphertexts.allow_http_buckets, self.settings.ciphertexts.allow_private_buckets
-        )
+        return policy_of(self.settings)
 
     @property
     def shards(self) -> int:
@@ -232,20 +230,12 @@ class CiphertextComponents(OpenedResources):
         compares = self.settings.ciphertexts.attestation is AttestationMode.SHADOW
         return Comparer(self.quorum, self.on_event) if compares and self.quorum is not None else None
 
-    def _sources(self) -> Sources:
-        """Know where a generation keeps its objects: under two names each, or at the places of the first one."""
-        if self.sdk is None:
-            return BothForms(self.buckets, self.directory)
-        s3 = self.settings.protocol.httpz.s3
-        instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
-        return ByPlace(self.buckets, self.directory, self.sdk, instead)
-
     @cached_property
     def fetcher(self) -> Fetcher:
         """Fetches ciphertexts."""
         settings, on_event = self.settings, self.on_event
         return Fetcher(
-            self._sources(),
+            sources_of(settings, self.buckets, self.sdk, self.directory),
             self.policy,
             self.ports.offload,
             settings.ciphertexts.max_ciphertext_size,
@@ -375,6 +365,21 @@ class Components(CiphertextComponents):
             on_event=self.on_event,
             waiters=self.waiters,
         )
+
+
+def policy_of(settings: Settings) -> BucketPolicy:
+    """Return which addresses a bucket may have."""
+    ciphertexts = settings.ciphertexts
+    return BucketPolicy(ciphertexts.allow_http_buckets, ciphertexts.allow_private_buckets)
+
+
+def sources_of(settings: Settings, http: HttpClient, sdk: Sdk | None, directory: Directory) -> Sources:
+    """Know where a generation keeps its objects: under two names each, or at the places of the first one, which needs an SDK."""
+    if sdk is None:
+        return BothForms(http, directory)
+    s3 = settings.protocol.httpz.s3
+    instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
+    return ByPlace(http, directory, sdk, instead)
 
 
 def _trace_context(settings: Settings) -> Callable[[Request], Metadata] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
@@ -13,7 +14,6 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
-from kmsconn.operate.doctor.nodes import NewestBlock
 from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.profile import Profile, Registration
 from kmsconn.replies.fees import in_ether, market_fees, read_history
@@ -72,7 +72,7 @@ def balance_probe(
     return Probe(checked, look, (tx_sender, chain.usable, chain.head), uses, limit=60.0)
 
 
-async def _price(rpc: Rpc, head: NewestBlock) -> int:
+async def _price(rpc: Rpc, head: BlockHead) -> int:
     """Return what a unit of gas costs now. Raises Unreachable."""
     if head.base_fee is None:
         return await nodes.read_wei(rpc, "eth_gasPrice")

@@ -10,13 +10,13 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.logs import BlockHead
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.alerting import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
 from kmsconn.errors import KmsconnError, StartRefused, Unreachable
 from kmsconn.operate.doctor import nodes
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.nodes import NewestBlock
 from kmsconn.operate.doctor.probing import Discovery, Probe
 from kmsconn.protocols.profile import Subscription
 from kmsconn.transport.http import open_http
@@ -100,7 +100,7 @@ class CheckedChain:
     nodes: tuple[NodeAtUrl, ...]
     usable: Probe[tuple[NodeAtUrl, ...]] = attrs.field(init=False)
     """Finds the nodes that answer and are on the right chain, at least one."""
-    head: Probe[NewestBlock] = attrs.field(init=False)
+    head: Probe[BlockHead] = attrs.field(init=False)
     """Reads the newest block; only its failure is a line, the clock's probe judges it."""
 
     @usable.default
@@ -115,8 +115,8 @@ class CheckedChain:
         return Probe(f"{self.name}: chain id", look, remedy=RPC_REMEDY, limit=30.0)
 
     @head.default
-    def _head(self) -> Probe[NewestBlock]:
-        async def look() -> Discovery[NewestBlock]:
+    def _head(self) -> Probe[BlockHead]:
+        async def look() -> Discovery[BlockHead]:
             return Discovery(await nodes.read_head(self.rpc))
 
         return Probe(f"{self.name}: newest block", look, (self.usable,), remedy=RPC_REMEDY)

@@ -14,12 +14,10 @@ from typing import Any
 import attrs
 
 from kmsconn.chain.asking import run_query_plan
-from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.ciphertexts.sources import BothForms, ByPlace
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import GENERATIONS
-from kmsconn.connector.wiring import PROFILES
+from kmsconn.connector.wiring import PROFILES, open_buckets
 from kmsconn.core.client import open_core
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
@@ -37,10 +35,8 @@ from kmsconn.operate.doctor.recent import recent_probe
 from kmsconn.operate.doctor.rehearsal import HandOver
 from kmsconn.protocols.profile import MaterialInUse, Profile, Subscription
 from kmsconn.replies.wallet import Wallet, open_tx_sender
-from kmsconn.transport.dialling import dial_sockets, sockets
-from kmsconn.transport.http import open_http
+from kmsconn.requests.components import policy_of, sources_of
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.proxying import Way
 
 
 @attrs.frozen
@@ -127,18 +123,12 @@ async def _open_buckets(
     stack: AsyncExitStack, settings: Settings, ports: Ports, profile: Profile
 ) -> BucketAccess:
     """Open the buckets' client as the connector has it: an address that a name leads to is judged too."""
-    policy = BucketPolicy(settings.ciphertexts.allow_http_buckets, settings.ciphertexts.allow_private_buckets)
-    dial = sockets(allow=policy.allows_address) if ports.dial is dial_sockets else ports.dial
-    way = Way(ports, dial, settings.ciphertexts.s3_connect_timeout)
-    http = await stack.enter_async_context(open_http(ports, way=way, judge=policy.check))
-    if profile.has_attestations:
-        return BucketAccess(http, partial(BothForms, http), policy, ports, settings)
-    sdk = await stack.enter_async_context(open_sdk(ports.offload, ports.proxies))
-    s3 = settings.protocol.httpz.s3
-    instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
-    return BucketAccess(
-        http, lambda directory: ByPlace(http, directory, sdk, instead), policy, ports, settings
-    )
+    policy = policy_of(settings)
+    http = await stack.enter_async_context(open_buckets(settings, ports, policy))
+    sdk = None
+    if not profile.has_attestations:
+        sdk = await stack.enter_async_context(open_sdk(ports.offload, ports.proxies))
+    return BucketAccess(http, partial(sources_of, settings, http, sdk), policy, ports, settings)
 
 
 def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-
 from kmsconn.chain.jsonrpc import clean
-from kmsconn.chain.logs import decode_logs
+from kmsconn.chain.logs import BlockHead, decode_logs, read_block
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_count, from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 
 LARGEST_BATCH = 100
@@ -22,27 +20,9 @@ _BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)  # the reader puts three calls in a ba
 _VERSION_LENGTH = 64
 
 
-@attrs.frozen
-class NewestBlock:
-    """The newest block of a node; ``base_fee`` in wei, None on a chain without a fee market."""
-
-    number: int
-    timestamp: int
-    base_fee: int | None = None
-
-
-async def read_head(rpc: Rpc) -> NewestBlock:
+async def read_head(rpc: Rpc) -> BlockHead:
     """Ask for the newest block. Raises Unreachable."""
-    block = await _ask(rpc, "eth_getBlockByNumber", "latest", False)
-    try:
-        fee = block.get("baseFeePerGas")
-        return NewestBlock(
-            from_count(block["number"]),
-            from_count(block["timestamp"]),
-            None if fee is None else from_quantity(fee),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Unreachable("the node's newest block cannot be read") from error
+    return read_block(await _ask(rpc, "eth_getBlockByNumber", "latest", False))
 
 
 async def read_version(rpc: Rpc) -> str:
@@ -87,11 +67,8 @@ async def logs_between(
         "fromBlock": quantity(first),
         "toBlock": quantity(last),
     }
-    try:
-        found, _ = decode_logs(await rpc.call("eth_getLogs", criteria))
-    except (TypeError, ValueError) as error:
-        raise Unreachable("the node's answer to eth_getLogs cannot be read") from error
-    return list(found)
+    found, _ = decode_logs(await rpc.call("eth_getLogs", criteria))
+    return found
 
 
 async def check_log_range(
