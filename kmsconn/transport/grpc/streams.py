@@ -108,11 +108,10 @@ def _take(unsent: deque[memoryview], room: int) -> list[memoryview]:
     """Take up to ``room`` bytes from the front."""
     taken = []
     while unsent and room:
-        piece = unsent[0]
-        if len(piece) <= room:
-            unsent.popleft()
-        else:
-            unsent[0], piece = piece[room:], piece[:room]
+        piece = unsent.popleft()
+        if len(piece) > room:
+            unsent.appendleft(piece[room:])
+            piece = piece[:room]
         taken.append(piece)
         room -= len(piece)
     return taken
