@@ -323,8 +323,9 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(rid=rids, transition=st.sampled_from(["reopen", *sorted(CLOSINGS)]))
     def end(self, rid: int, transition: str) -> None:
-        found = {"included_block": None} if transition == "found_finalized" else {}
-        moved = moves.move(self.db, transition, rid, reason="", block=None)
+        block = 1 if transition == "reopen" else None
+        found = {"included_block": block} if transition in {"found_finalized", "reopen"} else {}
+        moved = moves.move(self.db, transition, rid, reason="", block=block)
         assert moved == self.model.move(transition, rid, **found)
 
     @rule(

@@ -354,13 +354,14 @@ def test_the_bases_of_annex_c() -> None:
 
 def test_the_counters_of_annex_c() -> None:
     newest = [PROFILE.operations[kind].numbering() for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)]
-    questions = [one.newest for one in newest if one is not None and isinstance(one.newest, StorageRead)]
+    questions = [one.newest for one in newest if one is not None]
     assert [one.slot - contracts.DECRYPTION_MANAGER_BASE for one in questions] == [1, 6]
     assert [one.understand((7).to_bytes(32)) for one in questions] == [7, 7]
 
 
-def test_an_answer_is_found_by_id_and_signer() -> None:
+@pytest.mark.parametrize("at", [2, 7])
+def test_an_answer_is_found_by_id_and_signer(at: int) -> None:
     signer = Address(b"\x01" * 20)
-    found = MANAGER_VIEWS.has_answered(2, 5, signer)
-    assert found.slot == mapping_slot(mapping_slot(contracts.DECRYPTION_MANAGER_BASE + 2, 5), signer)
+    found = MANAGER_VIEWS.has_answered(at, 5, signer)
+    assert found.slot == mapping_slot(mapping_slot(contracts.DECRYPTION_MANAGER_BASE + at, 5), signer)
     assert [found.understand(bytes(32)), found.understand((1).to_bytes(32))] == [False, True]
