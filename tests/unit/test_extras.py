@@ -1,4 +1,4 @@
-"""What is said where a package of an optional part is not installed."""
+"""What is said where a package of an optional part is not installed, and in a frozen program."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 
 import kmsconn.emulator
@@ -14,6 +15,7 @@ import kmsconn.testing
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.config.values import AwsKmsKey
 from kmsconn.extras import EXTRAS, ExtraMissing, require_extra
+from kmsconn.frozen import frozen
 from kmsconn.model.events import ignore
 from kmsconn.operate.commands.main import main
 from kmsconn.replies.wallet import open_aws_kms
@@ -94,3 +96,19 @@ async def test_buckets_that_want_credentials_without_the_sdk_end_the_start(remov
     with pytest.raises(ExtraMissing, match=r"httpz-rc7 does, needs aiobotocore, .*kmsconn\[aws\]"):
         async with open_sdk(offload_inline):
             pass
+
+
+@frozen
+class Point:
+    """A value with each sort of default."""
+
+    x: int
+    y: int = 0
+    names: tuple[str, ...] = attrs.field(factory=tuple, repr=False)
+
+
+def test_they_are_hashed_by_value_have_slots_and_are_made_by_plain_assignments() -> None:
+    assert {Point(1): "here"}[attrs.evolve(Point(2), x=1)] == "here"
+    assert repr(Point(1)) == "Point(x=1, y=0)"
+    assert not hasattr(Point(1), "__dict__")
+    assert "_setattr" not in Point.__init__.__code__.co_varnames

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,7 +14,14 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.emulator.ground_truth import ChainVerdict, GroundTruth, Trace, percentile
+from kmsconn.connector.connector import serve
+from kmsconn.emulator.config_file import member_config
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.ground_truth import ChainVerdict, CommitteeGroundTruth, GroundTruth, Trace, percentile
+from kmsconn.emulator.load import STRAGGLERS_TIMEOUT, Load, run_load
+from kmsconn.emulator.network import MemoryNetwork
+from kmsconn.emulator.traffic import Traffic
+from kmsconn.testing.killable import KillablePorts, Life
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, STRANGER, World, own_order, public_id, signed, world
 
@@ -58,12 +69,8 @@ def asked(watched: Watched) -> Trace:
     return watched.trace(1)
 
 
-def test_of_an_empty_chain_there_is_nothing_to_say(watched: Watched) -> None:
-    watched.block(1.0)
-    assert watched.verdict == ChainVerdict(emitted=0, answered=0, doubled=0, strays=0, p50=None, p99=None)
-
-
 def test_a_request_is_visible_with_its_block_and_found_by_its_transaction(watched: Watched) -> None:
+    assert watched.verdict == ChainVerdict(emitted=0, answered=0, doubled=0, strays=0, p50=None, p99=None)
     transaction = watched.world.ask()
     assert watched.ground_truth.trace_of(transaction) is None
     watched.block(3.0)
@@ -231,9 +238,69 @@ def test_only_the_first_start_call_answer_and_reply_count(watched: Watched) -> N
         truth.note_given(public_id(1).to_bytes(32))
         watched.reply(1)
     assert (trace.started, trace.given, trace.sent) == (1.5, 1.5, 1.5)
+    truth.note_started(public_id(9).to_bytes(32))
+    truth.note_given(public_id(9).to_bytes(32))
+    assert truth.traces.keys() == {public_id(1)}, "of an id that nobody was given no moment is kept"
 
 
-def test_of_an_id_that_nobody_was_given_no_moment_is_kept(watched: Watched) -> None:
-    watched.ground_truth.note_started(public_id(9).to_bytes(32))
-    watched.ground_truth.note_given(public_id(9).to_bytes(32))
-    assert watched.ground_truth.traces == {}
+BASE = 1_767_225_600.0
+MEMBERS, REQUESTS = 4, 6
+
+
+async def played(folder: Path, running: Sequence[int]) -> CommitteeGroundTruth:
+    """Put six requests on four nodes of whom only these run, and return what the chain shows."""
+    wall = lambda: BASE + trio.current_time()  # noqa: E731
+    dependencies = FhevmDependencies.make(wall, members=MEMBERS)
+    network = MemoryNetwork()
+    dependencies.settle_in_memory(network)
+    committee = CommitteeGroundTruth.of(dependencies, MEMBERS)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        await nursery.start(dependencies.run)
+        for member in running:
+            settings = dependencies.settings(folder / f"{member}.db", member)
+            ports = KillablePorts(Life(), network, wall, Random(member)).ports()
+            await nursery.start(partial(serve, settings, ports=ports, on_event=lambda _: None))
+        await run_load(
+            Load(2.0, REQUESTS / 2), Traffic(dependencies, Random(0)), committee, reply_timeout=20.0
+        )
+        nursery.cancel_scope.cancel()
+    return committee
+
+
+async def test_with_one_of_four_missing_every_request_finds_consensus(tmp_path: Path) -> None:
+    """Three have answered everything, the fourth nothing; the load ends some seconds after the last consensus."""
+    verdict = (await played(tmp_path, (0, 1, 2))).verdict()
+    assert [node.answered for node in verdict.nodes] == [REQUESTS, REQUESTS, REQUESTS, 0]
+    assert (verdict.emitted, verdict.consensus, verdict.well) == (REQUESTS, REQUESTS, True)
+    assert trio.current_time() < REQUESTS / 2 + STRAGGLERS_TIMEOUT + 4
+
+
+async def test_with_two_of_four_missing_no_request_finds_consensus(tmp_path: Path) -> None:
+    verdict = (await played(tmp_path, (0, 3))).verdict()
+    assert [node.answered for node in verdict.nodes] == [REQUESTS, 0, 0, REQUESTS]
+    assert (verdict.consensus, verdict.well) == (0, False)
+
+
+async def test_the_ciphertexts_of_a_request_stay_as_long_as_a_node_may_ask_for_them(tmp_path: Path) -> None:
+    """The request counts as answered once the last node has answered it."""
+    committee = await played(tmp_path, (0, 1, 2))
+    sent = [trace.transaction_hash for trace in committee.nodes[0].traces.values()]
+    traces = [committee.trace_of(one) for one in sent]
+    assert [trace and trace.answer for trace in traces] == [None] * REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("members", "names"),
+    [(1, ["k.toml"]), (4, ["k-1.toml", "k-2.toml", "k-3.toml", "k-4.toml"])],
+)
+def test_each_member_has_a_file_of_its_own(members: int, names: list[str]) -> None:
+    paths = [member_config(Path("k.toml"), member, members) for member in range(members)]
+    assert paths == [Path(name) for name in names]
+
+
+def test_a_committee_of_many_does_not_mix_up_its_cores() -> None:
+    """The name of the eleventh begins with that of the second."""
+    dependencies = FhevmDependencies.make(lambda: BASE, members=13)
+    dependencies.settle_in_memory(MemoryNetwork())
+    assert dependencies.core_endpoints(1) == ("http://member1:80",)

@@ -189,15 +189,18 @@ def test_the_endpoint_is_that_of_the_vectors_or_every_one(name: str) -> None:
                     assert one.shard % int(count) == index
 
 
-def test_nothing_to_abort_is_as_good() -> None:
-    for name in ("abort_keygen", "abort_crsgen"):
-        [call] = keys.calls(name)
-        assert call.means == {"NOT_FOUND": Meaning.SUCCESS}
-
-
-def test_an_epoch_may_be_there_or_have_to_wait_for_a_destruction() -> None:
-    [call] = keys.calls("epoch_3_same_set")
-    assert call.means == {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("abort_keygen", {"NOT_FOUND": Meaning.SUCCESS}),  # nothing to abort is as good
+        ("abort_crsgen", {"NOT_FOUND": Meaning.SUCCESS}),
+        # an epoch may be there, or have to wait for a destruction
+        ("epoch_3_same_set", {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}),
+    ],
+)
+def test_what_a_status_means_to_an_abort_and_to_an_epoch(name: str, means: dict[str, Meaning]) -> None:
+    [call] = keys.calls(name)
+    assert call.means == means
 
 
 @pytest.mark.parametrize("make", [end_of_epoch, end_of_context])

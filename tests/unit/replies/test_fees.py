@@ -98,10 +98,7 @@ def test_a_legacy_replacement_likewise(price: int, market: int) -> None:
         new = replacement(old, now)
         assert isinstance(new, LegacyTransaction)
         assert new.gas_price >= bumped(price)
-
-
-def test_a_typed_transaction_is_bumped_where_only_a_gas_price_is_known() -> None:
-    assert replacement(at(4, Price(16, 8)), gas_price(1)) == at(4, Price(18, 9))
+    assert replacement(at(4, Price(16, 8)), gas_price(1)) == at(4, Price(18, 9)), "only a gas price is known"
 
 
 def test_bytes_that_no_node_holds_are_repriced_to_the_market_downwards_too() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
+import attrs
 import pytest
 
-from kmsconn.journal.audit import verify
-from tests.unit.journal.audit.samples import make_log
+from kmsconn.journal.audit import GENESIS, NO_LINE, End, end_of, read_line, transitions, verify
+from kmsconn.journal.outbox import TransitionReply
+from kmsconn.model.requests import NO_BLOCK
+from tests.unit.journal.audit.samples import ORIGIN, happened, make_log
 
 Lines = list[bytes]
 
@@ -93,3 +98,57 @@ def test_a_later_file_alone_asks_for_the_earlier_one(path: Path) -> None:
     path.rename(path.with_name("audit.jsonl.000001"))
     make_log(path, 6)
     assert "name that one before it" in verify([path]).broken
+
+
+def test_the_first_line_has_no_line_before_it() -> None:
+    line = json.loads(End().line(GENESIS, 1.5, ORIGIN))
+    assert line == {
+        "number": 1, "type": "genesis", "at": "1970-01-01T00:00:01.500Z", "seq": 0, **ORIGIN, "previous": NO_LINE,
+    }  # fmt: skip
+
+
+def test_each_line_has_the_hash_of_the_bytes_before_it() -> None:
+    lines, _ = transitions(End(), [happened(1), happened(2)])
+    assert json.loads(lines[1])["previous"] == sha256(lines[0]).hexdigest()
+
+
+def test_a_transition_says_what_moved_where() -> None:
+    one = happened(7, state="signed", reply=TransitionReply(9, b"\x01" * 32))
+    [line], _ = transitions(End(), [one])
+    assert json.loads(line) == {
+        "number": 1, "type": "transition", "at": "1970-01-01T00:16:47.000Z", "seq": 7, "row": 7,
+        "kind": "public_decryption", "id": f"0x{7:064x}", "chain": 10901, "contract": "0x" + "05" * 20,
+        "from": "pending", "to": "signed", "block": 55, "transaction": "0x" + "03" * 32, "nonce": 9,
+        "reply": "0x" + "01" * 32, "previous": NO_LINE,
+    }  # fmt: skip
+
+
+def test_a_transition_that_the_chain_holds_is_not_written_again() -> None:
+    _, end = transitions(End(), [happened(1), happened(2)])
+    lines, after = transitions(end, [happened(2), happened(3)])
+    assert ([json.loads(line)["seq"] for line in lines], after.seq) == ([3], 3)
+
+
+def test_a_reason_is_cut_and_shows_no_secret_of_a_url() -> None:
+    [line], _ = transitions(
+        End(), [happened(1, reason="asked https://me:hidden@node/p?key=hidden " + "x" * 9000)]
+    )
+    assert b"hidden" not in line
+    assert len(line) < 1500
+
+
+def test_the_end_of_a_chain_is_read_from_its_last_line() -> None:
+    [line], end = transitions(End(), [happened(4)])
+    assert end_of(line) == end
+
+
+def test_what_is_no_line_is_none() -> None:
+    assert [read_line(text) for text in (b"", b"\0\0", b'{"number":1', b"[1]")] == [None] * 4
+    assert end_of(b"{}") is None
+
+
+def test_a_request_over_http_stands_in_no_block() -> None:
+    one = happened(7, state="done", kind="http_public_decryption")
+    subject = attrs.evolve(one.subject, block=NO_BLOCK, transaction_hash=b"")
+    [line], _ = transitions(End(), [attrs.evolve(one, subject=subject)])
+    assert json.loads(line).keys().isdisjoint({"block", "transaction"})
