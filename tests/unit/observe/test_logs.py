@@ -155,16 +155,17 @@ def test_what_libraries_log_is_logged_under_their_name() -> None:
     assert (line["library"], line["message"], line["level"]) == ("h2", "odd frame", "warning")
 
 
-def test_the_traceback_of_a_library_is_one_text() -> None:
+def test_the_traceback_of_a_library_is_one_text_without_what_its_urls_hide() -> None:
     stream = io.StringIO()
     try:
-        raise ValueError("odd")
+        raise ValueError("odd", "https://user:hunter2@node/")
     except ValueError as error:
         record = logging.LogRecord(
             "h2", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__)
         )
     LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log).emit(record)
-    assert "ValueError: odd" in json.loads(stream.getvalue())["exception"]
+    assert "ValueError: ('odd', 'https://node" in json.loads(stream.getvalue())["exception"]
+    assert "hunter2" not in stream.getvalue()
 
 
 def test_a_request_over_http_has_no_place_on_a_chain() -> None:
