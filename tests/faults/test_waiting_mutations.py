@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -84,16 +85,19 @@ TRIALS: list[tuple[mutations.Patch, Scenario]] = [
 
 @pytest.mark.parametrize(("mutation", "scenario"), TRIALS, ids=[patch.__name__ for patch, _ in TRIALS])
 async def test_a_scene_notices(
-    mutation: mutations.Patch,
-    scenario: Scenario,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    mutation: mutations.Patch, scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends in a broken promise or in waiting in vain, and not in a crash: a patch that is broken itself is red anywhere."""
     mutation(monkeypatch)
-    with pytest.raises((AssertionError, trio.TooSlowError, ExceptionGroup)) as raised:
-        await scenario(tmp_path)
-    assert {type(leaf) for leaf in leaves(raised.value)} <= {AssertionError, trio.TooSlowError}
+    await is_red(scenario, tmp_path)
+
+
+async def is_red(scenario: Scenario, folder: Path, seconds: float = math.inf) -> None:
+    """See it end in a broken promise or in waiting in vain, and not in a crash: a patch that is broken itself is red anywhere."""
+    failures = AssertionError, trio.TooSlowError, pytest.fail.Exception
+    with pytest.raises((*failures, ExceptionGroup)) as raised:
+        with trio.fail_after(seconds):
+            await scenario(folder)
+    assert {type(leaf) for leaf in leaves(raised.value)} <= {*failures}
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -43,11 +43,18 @@ TYPES = st.recursive(st.sampled_from(sorted(LEAVES)), grow, max_leaves=6)
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
+    """Return values of an ABI type."""
     if kind.name in LEAVES:
         return LEAVES[kind.name]
     if hasattr(kind, "items"):
         return st.tuples(*[values_of(item) for item in kind.items])
-    return st.lists(values_of(kind.item), max_size=3).map(tuple)
+    if hasattr(kind, "item"):
+        return st.lists(values_of(kind.item), max_size=3).map(tuple)
+    size = int(kind.name.lstrip("uintbyes"))
+    if kind.name.startswith("bytes"):
+        return st.binary(min_size=size, max_size=size)
+    signed = kind.name.startswith("int")
+    return st.integers(-(2 ** (size - 1)), 2 ** (size - 1) - 1) if signed else st.integers(0, 2**size - 1)
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
@@ -70,41 +71,31 @@ def plain(values: Any) -> Any:
     return tuple(attrs.astuple(value, recurse=False) for value in values)
 
 
-def log_of(content: Any) -> Any:
-    """Return the log that the contract would emit for a content."""
-    references = plain(content.references)
+def log_of(content: Any, *, later: bool = False) -> Any:
+    """Return the log that the contract would emit for a content; a later one names the handles only."""
+    materials = tuple(one.handle for one in content.references) if later else plain(content.references)
     if isinstance(content, PublicDecryption):
-        topics, data = decryptions.EVENT.encode(content.id, references, content.extra_data)
+        event = decryptions.LATER_EVENT if later else decryptions.EVENT
+        values: tuple[Any, ...] = (materials, content.extra_data)
     elif isinstance(content, LegacyUserDecryption):
-        values = (content.user, content.public_key, content.extra_data)
-        topics, data = user_decryption.LEGACY.encode(content.id, references, *values)
+        event = user_decryption.LATER_LEGACY if later else user_decryption.LEGACY
+        values = (materials, content.user, content.public_key, content.extra_data)
     else:
         validity = (content.start, content.duration)
         head = (content.user, content.public_key, content.allowed_contracts, validity)
         payload = (*head, content.extra_data, content.signature)
-        topics, data = user_decryption.UNIFIED.encode(content.id, references, plain(content.handles), payload)
+        event = user_decryption.LATER_UNIFIED if later else user_decryption.UNIFIED
+        values = (*(() if later else (materials,)), plain(content.handles), payload)
+    topics, data = event.encode(content.id, *values)
     return attrs.evolve(LOG, topics=topics, data=data)
+
+
+later_log_of = partial(log_of, later=True)
 
 
 @given(CONTENTS)
 def test_what_the_contract_emits_is_what_is_read(content: Any) -> None:
     assert EVENTS.decode(log_of(content)) == content
-
-
-def later_log_of(content: Any) -> Any:
-    """Return the log in which a later contract names the same request's handles only."""
-    handles = tuple(reference.handle for reference in content.references)
-    if isinstance(content, PublicDecryption):
-        topics, data = decryptions.LATER_EVENT.encode(content.id, handles, content.extra_data)
-    elif isinstance(content, LegacyUserDecryption):
-        values = (content.user, content.public_key, content.extra_data)
-        topics, data = user_decryption.LATER_LEGACY.encode(content.id, handles, *values)
-    else:
-        validity = (content.start, content.duration)
-        head = (content.user, content.public_key, content.allowed_contracts, validity)
-        payload = (*head, content.extra_data, content.signature)
-        topics, data = user_decryption.LATER_UNIFIED.encode(content.id, plain(content.handles), payload)
-    return attrs.evolve(LOG, topics=topics, data=data)
 
 
 @given(CONTENTS, CONTENTS)

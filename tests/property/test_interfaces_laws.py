@@ -12,6 +12,7 @@ from kmsconn.chain.provider import Decoded, UnknownLog, interfaces
 from kmsconn.ethereum.abi import ContractEvent
 from kmsconn.ethereum.abi_types import parse_type
 from kmsconn.model.requests import PROFILES
+from tests.property.test_ethereum_laws import values_of
 
 FUNCTIONS = [
     (generation, label, function)
@@ -31,25 +32,6 @@ SAMPLE = settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, H
 def name_of(entry: tuple[str, str, Any]) -> str:
     generation, label, one = entry
     return f"{generation}/{label}.{one.signature[:60]}"
-
-
-def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    """Return values of an ABI type."""
-    name = kind.name
-    if hasattr(kind, "items"):
-        return st.tuples(*[values_of(item) for item in kind.items])
-    if name.endswith("]"):
-        return st.lists(values_of(kind.item), max_size=2).map(tuple)
-    if name.startswith("uint"):
-        return st.integers(0, 2 ** int(name[4:]) - 1)
-    if name.startswith("int"):
-        return st.integers(-(2 ** (int(name[3:]) - 1)), 2 ** (int(name[3:]) - 1) - 1)
-    if name == "address":
-        return st.binary(min_size=20, max_size=20)
-    if name.startswith("bytes") and name != "bytes":
-        size = int(name[5:])
-        return st.binary(min_size=size, max_size=size)
-    return {"bool": st.booleans(), "bytes": st.binary(max_size=70), "string": st.text(max_size=20)}[name]
 
 
 def arguments_of(signature: str) -> st.SearchStrategy[tuple[Any, ...]]:

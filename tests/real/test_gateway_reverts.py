@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
 import pytest
 
 from kmsconn.emulator.contracts.request_calls import public_request
@@ -27,16 +26,32 @@ OUR_SENDER = key_for("sender of us").address
 SHORT = b"\x01" + bytes(31)
 
 
-@attrs.frozen
-class Case:
-    """A wrong reply: what is done first, how the reply is made, and what must be said to it."""
+VERDICTS = {
+    "KmsNodeAlreadySigned": Verdict.DONE,
+    **dict.fromkeys(("DecryptionNotRequested", "InvalidKmsContext"), Verdict.RETRY),
+}
+"""What is done about an error; about all others nothing, for good."""
 
-    error: str
-    values: Callable[[Scene, Form], tuple[Any, ...]]
-    verdict: Verdict
-    make: Callable[[Scene, Form], bytes]
-    first: Callable[[Scene, Form], Awaitable[object]] | None = None
-    sender: str = "sender of us"
+Made = Any
+"""Something, or how it is made in a scene for a form."""
+
+
+class Case:
+    """A wrong reply: what must be said to it with which values, what is done first, and what is wrong with it (``changes``)."""
+
+    def __init__(
+        self,
+        error: str,
+        *values: Made,
+        first: Callable[[Scene, Form], Awaitable[object]] | None = None,
+        sender: str = "sender of us",
+        **changes: Made,
+    ) -> None:
+        self.error, self.values, self.first, self.sender, self.changes = error, values, first, sender, changes
+
+
+def made(what: Made, scene: Scene, form: Form) -> Any:
+    return what(scene, form) if callable(what) else what
 
 
 def named(context_id: int) -> bytes:
@@ -73,194 +88,106 @@ async def switch(scene: Scene, form: Form) -> None:
     await scene.gateway.set_context(OTHER_CONTEXT, COMMITTEE)
 
 
-def none(scene: Scene, form: Form) -> tuple[Any, ...]:
-    """Return the arguments of an error that has none."""
-    del scene, form
-    return ()
+def asked(scene: Scene, form: Form) -> int:
+    return scene.ids[form]
+
+
+def of_the_other_kind(scene: Scene, form: Form) -> int:
+    return scene.ids[FORMS[1 - FORMS.index(form)]]
 
 
 def later(scene: Scene, form: Form) -> int:
     return scene.ids[form] + 1
 
 
-def recovered_from_other_bytes(scene: Scene, form: Form) -> tuple[Address | None]:
-    return (recover(scene.digest(form), ours(scene, form, b"\x00")),)
+def before(scene: Scene, form: Form) -> int:
+    return scene.ids[form] - 1
 
 
+def of_other_bytes(scene: Scene, form: Form) -> bytes:
+    return ours(scene, form, b"\x00")
+
+
+def recovered_from_other_bytes(scene: Scene, form: Form) -> Address | None:
+    return recover(scene.digest(form), of_other_bytes(scene, form))
+
+
+def with_high_s(scene: Scene, form: Form) -> bytes:
+    return high_s(ours(scene, form))
+
+
+STRANGER = key_for("stranger").address
 CASES = {
-    "answered already": Case(
-        "KmsNodeAlreadySigned",
-        lambda scene, form: (scene.ids[form], US),
-        Verdict.DONE,
-        lambda scene, form: scene.reply(form),
-        first=answer,
-    ),
-    "an id above the counter": Case(
-        "DecryptionNotRequested",
-        lambda scene, form: (later(scene, form),),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, identifier=later(scene, form)),
-    ),
-    "the bare tag as an id": Case(
-        "DecryptionNotRequested",
-        lambda scene, form: (scene.ids[form] - 1,),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, identifier=scene.ids[form] - 1),
-    ),
+    "answered already": Case("KmsNodeAlreadySigned", asked, US, first=answer),
+    "an id above the counter": Case("DecryptionNotRequested", later, identifier=later),
+    "the bare tag as an id": Case("DecryptionNotRequested", before, identifier=before),
     "an id of the other kind": Case(
-        "DecryptionNotRequested",
-        lambda scene, form: (scene.ids[FORMS[1 - FORMS.index(form)]],),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, identifier=scene.ids[FORMS[1 - FORMS.index(form)]]),
+        "DecryptionNotRequested", of_the_other_kind, identifier=of_the_other_kind
     ),
     "another context than the pinned one": Case(
-        "DecryptionContextMismatch",
-        lambda scene, form: (scene.ids[form], CONTEXT, OTHER_CONTEXT),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=named(OTHER_CONTEXT)),
+        "DecryptionContextMismatch", asked, CONTEXT, OTHER_CONTEXT, extra_data=named(OTHER_CONTEXT)
     ),
     "an unknown context where another is pinned": Case(
-        "DecryptionContextMismatch",
-        lambda scene, form: (scene.ids[form], CONTEXT, UNKNOWN_CONTEXT),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=named(UNKNOWN_CONTEXT)),
+        "DecryptionContextMismatch", asked, CONTEXT, UNKNOWN_CONTEXT, extra_data=named(UNKNOWN_CONTEXT)
     ),
     "version 0 across a change of context": Case(
-        "DecryptionContextMismatch",
-        lambda scene, form: (scene.ids[form], CONTEXT, OTHER_CONTEXT),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form),
-        first=switch,
+        "DecryptionContextMismatch", asked, CONTEXT, OTHER_CONTEXT, first=switch
     ),
     "the pinned context is destroyed": Case(
-        "InvalidKmsContext",
-        lambda scene, form: (CONTEXT,),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, extra_data=named(CONTEXT)),
-        first=destroy,
+        "InvalidKmsContext", CONTEXT, first=destroy, extra_data=named(CONTEXT)
     ),
     "an unknown context where none is pinned": Case(
-        "InvalidKmsContext",
-        lambda scene, form: (UNKNOWN_CONTEXT,),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, extra_data=named(UNKNOWN_CONTEXT)),
-        first=unpin,
+        "InvalidKmsContext", UNKNOWN_CONTEXT, first=unpin, extra_data=named(UNKNOWN_CONTEXT)
     ),
-    "a signer who is no node": Case(
-        "NotKmsSigner",
-        lambda scene, form: (key_for("stranger").address,),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signer="stranger"),
-    ),
-    "other bytes were signed": Case(
-        "NotKmsSigner",
-        recovered_from_other_bytes,
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signature=ours(scene, form, b"\x00")),
-    ),
-    "another node's answer": Case(
-        "KmsSignerDoesNotMatchTxSender",
-        lambda scene, form: (THEM, OUR_SENDER),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signer="signer of them"),
-    ),
-    "our answer from a stranger": Case(
-        "KmsSignerDoesNotMatchTxSender",
-        lambda scene, form: (US, key_for("stranger").address),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form),
-        sender="stranger",
-    ),
+    "a signer who is no node": Case("NotKmsSigner", STRANGER, signer="stranger"),
+    "other bytes were signed": Case("NotKmsSigner", recovered_from_other_bytes, signature=of_other_bytes),
+    "another node's answer": Case("KmsSignerDoesNotMatchTxSender", THEM, OUR_SENDER, signer="signer of them"),
+    "our answer from a stranger": Case("KmsSignerDoesNotMatchTxSender", US, STRANGER, sender="stranger"),
     "extraData of an unknown version": Case(
-        "UnsupportedExtraDataVersion",
-        lambda scene, form: (3,),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=b"\x03" + CONTEXT.to_bytes(32)),
+        "UnsupportedExtraDataVersion", 3, extra_data=b"\x03" + CONTEXT.to_bytes(32)
     ),
-    "extraData that is too short": Case(
-        "InvalidExtraDataLength",
-        lambda scene, form: (32, 33),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=SHORT),
-    ),
-    "extraData with context zero": Case(
-        "InvalidNullContextId",
-        none,
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=named(0)),
-    ),
-    "a signature of no point": Case(
-        "ECDSAInvalidSignature",
-        none,
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signature=bytes(64) + b"\x1b"),
-    ),
+    "extraData that is too short": Case("InvalidExtraDataLength", 32, 33, extra_data=SHORT),
+    "extraData with context zero": Case("InvalidNullContextId", extra_data=named(0)),
+    "a signature of no point": Case("ECDSAInvalidSignature", signature=bytes(64) + b"\x1b"),
     "a signature with parity 0 or 1": Case(
         "ECDSAInvalidSignature",
-        none,
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(
-            form, signature=ours(scene, form)[:64] + bytes([ours(scene, form)[64] - 27])
-        ),
+        signature=lambda scene, form: ours(scene, form)[:64] + bytes([ours(scene, form)[64] - 27]),
     ),
     "a signature of 64 bytes": Case(
-        "ECDSAInvalidSignatureLength",
-        lambda scene, form: (64,),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signature=ours(scene, form)[:64]),
+        "ECDSAInvalidSignatureLength", 64, signature=lambda scene, form: ours(scene, form)[:64]
     ),
-    "no signature": Case(
-        "ECDSAInvalidSignatureLength",
-        lambda scene, form: (0,),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signature=b""),
-    ),
+    "no signature": Case("ECDSAInvalidSignatureLength", 0, signature=b""),
     "a signature with high s": Case(
         "ECDSAInvalidSignatureS",
-        lambda scene, form: (high_s(ours(scene, form))[32:64],),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signature=high_s(ours(scene, form))),
+        lambda scene, form: with_high_s(scene, form)[32:64],
+        signature=with_high_s,
     ),
     # From here on more than one thing is wrong: the order of the checks decides.
     "the id comes before the extraData": Case(
-        "DecryptionNotRequested",
-        lambda scene, form: (later(scene, form),),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, identifier=later(scene, form), extra_data=b"\x03"),
+        "DecryptionNotRequested", later, identifier=later, extra_data=b"\x03"
     ),
     "the extraData comes before the pinned context": Case(
-        "InvalidExtraDataLength",
-        lambda scene, form: (32, 33),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=SHORT, signature=b""),
-        first=switch,
+        "InvalidExtraDataLength", 32, 33, first=switch, extra_data=SHORT, signature=b""
     ),
     "the pinned context comes before its validity": Case(
         "DecryptionContextMismatch",
-        lambda scene, form: (scene.ids[form], CONTEXT, OTHER_CONTEXT),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, extra_data=named(OTHER_CONTEXT), signature=b""),
+        asked,
+        CONTEXT,
+        OTHER_CONTEXT,
         first=destroy,
+        extra_data=named(OTHER_CONTEXT),
+        signature=b"",
     ),
     "the context comes before the signature": Case(
-        "InvalidKmsContext",
-        lambda scene, form: (CONTEXT,),
-        Verdict.RETRY,
-        lambda scene, form: scene.reply(form, extra_data=named(CONTEXT), signature=b""),
-        first=destroy,
+        "InvalidKmsContext", CONTEXT, first=destroy, extra_data=named(CONTEXT), signature=b""
     ),
     "the signer comes before the sender": Case(
-        "NotKmsSigner",
-        lambda scene, form: (key_for("stranger").address,),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form, signer="stranger"),
-        sender="stranger",
+        "NotKmsSigner", STRANGER, signer="stranger", sender="stranger"
     ),
     "the sender comes before answered already": Case(
         "KmsSignerDoesNotMatchTxSender",
-        lambda scene, form: (US, key_for("sender of them").address),
-        Verdict.FINAL,
-        lambda scene, form: scene.reply(form),
+        US,
+        key_for("sender of them").address,
         first=answer,
         sender="sender of them",
     ),
@@ -279,11 +206,12 @@ async def test_a_wrong_reply_is_refused_as_annex_a_says(scene: Scene, name: str,
     case = CASES[name]
     if case.first is not None:
         await case.first(scene, form)
-    said = await scene.refusals(case.make(scene, form), case.sender)
-    assert said == {ERRORS[case.error].encode(*case.values(scene, form))}
+    changes = {what: made(value, scene, form) for what, value in case.changes.items()}
+    said = await scene.refusals(scene.reply(form, **changes), case.sender)
+    assert said == {ERRORS[case.error].encode(*[made(value, scene, form) for value in case.values])}
     (data,) = said
     read = ROWS[form].revert(data)
-    assert (read.name, read.verdict) == (case.error, case.verdict)
+    assert (read.name, read.verdict) == (case.error, VERDICTS.get(case.error, Verdict.FINAL))
 
 
 def test_every_revert_of_the_table_is_provoked() -> None:
