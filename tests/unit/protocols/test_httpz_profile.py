@@ -354,7 +354,7 @@ def test_the_bases_of_annex_c() -> None:
 
 def test_the_counters_of_annex_c() -> None:
     newest = [PROFILE.operations[kind].numbering() for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)]
-    questions = [one.newest for one in newest if one is not None]
+    questions: list[Any] = [one.newest for one in newest if one is not None]
     assert [one.slot - contracts.DECRYPTION_MANAGER_BASE for one in questions] == [1, 6]
     assert [one.understand((7).to_bytes(32)) for one in questions] == [7, 7]
 
