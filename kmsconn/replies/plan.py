@@ -58,7 +58,9 @@ def decide(view: View, rows: table.Table | None = None) -> ActionPlan:
         row, found = table.assess(view, track, rows)
         steps[row.action].append(Step(track, found))
     ready = steps.pop(Action.SIGN, [])
-    planned = _plan_nonces(view, _claimed(view, steps), ready)
+    planned = NoncePlan((), ())
+    if ready or view.nonces.missing:
+        planned = _plan_nonces(view, _claimed(view, steps), ready)
     repriced = [
         Signature(step.track, step.found.transaction.nonce, step.found.transaction)
         for step in steps[Action.REPRICE]
