@@ -36,10 +36,10 @@ EVENT, ANSWER, TRANSACTION = 1500, 1300, 1200  # bytes of the long values of a c
 
 _CLOSED = """
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :end)
-INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, transaction_hash,
+INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, block, log_index, block_hash, transaction_hash,
     next_attempt, max_wait, deadline, submitted, deferred, recorded_at, answered_at, nonce, included_block, reply_hash, signer, log,
     calldata, raw, residue, closed_at)
-SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'finalized', 1, i, i, 0, randomblob(32), randomblob(32),
+SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'finalized', 1, i, 0, randomblob(32), randomblob(32),
     0, 60, 0, 0, 0, :now - 100 * 86400 + i, :now - 100 * 86400 + i, i, i, randomblob(32), randomblob(20),
     CAST(:log || randomblob(:event) AS BLOB),
     randomblob(:answer), randomblob(:transaction), residue(i), :now - 100 * 86400 + i
@@ -48,9 +48,9 @@ FROM n
 # Of the open rows half are due, half wait for up to a minute.
 _OPEN = """
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :end)
-INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, transaction_hash,
+INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, block, log_index, block_hash, transaction_hash,
     next_attempt, max_wait, deadline, submitted, deferred, recorded_at, log, residue)
-SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'pending', 1, i, i, 0, randomblob(32), randomblob(32),
+SELECT :chain, :contract, packed(i), randomblob(32), :kind, 'pending', 1, i, 0, randomblob(32), randomblob(32),
     :now + (i % 120) - 60, 60, 1e308, 0, i % 2, :now - 3600, :log, residue(i)
 FROM n
 """

@@ -25,7 +25,7 @@ _AS_NEW = (
     "deadline = :deadline, "
 )
 
-# What each transition writes beside state, tick, reason, cause, and the end of any deferral.
+# What each transition writes beside state, reason, cause, and the end of any deferral.
 _SETS = {
     "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, ",
     "deliver": "calldata = :calldata, signer = :signer, answered_at = :now, ",
@@ -82,7 +82,7 @@ def _guarded(transition: str, of: str = "") -> str:
         "closed_at = :closed_at, " if target in CLOSED else "closed_at = NULL, " if sources & CLOSED else ""
     )
     return (
-        f"UPDATE request SET state = '{target.value}', tick = :tick, deferred = 0, max_wait = {LONGEST_WAIT}, {closes}"  # noqa: S608 - of our own literals
+        f"UPDATE request SET state = '{target.value}', deferred = 0, max_wait = {LONGEST_WAIT}, {closes}"  # noqa: S608 - of our own literals
         f"{_SETS.get(transition, '')}reason = :reason, cause = :cause, history = {appended()} "
         f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )
@@ -127,7 +127,7 @@ def move(
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
     line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, None))
-    values.update(rid=rid, tick=db.tick + 1, closed_at=now, line=line, reason=reason, cause=cause.value)
+    values.update(rid=rid, closed_at=now, line=line, reason=reason, cause=cause.value)
     moved = db.execute(STATEMENTS[transition], values).rowcount == 1
     db.tick += moved
     if moved and transition in OF_ANSWERS:

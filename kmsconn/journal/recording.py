@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from sqlite3 import Cursor
 
 _NEW = (
-    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, block_hash, transaction_hash, log_index, "
+    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, "
     "next_attempt, max_wait, deadline, recorded_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RETURNING = f"{_NEW} RETURNING rid"
 
@@ -84,7 +84,7 @@ def insert_all(db: Database, requests: Iterable[NewRequest]) -> list[int]:
 
 def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:
     db.tick += 1
-    identity = (new.chain_id, new.contract, pack_id(new.id), new.digest, new.kind.value, db.tick)
+    identity = (new.chain_id, new.contract, pack_id(new.id), new.digest, new.kind.value)
     times = (new.now, LONGEST_WAIT, new.deadline, new.now)
     return (*identity, *place_of(new.log), *times, pack_log(new.log), new.id % RESIDUES)
 
@@ -143,10 +143,10 @@ _KNOWN = (
     "WHERE chain_id = ? AND contract = ? AND id = ? AND kind = ?"
 )
 _HERE = (
-    "UPDATE request SET on_chain = 1, tick = ?, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0, "  # noqa: S608 - of our own literals
+    "UPDATE request SET on_chain = 1, block = ?, block_hash = ?, transaction_hash = ?, log_index = ?, log = ?, cleared = 0, "  # noqa: S608 - of our own literals
     f"history = {appended('?')} WHERE rid = ?"
 )
-_OFF = f"UPDATE request SET on_chain = 0, tick = ?, history = {appended('?')} WHERE rid = ? AND on_chain = 1"  # noqa: S608
+_OFF = f"UPDATE request SET on_chain = 0, history = {appended('?')} WHERE rid = ? AND on_chain = 1"  # noqa: S608
 _IN_RANGE = (
     "SELECT rid, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
     "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ?"
@@ -371,7 +371,7 @@ def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Ch
         return
     db.tick = db.answers_tick = db.tick + 1
     line = line_of(read.now, "moved", f"block {arrival.log.block_number}")
-    db.execute(_HERE, (db.tick, *place, pack_log(arrival.log), line, row.rid))
+    db.execute(_HERE, (*place, pack_log(arrival.log), line, row.rid))
     changes.moved += row.place != place
     again = row.place[:2] != place[:2] and _judge_anew(db, read, row)
     if again or (not row.on_chain and row.state not in CLOSED):
@@ -389,7 +389,7 @@ def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
 def _drop(db: Database, rids: Iterable[int], changes: _Changes) -> None:
     for rid in rids:
         db.tick = db.answers_tick = db.tick + 1
-        changes.gone += db.execute(_OFF, (db.tick, line_of(db.wall(), "gone"), rid)).rowcount
+        changes.gone += db.execute(_OFF, (line_of(db.wall(), "gone"), rid)).rowcount
 
 
 def _quarantine(db: Database, read: Read) -> int:

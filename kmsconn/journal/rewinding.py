@@ -51,7 +51,7 @@ _REREAD = (
     "DO UPDATE SET from_block = excluded.from_block, next_block = excluded.next_block, to_block = excluded.to_block"
 )
 _OFF = (
-    f"UPDATE request INDEXED BY request_place SET on_chain = 0, tick = :tick, history = {appended()} "  # noqa: S608 - of our own literals
+    f"UPDATE request INDEXED BY request_place SET on_chain = 0, history = {appended()} "  # noqa: S608 - of our own literals
     "WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 AND block > :fork"
 )
 
@@ -90,7 +90,7 @@ def _rewind(db: Database, chain_id: int, contract: Address, fork: int) -> tuple[
     for rid in reopened:
         move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN, block=fork)
     db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
-    gone = db.execute(_OFF, {**of, "tick": db.tick + 1, "line": line_of(db.wall(), "gone")}).rowcount
+    gone = db.execute(_OFF, {**of, "line": line_of(db.wall(), "gone")}).rowcount
     db.tick = db.answers_tick = db.tick + (gone > 0)
     return len(reopened), gone
 

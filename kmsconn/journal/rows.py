@@ -159,7 +159,7 @@ def _entry(line: str) -> HistoryEntry | None:
 
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
 _ASIDE = (
-    "UPDATE request SET state = 'quarantined', on_chain = 0, digest = :digest, kind = :kind, closed_at = :now, tick = :tick, "
+    "UPDATE request SET state = 'quarantined', on_chain = 0, digest = :digest, kind = :kind, closed_at = :now, "
     "reason = :reason, cause = 0, id = CASE WHEN length(id) = 32 THEN id ELSE :no_id END, "
     "contract = CASE WHEN length(contract) = 20 THEN contract ELSE :no_contract END, "
     "calldata = coalesce(calldata, log), log = :nothing, signer = NULL WHERE rid = :rid"
@@ -213,7 +213,7 @@ def set_aside(db: Database, rid: int, why: str) -> None:
             "kind": kind if kind in _KINDS else next(iter(Kind)).value,  # so that it is counted somewhere
             "reason": f"damaged: {why}",
         }
-        db.execute(_ASIDE, {**_NOTHING, **named, "now": db.wall(), "tick": db.tick})
+        db.execute(_ASIDE, {**_NOTHING, **named, "now": db.wall()})
 
 
 def _lower_the_mark(db: Database, rid: int) -> Any:

@@ -60,7 +60,6 @@ TABLES: Final = (
         kind TEXT NOT NULL,
         state TEXT NOT NULL,
         on_chain INTEGER NOT NULL,
-        tick INTEGER NOT NULL,
         block INTEGER NOT NULL,
         log_index INTEGER NOT NULL,
         block_hash BLOB NOT NULL,

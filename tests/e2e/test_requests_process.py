@@ -40,13 +40,13 @@ def put(journal: Path, number: int, state: str) -> None:
     """Let a request have come to an end: as of a connector that was stopped since."""
     with closing(sqlite3.connect(journal)) as file, file:
         file.execute(
-            "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, tick, block, log_index, block_hash, "
+            "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, block, log_index, block_hash, "
             "transaction_hash, next_attempt, max_wait, deadline, recorded_at, log, reason) "
-            "VALUES (1, zeroblob(20), ?, ?, 'public_decryption', ?, 1, 0, 10, 0, zeroblob(32), zeroblob(32), 0, 60, 9, 5, "
+            "VALUES (1, zeroblob(20), ?, ?, 'public_decryption', ?, 1, 10, 0, zeroblob(32), zeroblob(32), 0, 60, 9, 5, "
             "CAST(x'93c414' || zeroblob(20) || x'90c400' AS BLOB), 'the Core said INTERNAL')",
             (make_id(PUBLIC_DECRYPTION_TAG, number).to_bytes(32), bytes([number]) * 32, state),
         )
-        file.execute("INSERT OR IGNORE INTO cursor (chain_id, contract, block) VALUES (1, zeroblob(20), 11)")
+        file.execute("INSERT OR IGNORE INTO cursor VALUES (1, zeroblob(20), 11, 10, 10, 0)")
 
 
 async def test_it_asks_the_running_connector_over_a_socket_of_its_owner_alone(folder: Path) -> None:
