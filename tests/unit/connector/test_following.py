@@ -17,7 +17,7 @@ from kmsconn.model.progress import PATIENCE
 from kmsconn.model.requests import Kind
 from tests.faults.scene import open_scene
 from tests.unit.requests.bench import ANSWER, open_bench, wall
-from tests.unit.requests.test_pools import rows_of
+from tests.unit.requests.test_dispatcher import rows_of
 
 
 async def test_requests_that_another_process_ended_are_forgotten_and_its_answers_are_passes(

@@ -138,13 +138,10 @@ def targets_for(drill: type[Drill]) -> list[str]:
 # --- the active drills ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_group_stands_for_all_its_members(desk: Handler) -> None:
+async def test_a_group_stands_for_all_its_members_and_everything_can_be_ended_at_once(desk: Handler) -> None:
     await put_on(desk, "/buckets/status", code=403)
     assert await on(desk) == [("bucket0", "status"), ("bucket1", "status")]
     assert content_of(await desk.delete("/buckets/status")) == {"ended": 2}
-
-
-async def test_everything_can_be_ended_at_once(desk: Handler) -> None:
     await put_on(desk, "/gateway/stall")
     await put_on(desk, "/core0/signer")
     assert content_of(await desk.delete("/faults")) == {"ended": 2}

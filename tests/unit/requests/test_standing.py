@@ -22,7 +22,7 @@ from kmsconn.requests.identity import NodeIdentity
 from kmsconn.requests.membership import LOOK_AGAIN, Membership
 from tests.unit.requests.answers import Answers, confirmed, later
 from tests.unit.requests.bench import Bench, wall
-from tests.unit.requests.test_pools import rows_of
+from tests.unit.requests.test_dispatcher import rows_of
 from tests.vectors import keys
 
 ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id

@@ -102,8 +102,9 @@ def test_the_profile_chooses_the_dependencies(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(made.dependencies, HttpzDependencies)
 
 
-def test_the_releases_of_the_option_are_those_of_the_emulator() -> None:
+def test_releases_and_profiles_of_the_options_are_those_of_the_emulator() -> None:
     assert tuple(RELEASES) == CORE_RELEASES
+    assert set(PROFILES) == set(GENERATIONS)
 
 
 def test_releases_go_to_the_shards_in_turn_and_the_first_to_the_other_members() -> None:
@@ -235,10 +236,6 @@ def test_the_moments_of_requests_reach_the_ground_truth() -> None:
     assert {core.core.on_answer for core in dependencies.cores} == {ground_truth.note_given}
 
 
-def test_the_profiles_are_the_generations() -> None:
-    assert set(PROFILES) == set(GENERATIONS)
-
-
 @pytest.mark.parametrize(
     ("verdict", "status"),
     [
@@ -287,8 +284,9 @@ def test_progress_names_doubles_and_latencies_only_where_there_are_some() -> Non
 MISSING = attrs.evolve(WELL, answered=0, p50=None, p99=None)
 
 
-def test_a_committee_is_told_node_by_node() -> None:
-    text = list(command.report(result(WELL, WELL, WELL, MISSING), 12.34))
+def test_a_committee_is_told_node_by_node_and_to_machines_as_a_list_of_nodes() -> None:
+    found = result(WELL, WELL, WELL, MISSING)
+    text = list(command.report(found, 12.34))
     assert text[:3] == [
         "emitted    4 in 12.3 s",
         "consensus  4",
@@ -296,10 +294,7 @@ def test_a_committee_is_told_node_by_node() -> None:
     ]
     assert text[5].startswith("node 4     0 answered, 4 open, 0 doubled")
     assert text[6:] == ["every request found consensus"]
-
-
-def test_machines_get_the_committee_as_a_list_of_nodes() -> None:
-    told = command.summary(result(WELL, WELL, WELL, MISSING), 12.34)
+    told = command.summary(found, 12.34)
     assert [node["open"] for node in told.pop("nodes")] == [0, 0, 0, 4]
     assert told == {"emitted": 4, "consensus": 4, "doubled": 0, "strays": 0, "seconds": 12.34}
 

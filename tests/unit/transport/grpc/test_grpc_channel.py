@@ -59,16 +59,10 @@ async def test_a_5_mib_message_passes_the_server_s_windows_both_ways() -> None:
 # Failing.
 
 
-async def test_nobody_there_is_unreachable_and_names_the_address() -> None:
+async def test_nobody_there_is_unreachable_and_names_the_address_and_the_next_call_dials_again() -> None:
     async with world(Peer().methods) as (network, channel):
         network.refuse = True
         await unreachable(channel, match="host:50051: nobody there")
-
-
-async def test_the_next_call_dials_again() -> None:
-    async with world(Peer().methods) as (network, channel):
-        network.refuse = True
-        await unreachable(channel)
         network.refuse = False
         assert await channel.unary("/t.P/Echo", [b"x"]) == b"x"
 
