@@ -66,8 +66,8 @@ class Link:
         self.slots = trio.CapacityLimiter(0)
         self.lost: str | None = None
         self._heard = 0  # reads that brought something
-        self._stream, self._authority = stream, authority
-        self._scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
+        self._stream = stream
+        self._origin = authority, "https" if isinstance(stream, trio.SSLStream) else "http"
         self._http2 = http2.Connection()
         self._max_message, self._allowance = max_message, allowance or Allowance()
         self._in_flight: dict[int, ClientCall] = {}
@@ -85,7 +85,7 @@ class Link:
         Raises StatusError when it ends with another status than OK, Broken when the reply is none, Unreachable when
         the connection is lost before. Cancellation: the stream is reset, the connection stays as it is.
         """
-        headers = [*framing.request_headers(path, self._authority, self._scheme), *metadata]
+        headers = [*framing.request_headers(path, *self._origin), *metadata]
         prefix = framing.PREFIX.pack(0, sum(map(len, parts)))
         stream = self._http2.streams.open(headers, [prefix, *parts])
         call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self._max_message))
