@@ -124,7 +124,7 @@ class Link:
         """
         if self.lost is not None:
             return
-        self.lost = f"{self._authority}: {reason}"
+        self.lost = f"{self._origin[0]}: {reason}"
         for (
             call
         ) in self._in_flight.values():  # each an error of its own: a shared one would hold what all had sent
