@@ -24,7 +24,7 @@ from kmsconn.config.storage import socket_name
 from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.observe.health import HealthReport
-from kmsconn.operate.control import explaining, quarantine, replaying, requests, status
+from kmsconn.operate.control import explaining, quarantine, requests, status
 from kmsconn.operate.control.commands import (
     CommandError,
     Commands,
@@ -44,7 +44,6 @@ COMMANDS: Final[Commands] = {
     **requests.COMMANDS,
     **explaining.COMMANDS,
     **quarantine.COMMANDS,
-    **replaying.COMMANDS,
 }
 """All commands that a connector understands, by name."""
 

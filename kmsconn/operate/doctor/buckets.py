@@ -19,9 +19,9 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
 from kmsconn.operate.doctor.chains import CheckedChain
+from kmsconn.operate.doctor.contracts import RecentRequests
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, warning
 from kmsconn.operate.doctor.probing import Discovery, Probe
-from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports

@@ -13,9 +13,9 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
 from kmsconn.model.steps import Answer
+from kmsconn.operate.doctor.contracts import RecentRequests
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
 from kmsconn.operate.doctor.probing import Discovery, Probe
-from kmsconn.operate.doctor.recent import RecentRequests
 from kmsconn.protocols.fhevm.key_material import (
     MATERIAL_METHOD,
     STATUS_METHOD,

@@ -23,15 +23,14 @@ from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import HTTPZ_RC7, Kind
-from kmsconn.operate.doctor import account, buckets, chains, contracts, cores, machine, rehearsal
+from kmsconn.operate.doctor import buckets, chains, contracts, cores, machine, rehearsal
 from kmsconn.operate.doctor.buckets import BucketAccess
 from kmsconn.operate.doctor.chains import CheckedChain, open_chains
-from kmsconn.operate.doctor.contracts import CheckedContract
+from kmsconn.operate.doctor.contracts import CheckedContract, recent_probe
 from kmsconn.operate.doctor.cores import CheckedCore, SignerProbe
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok
 from kmsconn.operate.doctor.machine import Machine
 from kmsconn.operate.doctor.probing import Discovery, Probe, run_probes
-from kmsconn.operate.doctor.recent import recent_probe
 from kmsconn.operate.doctor.rehearsal import HandOver
 from kmsconn.protocols.profile import MaterialInUse, Profile, Subscription
 from kmsconn.replies.wallet import Wallet, open_tx_sender
@@ -221,7 +220,7 @@ def _chain_probes(subject: _Subject) -> Sequence[Probe[Any]]:
 def _registration_probes(subject: _Subject, tx_sender: Probe[Address]) -> Sequence[Probe[Address]]:
     found = [subject.contract(kind) for kind in subject.registries]
     return [
-        account.registration_probe(subject.profile, place, one.chain, tx_sender, one.right)
+        contracts.registration_probe(subject.profile, place, one.chain, tx_sender, one.right)
         for place, one in enumerate(found)
     ]
 
@@ -231,9 +230,9 @@ def _balance_probes(subject: _Subject, tx_sender: Probe[Address], reply: Probe[i
     if not subject.settings.sends:
         return []
     gateway, ethereum = subject.gateway, subject.chain(subject.settings.chains.ethereum.chain_id)
-    of_keys = account.balance_probe(ethereum, tx_sender, None, few=account.FEW_KEY_REPLIES)
+    of_keys = contracts.balance_probe(ethereum, tx_sender, None, few=contracts.FEW_KEY_REPLIES)
     return [
-        account.balance_probe(gateway, tx_sender, reply, few=account.FEW_REPLIES),
+        contracts.balance_probe(gateway, tx_sender, reply, few=contracts.FEW_REPLIES),
         *([] if ethereum is gateway else [of_keys]),
     ]
 

@@ -14,7 +14,7 @@ from kmsconn.journal.values import Row, Signing
 from kmsconn.model.life import State
 from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import WORD_CHARACTERS, CommandError, perform
-from kmsconn.operate.control.replaying import kept_checks
+from kmsconn.operate.control.requests import kept_checks
 from kmsconn.operate.control.server import COMMANDS
 from kmsconn.protocols.fhevm.decryptions import RESPONSE
 from tests.unit.operate.control.scene import Scene

@@ -116,7 +116,7 @@ async def test_many_begin_again_by_kind_state_or_cause(
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
-        ("requests.forget", {}, "there are pause, requests.list, requests.retry, requests.show"),
+        ("requests.forget", {}, "there are pause, replay, requests.list, requests.retry, requests.show"),
         ("requests.list", {"state": ["failed"]}, "takes no state; it takes before"),
         ("requests.list", {"states": ["lost"]}, "there is no 'lost'; there are pending"),
         ("requests.list", {"states": [[]]}, "there is no"),
