@@ -31,7 +31,7 @@ from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import ChainReorganised, OnEvent, RequestsMoved
 from kmsconn.transport.waiting import WakeUp
 
-SPARE = 32  # block hashes beyond those to keep: they are sorted out that many at a time
+SPARE = 32  # blocks after which hashes are sorted out
 UNREAD = -1
 """The generation while nobody knows yet what is durable."""
 
@@ -70,6 +70,7 @@ class Follower:
     """
 
     rpc: Rpc
+    name: str
     durable: Durable
     head: HeadTracker
     reorg_window: float
@@ -79,7 +80,6 @@ class Follower:
     generation: int = UNREAD
     kept: Checkpoints = ()
     _doubted_since: float | None = None
-    _thin_at: int = 0
     _searching: trio.Lock = attrs.field(factory=trio.Lock)
 
     @property
@@ -140,7 +140,9 @@ class Follower:
         self._take(done.followed)
         self.head.follow_down(head.number, head.timestamp)
         if self.generation == before + 1:
-            self.on_event(ChainReorganised(self.chain_id, search.fork, search.depth, done.reopened))
+            self.on_event(ChainReorganised(self.chain_id, search.fork, search.depth, len(done.returned)))
+            for one in done.returned:
+                self.on_event(attrs.evolve(one, chain=self.name))
             if done.gone:
                 self.on_event(RequestsMoved(self.chain_id, 0, done.gone, 0))
         self.wake_up.notify()
@@ -172,10 +174,9 @@ class Follower:
         """Go on with a head that is durable, of a *same* node, where it is news. Cancellation: what is forgotten stays durable."""
         if self.kept and head.number <= self.kept[-1].number:
             return
-        self.kept = (*self.kept, head)
-        if len(self.kept) >= self._thin_at:
+        newest, self.kept = self.kept[-1:], (*self.kept, head)
+        if newest and newest[0].number // SPARE != head.number // SPARE:
             before, self.kept = self.kept, thinned(self.kept)
-            self._thin_at = len(self.kept) + SPARE
             await self.durable.forget(
                 sorted({one.number for one in before} - {one.number for one in self.kept})
             )
@@ -183,7 +184,6 @@ class Follower:
     def _take(self, followed: Followed) -> None:
         self.generation, self.kept = followed.generation, followed.kept
         self._doubted_since = followed.doubted_since
-        self._thin_at = 0
 
 
 def read_anchor(anchor: Anchor, results: Sequence[Any]) -> bytes | None:

@@ -16,6 +16,8 @@ from operator import attrgetter
 
 import attrs
 
+from kmsconn.model.events import ReplyReturned
+
 DENSE = 64  # blocks below the newest one that are all kept
 _PER_DOUBLING = 16
 LAGGING = 60.0  # seconds; longer than the worst lag of a node that is worth using
@@ -47,12 +49,12 @@ UNKNOWN = Followed()
 
 @attrs.frozen
 class Rewound:
-    """What a rewind changed: replies that are not final any more, requests that left the chain with their blocks.
+    """What a rewind changed: the replies that went back, and how many requests left the chain with their blocks.
 
     ``followed`` is what is durable of the chain now.
     """
 
-    reopened: int = 0
+    returned: tuple[ReplyReturned, ...] = ()
     gone: int = 0
     followed: Followed = UNKNOWN
 
@@ -73,11 +75,6 @@ def thinned(checkpoints: Iterable[Checkpoint]) -> Checkpoints:
         share = spacing(ordered[-1].number - one.number)
         kept.setdefault((share, one.number // share), one)
     return tuple(kept.values())
-
-
-def up_to(checkpoints: Checkpoints, number: int) -> Checkpoints:
-    """Return those that are not above a block."""
-    return tuple(one for one in checkpoints if one.number <= number)
 
 
 @attrs.frozen

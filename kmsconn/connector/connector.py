@@ -244,7 +244,7 @@ def txmanager_of(components: Components, chain_context: ChainContext) -> TxManag
     manager = TxManager(
         endpoint=TxEndpoint(
             chain_context.endpoint,
-            chain_context.head,
+            chain_context.follower,
             chain_context.name,
             chain_context.traces,
             components.membership.is_valid,

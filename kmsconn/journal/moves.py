@@ -16,6 +16,7 @@ from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
+FIRST = -86_400.0  # seconds from now: due before all that was answered today
 
 # What goes back keeps its nonce and bytes: a process that dies before it signs again must know what may still be included.
 _UNSIGNED = "nonce = NULL, raw = NULL, reply_hash = NULL"
@@ -35,11 +36,11 @@ _SETS = {
     "release": "next_attempt = :next_attempt, ",
     "confirm": "included_block = :block, ",
     "finalize": "included_block = :block, ",
-    "reopen": "included_block = :block, ",
     "reoffer": "included_block = NULL, next_attempt = :next_attempt, ",
     "rejudge": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
     "resend": "included_block = NULL, next_attempt = :next_attempt, ",
     "restart": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
+    "reopen": f"{_UNSIGNED}, included_block = NULL, next_attempt = :next_attempt, ",
     "retry": f"{_UNSIGNED}, included_block = NULL, {_AS_NEW}",
     "repeat": f"{_AS_NEW}log = :log, ",
 }
@@ -55,6 +56,7 @@ _ALSO = {
     "reoffer": f"calldata IS NOT NULL AND {_NOT_SKIPPED}",
     "rejudge": f"calldata IS NULL AND {_NOT_SKIPPED}",
     "restart": "state = 'included' AND length(log) > 0",
+    "reopen": "length(log) > 0",
     "repeat": (
         f"block = {NO_BLOCK} "
         f"AND ((cause & {RowCause.REPEATABLE.value}) <> 0 OR (state = 'done' AND calldata IS NULL))"

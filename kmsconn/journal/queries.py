@@ -61,7 +61,7 @@ _BEHIND = (
 _SIGNED = f"{_RIDS} INDEXED BY request_nonce WHERE chain_id = ? AND state = 'signed' ORDER BY nonce"
 _OF_INCLUDED = "chain_id = ? AND (closed_at IS NULL) = TRUE AND state = 'included'"
 _INCLUDED = (
-    f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block >= ? AND included_block <= ? "
+    f"{_RIDS} INDEXED BY request_included WHERE {_OF_INCLUDED} AND included_block <= ? "
     "ORDER BY included_block LIMIT ?"
 )
 _PROGRESS = "SELECT block, settled, passed, since FROM cursor WHERE chain_id = ? AND contract = ?"
@@ -237,11 +237,9 @@ def signed(db: Database, chain_id: int) -> tuple[Row, ...]:
 
 @reads
 @off_loop(lambda _chain_id, _up_to_block, limit, **_: limit > LONG_LIST)
-def included(
-    db: Database, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
-) -> tuple[Row, ...]:
-    """Return INCLUDED rows whose inclusion (or verify) block is from ``from_block`` to ``up_to_block``, the lowest first."""
-    return _rows(db, db.execute(_INCLUDED, (chain_id, from_block, up_to_block, limit)))
+def included(db: Database, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
+    """Return INCLUDED rows whose inclusion (or verify) block is not above ``up_to_block``, the lowest first."""
+    return _rows(db, db.execute(_INCLUDED, (chain_id, up_to_block, limit)))
 
 
 @reads

@@ -12,12 +12,14 @@ from kmsconn.chain.logs import BlockHead
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import queries
 from kmsconn.journal.database import Database, off_loop
-from kmsconn.journal.moves import move
+from kmsconn.journal.moves import FIRST, move
 from kmsconn.journal.recording import generation
 from kmsconn.journal.retention import lower_low_water
-from kmsconn.journal.rows import appended, line_of
+from kmsconn.journal.rows import appended, line_of, unpack_id
 from kmsconn.journal.values import Reread
-from kmsconn.model.life import BLOCK_UNKNOWN, RowCause
+from kmsconn.model.events import ReplyReturned
+from kmsconn.model.life import REORGANISED, TRANSITIONS, State
+from kmsconn.model.requests import Kind
 
 _CONTRACTS = "SELECT contract FROM cursor WHERE chain_id = ?"
 _CURSORS = (
@@ -35,17 +37,16 @@ _ANCHOR = (
     "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (chain_id, block) DO UPDATE SET hash = excluded.hash"
 )
 # By the block of the reply, and by that of the request where nobody noted the other one.
-_FINAL = (
-    "SELECT rid FROM request INDEXED BY request_included WHERE chain_id = :chain AND (closed_at IS NULL) = FALSE "
-    "AND included_block > :fork AND contract = :contract AND state = 'finalized' UNION "
-    "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
+_OF_REPLY = (
+    "SELECT rid, kind, id FROM request INDEXED BY request_included WHERE chain_id = :chain AND (closed_at IS NULL) = {open} "
+    "AND included_block > :fork AND contract = :contract AND state = '{state}'"
+)
+_REPLIED = (
+    f"{_OF_REPLY.format(open='TRUE', state='included')} UNION {_OF_REPLY.format(open='FALSE', state='finalized')} UNION "  # noqa: S608 - of our own literals
+    "SELECT rid, kind, id FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
     "AND block > :fork AND state = 'finalized'"
 )
 _FORGET_LOGS = "DELETE FROM quarantined_log WHERE chain_id = ? AND contract = ? AND block > ?"
-_ASK_AGAIN = (
-    "UPDATE request INDEXED BY request_included SET included_block = :fork, reason = :reason, cause = :cause "
-    "WHERE chain_id = :chain AND (closed_at IS NULL) = TRUE AND included_block > :fork AND contract = :contract AND state = 'included'"
-)
 _REREAD = (
     "INSERT INTO reread VALUES (?, ?, ?, ?, ?) ON CONFLICT (chain_id, contract) "
     "DO UPDATE SET from_block = excluded.from_block, next_block = excluded.next_block, to_block = excluded.to_block"
@@ -60,9 +61,9 @@ _OFF = (
 def rewind(db: Database, chain_id: int, of: int, fork: int, head: BlockHead) -> Rewound:
     """Go back to a fork, all contracts of the chain together, and begin the next generation: what stands above is read again.
 
-    ``head`` proved the fork, and its hash is kept in place of those above. Cursors, what is settled, and the blocks to ask about included
-    replies fall to the fork, and nothing is doubted any more; logs above it that could not be decoded are forgotten. Final replies above
-    it, or to requests above it, are included only, so that the contract is asked again. Requests above it are off chain. All or nothing.
+    ``head`` proved the fork, and its hash is kept in place of those above. Cursors and what is settled fall to the fork, and nothing is
+    doubted any more; logs above it that could not be decoded are forgotten. Replies above it, or to requests above it, go back to
+    answered with their nonces and bytes, or to the start where no answer is kept. Requests above it are off chain. All or nothing.
     Where the generation is not ``of`` another process has gone back already, and nothing is changed. Repeating: likewise.
     """
     with db.savepoint():
@@ -73,26 +74,37 @@ def rewind(db: Database, chain_id: int, of: int, fork: int, head: BlockHead) -> 
         if head.hash is not None:
             db.execute(_ANCHOR, (chain_id, head.number, head.hash))
         db.execute(_CURSORS, {"fork": fork, "since": float(head.timestamp), "chain": chain_id})
-        counts = [
+        done = [
             _rewind(db, chain_id, Address(contract), fork)
             for (contract,) in db.execute(_CONTRACTS, (chain_id,)).fetchall()
         ]
-        reopened, gone = (sum(count[which] for count in counts) for which in range(2))
-        return Rewound(reopened, gone, queries.followed(db, chain_id))
+        returned = tuple(one for replies, _ in done for one in replies)
+        return Rewound(returned, sum(gone for _, gone in done), queries.followed(db, chain_id))
 
 
-def _rewind(db: Database, chain_id: int, contract: Address, fork: int) -> tuple[int, int]:
-    """Rewind one contract; return how many replies are not final any more, and how many requests left the chain."""
+def _rewind(db: Database, chain_id: int, contract: Address, fork: int) -> tuple[list[ReplyReturned], int]:
+    """Rewind one contract; return the replies that went back, and how many requests left the chain."""
     of = {"chain": chain_id, "contract": contract, "fork": fork}
     db.execute(_FORGET_LOGS, (chain_id, contract, fork))  # what still stands is found again
     lower_low_water(db, chain_id, contract, fork)
-    reopened = [rid for (rid,) in db.execute(_FINAL, of).fetchall()]
-    for rid in reopened:
-        move(db, "reopen", rid, reason=BLOCK_UNKNOWN, cause=RowCause.BLOCK_UNKNOWN, block=fork)
-    db.execute(_ASK_AGAIN, {**of, "reason": BLOCK_UNKNOWN, "cause": RowCause.BLOCK_UNKNOWN.value})
+    replied = db.execute(_REPLIED, of).fetchall()
+    returned = [
+        ReplyReturned(rid, Kind(kind), state, REORGANISED, id=unpack_id(id_))
+        for rid, kind, id_ in replied
+        if (state := _take_back(db, rid)) is not None
+    ]
     gone = db.execute(_OFF, {**of, "line": line_of(db.wall(), "gone")}).rowcount
     db.tick = db.answers_tick = db.tick + (gone > 0)
-    return len(reopened), gone
+    return returned, gone
+
+
+def _take_back(db: Database, rid: int) -> State | None:
+    """Take a reply back, so that it claims its nonce before all others; return where its row is then, None where nothing is kept of it."""
+    due = db.wall() + FIRST
+    for step in ("resend", "restart", "reopen"):
+        if move(db, step, rid, next_attempt=due, reason=REORGANISED):
+            return TRANSITIONS[step][1]
+    return None
 
 
 def note_doubt(db: Database, chain_id: int, since: float | None) -> None:

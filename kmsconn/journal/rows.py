@@ -45,7 +45,8 @@ def pack_id(identifier: int) -> bytes:
     return identifier.to_bytes(ID_BYTES, "big")
 
 
-def _unpack_id(packed: bytes) -> int:
+def unpack_id(packed: bytes) -> int:
+    """Return an id from how it is stored. Raises ValueError for what is none."""
     if len(packed) != ID_BYTES:
         raise ValueError(f"an id has {ID_BYTES} bytes, not {len(packed)}")
     return int.from_bytes(packed)
@@ -86,7 +87,7 @@ def read_row(stored: tuple[Any, ...]) -> Row:
     said = unpack_log(log or pack_nothing(contract), block, block_hash, transaction_hash, log_index)
     return Row(
         rid=rid,
-        id=_unpack_id(identifier),
+        id=unpack_id(identifier),
         kind=Kind(kind),
         state=State(state),
         on_chain=bool(on_chain),

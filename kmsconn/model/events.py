@@ -62,7 +62,7 @@ class RequestsMoved(Event):
 class ChainReorganised(Event):
     """A chain has left the blocks that were read of it: reading begins again above ``fork``.
 
-    ``depth``: how many blocks above the fork had been read. ``reopened``: replies that are not final any more.
+    ``depth``: how many blocks above the fork had been read. ``reopened``: replies that went back with their blocks.
     """
 
     chain_id: int

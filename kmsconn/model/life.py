@@ -41,11 +41,11 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "release": (frozenset({State.SIGNED}), State.ANSWERED),
     "confirm": (frozenset({State.SIGNED}), State.INCLUDED),
     "finalize": (frozenset({State.INCLUDED}), State.FINALIZED),
-    "reopen": (frozenset({State.FINALIZED}), State.INCLUDED),
     "rejudge": (frozenset({State.REJECTED, State.DONE}), State.PENDING),
     "reoffer": (frozenset({State.REJECTED, State.DONE}), State.ANSWERED),
-    "resend": (frozenset({State.INCLUDED}), State.ANSWERED),
+    "resend": (frozenset({State.INCLUDED, State.FINALIZED}), State.ANSWERED),
     "restart": (frozenset({State.INCLUDED, State.REJECTED, State.EXPIRED, State.QUARANTINED}), State.PENDING),
+    "reopen": (frozenset({State.FINALIZED}), State.PENDING),
     "repeat": (frozenset({State.REJECTED, State.EXPIRED, State.QUARANTINED, State.DONE}), State.PENDING),
 }
 
@@ -57,9 +57,7 @@ class RowCause(Flag):
     """
 
     NONE = 0
-    BLOCK_UNKNOWN = auto()
-    """The block that is noted of an included reply is a fork's, and the reply may stand in a later one."""
-    SECOND_CHANCE = auto()
+    SECOND_CHANCE = 2  # earlier journals may hold a 1, which says nothing any more
     """Of key management: the Core has refused it once; stays whatever the row waits for."""
     TAKEN_ID = auto()  # the Core says that it has the request already, and has given no result
     DESTROYED = auto()  # a context or epoch that it names was destroyed
@@ -76,8 +74,8 @@ class RowCause(Flag):
     """A decryption that the Core refused or answered wrongly: it waits ever longer, and begins again there."""
 
 
-BLOCK_UNKNOWN = "its block is not known since the chain was reorganised"
-"""The reason of a row with this cause."""
+REORGANISED = "the chain was reorganised below its block"
+"""The reason of a reply that went back with its block."""
 
 OPEN = frozenset({State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED})
 CLOSED = frozenset(State) - OPEN

@@ -15,6 +15,7 @@ from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import moves
+from kmsconn.journal.moves import FIRST
 from kmsconn.journal.values import Row, RowReply, Signing
 from kmsconn.model.events import (
     ReplyFinalized,
@@ -39,7 +40,6 @@ from kmsconn.transport.waiting import Backoff
 
 STAGE = "reply"
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
-FIRST = -86_400.0  # seconds from now: due before all that was answered today
 
 
 Move = Callable[[Track, Found], Awaitable[None]]

@@ -20,6 +20,7 @@ import attrs
 import msgspec
 import trio
 
+from kmsconn.chain.follower import UNREAD
 from kmsconn.chain.port import Call, Count, Rpc, read
 from kmsconn.errors import KmsconnError, StageTimeout, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
@@ -286,6 +287,7 @@ class Shadow(ReplyMoves):
     waiting: dict[int, SentReply] = attrs.field(factory=dict)
     unknown: list[SentReply] = attrs.field(factory=list)
     _looked_at: float = float("-inf")
+    _generation: int = UNREAD
 
     @classmethod
     def of(cls, state: TxState) -> Shadow:
@@ -300,6 +302,10 @@ class Shadow(ReplyMoves):
 
         Raises Retryable. Cancellation: at any await; the journal and the chain have everything. Repeating: goes on from there.
         """
+        generation = self.state.manager.endpoint.follower.generation
+        if generation != self._generation:  # what went back with its block is open again
+            self._generation = generation
+            self._read_anew()
         try:
             with trio.fail_after(READ_TIMEOUT):
                 await self._read(chain)
@@ -316,7 +322,11 @@ class Shadow(ReplyMoves):
                 await self._take(reply)
         await self._note_overdue()
         if self.rests and await self._begin(chain) is None:
-            self.reader = ReplyReader(self.reader.rpc, self.reader.profile, self.reader.sender)
+            self._read_anew()
+
+    def _read_anew(self) -> None:
+        """Begin at the oldest open request again."""
+        self.reader = ReplyReader(self.reader.rpc, self.reader.profile, self.reader.sender)
 
     async def _read(self, chain: ChainView) -> None:
         if self.reader.next_block is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from kmsconn.chain.follower import Follower
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
@@ -192,17 +193,22 @@ class TxStatistics:
 
 @attrs.frozen
 class TxEndpoint:
-    """Where replies go: the chain's RPC endpoint, its head and its name.
+    """Where replies go: the chain's RPC endpoint, what follows the chain, and its name.
 
     ``traces`` is a way to the same node of its own, since a trace may take long; None: ``rpc``. ``may_send`` is asked right before each
     broadcast: False where another process may send by now.
     """
 
     rpc: PipelinedRpc
-    head: HeadTracker
+    follower: Follower
     name: str = "gateway"
     traces: PipelinedRpc | None = None
     may_send: Callable[[], bool] = lambda: True
+
+    @property
+    def head(self) -> HeadTracker:
+        """What is known of the chain's head."""
+        return self.follower.head
 
 
 @attrs.define(eq=False)

@@ -21,7 +21,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
-from kmsconn.model.life import RowCause, State
+from kmsconn.model.life import State
 from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import (
     UNPAYABLE,
@@ -410,8 +410,6 @@ def _gone(view: View, track: Track, _call: Finding | None) -> Found | None:
         return Found("the request left the chain")
     if row.answer is None:
         return Found("found on chain earlier; it is checked again")
-    if RowCause.BLOCK_UNKNOWN in row.progress.cause:
-        return Found("its block is not known since the chain was reorganised")
     if track.believes(Belief.GONE, view.settings.reading.reorg_window):
         return Found("its block is gone", again=True)
     return None

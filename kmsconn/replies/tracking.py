@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import attrs
 import trio
 
-from kmsconn.chain.fork import Checkpoint, Checkpoints, Search, thinned, up_to
+from kmsconn.chain.follower import UNREAD, Anchor
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import BlockHead, block_call, read_block, read_found, read_number
 from kmsconn.chain.port import Call, RpcError
@@ -23,16 +23,13 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity, to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.values import Row
-from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import State
 from kmsconn.replies.answers import read_listed
 from kmsconn.replies.asking import ask_one_node
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxManager, TxState, tell_market
-from kmsconn.replies.table import Found
 from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, View
 from kmsconn.replies.wallet import Wallet
-from kmsconn.transport.waiting import together
 
 LATEST = Call("eth_getBlockByNumber", ("latest", False))
 FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
@@ -47,8 +44,6 @@ BLOCKS_AT_ONCE = 32  # headers of final blocks in one look: more than any chain 
 POOL_TIMEOUT = 1.0  # seconds; a node that does not answer for its pool holds nobody up
 POOL_BLOCKS = 3  # from the first look on: what may be mined at all of what a process before this one sent, is mined by then
 NO_END = 2**62  # above every block
-MOST_KEPT = 640  # block hashes, some more than are kept of a long chain
-REORGANISED = "the chain was reorganised below its block"
 
 
 @cache
@@ -59,27 +54,18 @@ def nonce_call(sender: Address, block: str = "latest") -> Call:
 
 @attrs.define
 class ChainObserver:
-    """Looks at one chain, and remembers what only later looks can compare.
-
-    ``fork`` is the block above which the last look found another branch than the looks before, to be read and cleared by whoever tracks
-    replies. Until that is believed the looks are suspicious.
-    """
+    """Looks at one chain, and remembers what only later looks can compare. Which branch it is, the chain's follower says."""
 
     manager: TxManager
-    fork: int | None = None
     _heads: HeadTracker = attrs.field(factory=HeadTracker)
     _details_at: float = float("-inf")
     _finalized: int | None = None
     _young: int = 0
     """So many of the newest blocks were not final when finality was asked."""
     _balance: int | None = None
-    _kept: Checkpoints = ()
-    """The heads of looks of one branch."""
-    _doubted_at: float | None = None
-    """When a look first found another branch, unless a later one has found the one before."""
     _suspicious: bool = False
-    _last: tuple[int, int] = (-1, -1)
-    """The head's number and the nonce of the look before."""
+    _last: tuple[int, int, int] = (-1, -1, UNREAD)
+    """The head's number, the nonce and the chain's generation of the look before."""
     _forked_at: float = attrs.field(factory=trio.current_time)
 
     async def look(self, final: Sequence[int] = ()) -> ChainView:
@@ -89,11 +75,11 @@ class ChainObserver:
         """
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        kept, count_call = self._kept, nonce_call(self.manager.account)
+        anchor, count_call = await self._anchor(details=details), nonce_call(self.manager.account)
         calls = [
             LATEST,
             count_call,
-            *([block_call(kept[-1].number)] if kept else ()),
+            *anchor.calls,
             *((Call("eth_getBalance", count_call.params), FINALIZED) if details else ()),
             *(block_call(number) for number in final if details),
         ]
@@ -101,8 +87,8 @@ class ChainObserver:
             with trio.fail_after(LOOK_TIMEOUT):
                 block, count, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
                 head, nonce = read_block(block), read_number(count, count_call.method)
-                if kept:
-                    await self._compare(head, nonce, read_found(more.pop(0)))
+                found = None if anchor.block is None else read_found(more.pop(0))
+                await self._compare(head, nonce, anchor, None if found is None else found.hash)
         except trio.TooSlowError as error:
             raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
         except RpcError as error:
@@ -111,41 +97,25 @@ class ChainObserver:
             self._details_at = now
             balance, finalized, *blocks = more
             self._take_details(head, balance, finalized)
-        self._keep(head)
         view = self._view(head, nonce)
         return attrs.evolve(view, blocks=dict(zip(final, blocks, strict=True))) if details and final else view
 
-    async def _compare(self, head: BlockHead, nonce: int, kept: BlockHead | None) -> None:
-        """Compare a look with those before: another block than the newest kept one, or a lower head or nonce, is another epoch."""
-        last, self._last = self._last, (head.number, nonce)
-        known = None if kept is None else kept.hash
-        self._suspicious = known is not None and known != self._kept[-1].hash
-        if self._suspicious or head.number < last[0] or nonce < last[1]:
+    async def _anchor(self, *, details: bool) -> Anchor:
+        """Return what the chain's follower wants to know of a look; where no reader of this process feeds it, from the journal."""
+        follower = self.manager.endpoint.follower
+        block = follower.anchor().block
+        if details and (block is None or block.number < self._last[0]):
+            await follower.load()
+        return follower.anchor()
+
+    async def _compare(self, head: BlockHead, nonce: int, anchor: Anchor, found: bytes | None) -> None:
+        """Compare a look with those before: another branch or generation, or a lower head or nonce, is another epoch."""
+        follower, last = self.manager.endpoint.follower, self._last
+        lags = anchor.block is not None and found is None
+        self._suspicious = not (lags or await follower.judge(anchor, found))
+        self._last = head.number, nonce, follower.generation
+        if self._suspicious or head.number < last[0] or nonce < last[1] or follower.generation != last[2]:
             self._forked_at = trio.current_time()
-        if self._suspicious:
-            await self._search(head)
-
-    async def _search(self, head: BlockHead) -> None:
-        """Find the fork; a shallow one is believed at once, a deeper one by a later look."""
-        search = Search.below(self._kept, head.number)
-        while (question := search.question) is not None:
-            [block] = await ask_one_node(self.manager.endpoint.rpc, [block_call(question.number)])
-            found = read_found(block)
-            search = search.answered(None if found is None else found.hash)
-        now = trio.current_time()
-        self._doubted_at = now if self._doubted_at is None else self._doubted_at
-        is_near = search.depth <= self._heads.blocks_in(self.manager.settings.reading.reorg_window)
-        if search.proved and (is_near or now - self._doubted_at >= CONFIRMING):
-            self.fork, self._suspicious, self._doubted_at = search.fork, False, None
-            self._kept = up_to(self._kept, search.fork)
-
-    def _keep(self, head: BlockHead) -> None:
-        if self._suspicious or head.hash is None or (self._kept and head.number <= self._kept[-1].number):
-            return
-        self._doubted_at = None
-        self._kept = (*self._kept, Checkpoint(head.number, head.hash))
-        if len(self._kept) > MOST_KEPT:
-            self._kept = thinned(self._kept)
 
     def _take_details(self, head: BlockHead, balance: Any, finalized: Any) -> None:
         try:
@@ -215,13 +185,10 @@ class Tracking:
         state.alerts.show(trio.current_time())
 
     async def _load_included(self, chain: ChainView) -> None:
-        """Take back what stands above a fork, and track the included replies whose blocks are final.
+        """Track the included replies whose blocks are final.
 
         Of those there were none a moment ago, where nothing has changed since.
         """
-        if self.observer.fork is not None:
-            await self._rewind(self.observer.fork)
-            self.observer.fork = None
         if not chain.fresh:
             return
         if chain.blocks:
@@ -257,21 +224,10 @@ class Tracking:
         if stand:
             await self.reply_moves.finalize(stand)
 
-    async def _rewind(self, fork: int) -> None:
-        """Take back every reply that is included above a fork: before anything else may take its nonce."""
-        standing = self.state.tracks.standing
-        for block in [one for one in standing if one > fork]:
-            del standing[block]
-        while rows := await self._included(NO_END, limit=INCLUDED_AT_ONCE, from_block=fork + 1):
-            tracks = [self.state.tracks.note(row) for row in rows]
-            await together(
-                [partial(self.reply_moves.take_back, track, Found(REORGANISED)) for track in tracks]
-            )
-
-    async def _included(self, up_to_block: int, *, limit: int, from_block: int = 0) -> Sequence[Row]:
+    async def _included(self, up_to_block: int, *, limit: int) -> Sequence[Row]:
         state = self.state
         rows: Sequence[Row] = await state.manager.journal.run(
-            queries.included, state.manager.endpoint.rpc.chain_id, up_to_block, limit, from_block=from_block
+            queries.included, state.manager.endpoint.rpc.chain_id, up_to_block, limit
         )
         return rows
 
@@ -293,7 +249,8 @@ class Tracking:
                 state.tracks.drop(track)
         for row in due.rows:
             known = state.tracks.by_rid.get(row.rid)
-            if known is None or known.row.state is State.ANSWERED:
+            # an included one went back with its block
+            if known is None or known.row.state is not State.SIGNED:
                 state.tracks.note(row)
 
     def _forget(self) -> None:

@@ -15,7 +15,6 @@ import trio
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.follower import Durable, Follower
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.port import Rpc
 from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
@@ -80,7 +79,7 @@ T = TypeVar("T")
 
 
 def follow(
-    rpc: Rpc, journal: Journal, reorg_window: float, wall: Callable[[], float], on_event: OnEvent
+    rpc: Endpoint, journal: Journal, reorg_window: float, wall: Callable[[], float], on_event: OnEvent
 ) -> Follower:
     """Make what follows a chain with the memory of a journal."""
 
@@ -93,7 +92,7 @@ def follow(
         durable(rewinding.forget),
         durable(rewinding.rewind),
     )
-    return Follower(rpc, memory, HeadTracker(), reorg_window, wall, on_event, WakeUp())
+    return Follower(rpc, rpc.name, memory, HeadTracker(), reorg_window, wall, on_event, WakeUp())
 
 
 @attrs.frozen(slots=False, kw_only=True)

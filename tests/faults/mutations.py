@@ -191,7 +191,9 @@ def headers_not_compared(monkeypatch: Any) -> None:
 
 def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
     """A reply that was final once stays so when its block goes."""
-    monkeypatch.setattr(rewinding, "_FINAL", "SELECT rid FROM request WHERE :chain = :contract AND :fork = 0")
+    monkeypatch.setattr(
+        rewinding, "_REPLIED", "SELECT rid, kind, id FROM request WHERE :chain = :contract AND :fork = 0"
+    )
 
 
 def the_window_waits_for_its_turn(monkeypatch: Any) -> None:

@@ -206,7 +206,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(tm
         wallet = components.sender
         assert isinstance(wallet, Wallet)
         manager = TxManager(
-            endpoint=TxEndpoint(components.gateway.endpoint, components.gateway.head), journal=components.journal,
+            endpoint=TxEndpoint(components.gateway.endpoint, components.gateway.follower), journal=components.journal,
             wallet=wallet, profile=components.profile, wake=components.gateway.wake_up,
             settings=components.settings, ports=components.ports, on_event=ignore,
         )  # fmt: skip

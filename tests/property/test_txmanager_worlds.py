@@ -20,7 +20,7 @@ from kmsconn.emulator.blocks import Branch, Transaction
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.life import RowCause, State
+from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
 from tests.sampling import examples
 from tests.unit.replies.world import CONTRACT, HEALTHY, Fault, World, digest_of
@@ -206,19 +206,10 @@ class Life:
         if self.is_deep and self.world.chain.head.number > BEYOND_FINALITY and self.draw.random() < OFTEN:
             depth = BEYOND_FINALITY
         self.branch = self.world.chain.reorg(depth, drop=drop)
-        self.rewind(self.branch.root)
         if self.has("reassign", 0.5):
             for identifier in self.missing():
                 self.next_rid += 1
                 self.arrive(1000 + self.next_rid, identifier, self.variants[identifier] + 1)
-
-    def rewind(self, fork: int) -> None:
-        """Reopen what is final above a fork, as the readers of the chain do."""
-        for rid, row in list(self.world.journal.rows.items()):
-            if row.state is State.FINALIZED and (row.reply.included_block or 0) > fork:
-                self.world.journal.change(
-                    rid, state=State.INCLUDED, included_block=fork, cause=RowCause.BLOCK_UNKNOWN
-                )
 
     def missing(self) -> list[int]:
         state = self.world.chain.evm.state
@@ -232,7 +223,6 @@ class Life:
             return
         try:
             self.branch = self.world.chain.restore(self.branch)
-            self.rewind(self.branch.root)
         except ValueError:
             self.branch = None
 

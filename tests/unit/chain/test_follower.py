@@ -17,7 +17,9 @@ from kmsconn.chain.port import Call
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.model.debounce import CONFIRMING
-from kmsconn.model.events import ChainReorganised, Event, RequestsMoved
+from kmsconn.model.events import ChainReorganised, Event, ReplyReturned, RequestsMoved
+from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.transport.waiting import WakeUp
 
 WINDOW = 20.0  # seconds, and blocks
@@ -55,6 +57,9 @@ class Node:
 KEPT = Followed(0, tuple(Checkpoint(number, hash_of(number)) for number in (10, 40, 80, 90, 99, 100)))
 
 
+RETURNED = tuple(ReplyReturned(rid, Kind.PUBLIC_DECRYPTION, State.ANSWERED, "gone") for rid in (1, 2))
+
+
 @attrs.define
 class Memory:
     """What is durable, without a journal."""
@@ -81,7 +86,7 @@ class Memory:
         kept = tuple(one for one in self.followed.kept if one.number <= fork)
         assert head.hash is not None
         self.followed = Followed(generation + 1, (*kept, Checkpoint(head.number, head.hash)))
-        return Rewound(2, 1, self.followed)
+        return Rewound(RETURNED, 1, self.followed)
 
 
 @attrs.define
@@ -105,7 +110,7 @@ class Scene:
         tracker, of = HeadTracker(), self.memory
         durable = Durable(of.load, of.doubt, of.forget, of.rewind)
         self.follower = Follower(
-            self.node, durable, tracker, WINDOW, trio.current_time, self.events.append, WakeUp()
+            self.node, "ethereum", durable, tracker, WINDOW, trio.current_time, self.events.append, WakeUp()
         )
         await self.follower.load()
         for number in range(70, 101):
@@ -216,6 +221,7 @@ async def test_a_fork_is_told_once_and_wakes_who_sends(autojump_clock: Any) -> N
     scene = await Scene.begun(Node(root=95))
     await scene.look()
     await scene.look()
-    assert scene.events == [ChainReorganised(1, 90, 10, 2), RequestsMoved(1, 0, 1, 0)]
+    returned = [attrs.evolve(one, chain="ethereum") for one in RETURNED]
+    assert scene.events == [ChainReorganised(1, 90, 10, 2), *returned, RequestsMoved(1, 0, 1, 0)]
     with trio.fail_after(1):
         await scene.follower.wake_up.wait()

@@ -12,7 +12,9 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.recording import begin
 from kmsconn.journal.rewinding import note_doubt
 from kmsconn.journal.values import ReadUpTo, Recorded
-from kmsconn.model.life import BLOCK_UNKNOWN, RowCause, State
+from kmsconn.model.events import ReplyReturned
+from kmsconn.model.life import REORGANISED, State
+from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
     ANSWER,
     CHAIN,
@@ -61,42 +63,34 @@ def test_a_doubt_stays_until_the_fork_is_believed(db: Database) -> None:
     assert rewind(db, 65).followed.doubted_since is None
 
 
-@pytest.mark.parametrize(("fork", "state"), [(19, State.INCLUDED), (20, State.FINALIZED)])
-def test_a_final_reply_above_the_fork_is_included_only_and_keeps_its_answer(
-    db: Database, fork: int, state: State
+@pytest.mark.parametrize("before", [State.INCLUDED, State.FINALIZED])
+@pytest.mark.parametrize("fork", [19, 20])
+def test_a_reply_above_the_fork_is_answered_again_with_nonce_and_bytes_before_all_others(
+    db: Database, fork: int, before: State
 ) -> None:
     """Its request stands in block 10, the reply in block 20."""
-    rid = walk(db, new_row(db), WAYS[State.FINALIZED])
-    assert rewind(db, fork).reopened == (state is State.INCLUDED)
+    rid, old = walk(db, new_row(db), WAYS[before]), fork == 20
+    walk(db, new_row(db, 2), WAYS[State.ANSWERED])
+    told = ReplyReturned(rid, Kind.PUBLIC_DECRYPTION, State.ANSWERED, REORGANISED)
+    assert rewind(db, fork).returned == (() if old else (told,))
     row = row_of(db, rid)
-    assert (row.state, row.answer, row.reply.raw) == (state, ANSWER, b"raw")
-    assert row.reply.included_block == min(20, fork)
-    unknown = (BLOCK_UNKNOWN, RowCause.BLOCK_UNKNOWN)
-    assert ((row.progress.reason, row.progress.cause) == unknown) == (fork < 20)
+    assert (row.state, row.answer, row.reply.nonce, row.reply.raw) == (
+        before if old else State.ANSWERED,
+        ANSWER,
+        1,
+        b"raw",
+    )
+    due = queries.answered(db, CHAIN, db.wall(), 2).rows
+    assert [one.rid for one in due] == ([2] if old else [rid, 2])
 
 
-def test_a_reply_found_without_a_block_is_asked_for_again_when_its_request_stands_above_the_fork(
+def test_a_reply_found_without_an_answer_begins_again_when_its_request_stands_above_the_fork(
     db: Database,
 ) -> None:
     rid = new_row(db)
     assert moves.move(db, "found_finalized", rid, reason="", block=None)
     rewind(db, 5)
-    assert (row_of(db, rid).state, row_of(db, rid).reply.included_block) == (State.INCLUDED, 5)
-
-
-def test_an_included_reply_is_looked_at_once_the_fork_is_old(db: Database) -> None:
-    rid = walk(db, new_row(db), WAYS[State.INCLUDED])
-    assert rewind(db, 15).reopened == 0
-    assert row_of(db, rid).reply.included_block == 15
-
-
-@pytest.mark.parametrize("fork", [15, 18])
-def test_a_reply_that_became_final_after_one_fork_is_above_the_next(db: Database, fork: int) -> None:
-    rid = walk(db, new_row(db), WAYS[State.INCLUDED])
-    rewind(db, 15)
-    assert moves.finalize(db, (rid, 25))
-    assert rewind(db, fork).reopened == 1
-    assert (row_of(db, rid).state, row_of(db, rid).reply.included_block) == (State.INCLUDED, fork)
+    assert row_of(db, rid).state is State.PENDING
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -28,7 +28,7 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestDeferred,
 )
-from kmsconn.model.life import RowCause, State
+from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxManager
 from tests.unit.replies.world import (
@@ -318,21 +318,6 @@ async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_sec
         (1, "confirm"),
         (1, "finalize"),
     ]
-
-
-async def test_a_reply_whose_block_nobody_can_tell_waits_from_the_head_that_shows_it(world: World) -> None:
-    """Its block was replaced, and other bytes than the last ones are included: no receipt tells where it stands now."""
-    world.chain.mine_many(10)
-    world.request(1)
-    async with running(world):
-        await until(lambda: all_in(world, State.INCLUDED))
-        world.chain.reorg(8)
-        world.journal.change(1, included_block=3, raw=None, hash=None, cause=RowCause.BLOCK_UNKNOWN)
-        found = world.chain.head.number
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert [what for _, what in world.journal.history][-3:] == ["resend", "found_included", "finalize"]
-    assert world.journal.history.count((1, "sign")) == 1
-    assert (world.journal.rows[1].reply.included_block or 0) >= found
 
 
 @pytest.mark.parametrize("known", [True, False])

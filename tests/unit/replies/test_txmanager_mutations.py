@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.fork import Followed
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
@@ -21,10 +22,10 @@ from kmsconn.replies import asking, plan, table, view
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found
-from kmsconn.replies.tracking import ChainObserver, Tracking
+from kmsconn.replies.tracking import ChainObserver
 from kmsconn.replies.view import Belief, Finding, NonceTracker, Question
 from tests.unit.replies.test_bad_day import running
-from tests.unit.replies.world import HEALTHY, KEY, Fault, World, until
+from tests.unit.replies.world import HEALTHY, KEY, Fault, MemoryJournal, World, until
 
 Patch = Callable[[Any], None]
 
@@ -148,7 +149,6 @@ async def a_nonce_that_another_took_opens_again() -> bool:
 async def a_block_goes_with_a_reply() -> bool:
     """An included reply goes back to answered: its bytes may still wait somewhere, so they go out as they were."""
     world = World(pool="geth")
-    world.journal.keeps = False
     world.chain.mine_many(10)
     world.request(1)
     async with running(world):
@@ -171,7 +171,7 @@ async def more_is_answered_than_the_window_holds() -> bool:
 
 
 async def a_block_goes_and_others_take_its_nonces() -> bool:
-    """While no process runs: no hash and no nonce tell of it, only the contract does."""
+    """While no process runs, and no hash is kept of before: only the contract tells of it."""
     world = World(pool="arbitrum at once")
     world.node.finality = 400
     world.chain.mine_many(10)
@@ -181,6 +181,7 @@ async def a_block_goes_and_others_take_its_nonces() -> bool:
         await trio.sleep(8)
     world.chain.reorg(40, drop=lambda t: t.sender == KEY.address)
     world.foreign()
+    world.follower.kept, world.follower.memory.followed = (), Followed()
     async with running(world):
         await trio.sleep(120)
     return not world.answered_on_chain(1)
@@ -293,8 +294,9 @@ def finalized_unasked(monkeypatch: Any) -> None:
 def old_block_finalizes(monkeypatch: Any) -> None:
     """The block where a reply was first seen decides how old it is, whatever forked since and a receipt shows."""
 
-    async def nothing(_tracking: Tracking, _fork: int) -> None:
+    async def nothing(_journal: MemoryJournal, _fork: int) -> tuple[()]:
         await trio.lowlevel.checkpoint()
+        return ()
 
     def without_receipt(view: Any, track: Any, call: Any) -> Any:
         shown = track.findings.get(Question.RECEIPT)
@@ -305,7 +307,7 @@ def old_block_finalizes(monkeypatch: Any) -> None:
         attrs.evolve(row, when=without_receipt) if row.when is table._final else row
         for row in table.TABLE[table.Phase.INCLUDED]
     ]
-    monkeypatch.setattr(Tracking, "_rewind", nothing)
+    monkeypatch.setattr(MemoryJournal, "rewind", nothing)
     monkeypatch.setitem(table.TABLE, table.Phase.INCLUDED, tuple(rows))
 
 
@@ -336,13 +338,7 @@ def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
 
 
 def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
-    honest = ReplyMoves.take_back
-
-    async def take_back(self: ReplyMoves, track: Any, found: Found) -> None:
-        await honest(self, track, found)
-        track.history.reusable = None
-
-    monkeypatch.setattr(ReplyMoves, "take_back", take_back)
+    monkeypatch.setattr(MemoryJournal, "_unsigned", lambda _self: dict.fromkeys(("nonce", "raw", "hash")))
 
 
 def l19_the_full_window_ignored(monkeypatch: Any) -> None:

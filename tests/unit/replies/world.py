@@ -10,7 +10,10 @@ import attrs
 import trio
 from betterproto2 import Message
 
+from kmsconn.chain.follower import Anchor, Durable, Follower
+from kmsconn.chain.fork import Checkpoint, Followed, Rewound
 from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.parties import Contract as ContractSettings
@@ -28,10 +31,10 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.journal.moves import OF_ANSWERS
+from kmsconn.journal.moves import FIRST, OF_ANSWERS
 from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
-from kmsconn.model.events import Event
-from kmsconn.model.life import TRANSITIONS, RowCause, State
+from kmsconn.model.events import Event, ReplyReturned
+from kmsconn.model.life import REORGANISED, TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.model.steps import Answer
 from kmsconn.protocols.port import Operation, Revert, Verdict
@@ -193,6 +196,8 @@ class Node:
     """Blocks from the head to the finalized one; None: a node without that tag."""
     in_order: bool = True
     """What arrives later is heard later, as on one connection; without, as on several."""
+    shown: BlockHead | None = None
+    """The head that it told last."""
     _heard: float = 0.0
     _raws: dict[bytes, bytes] = attrs.field(factory=dict)
 
@@ -273,6 +278,8 @@ class Node:
         found = view.head if number == "latest" else view.block(from_quantity(number))
         if found is None:
             return None
+        if number == "latest":
+            self.shown = BlockHead(found.number, found.timestamp, found.hash)
         block = {
             "number": quantity(found.number),
             "timestamp": quantity(found.timestamp),
@@ -446,15 +453,32 @@ class MemoryJournal:
         rows = [row for row in self.rows.values() if row.state is State.INCLUDED]
         return sorted(rows, key=lambda row: row.reply.included_block or 0)
 
-    async def included(
-        self, chain_id: int, up_to_block: int, limit: int, *, from_block: int = 0
-    ) -> tuple[Row, ...]:
+    async def included(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
         def work() -> tuple[Row, ...]:
+            return tuple(row for row in self._included() if (row.reply.included_block or 0) <= up_to_block)[
+                :limit
+            ]
+
+        return await self._do(work)
+
+    async def rewind(self, fork: int) -> tuple[ReplyReturned, ...]:
+        """Take back what is included above a fork."""
+
+        def work() -> tuple[ReplyReturned, ...]:
+            due = self.wall() + FIRST
+            above = [row for row in self.rows.values() if (row.reply.included_block or 0) > fork]
             return tuple(
-                row
-                for row in self._included()
-                if from_block <= (row.reply.included_block or 0) <= up_to_block
-            )[:limit]
+                ReplyReturned(row.rid, row.kind, State.ANSWERED, REORGANISED, id=row.id)
+                for row in above
+                if self._moved(
+                    row.rid,
+                    "resend",
+                    reason=REORGANISED,
+                    next_attempt=due,
+                    included_block=None,
+                    **self._unsigned(),
+                )
+            )
 
         return await self._do(work)
 
@@ -530,6 +554,48 @@ def wall() -> float:
     return START + trio.current_time()
 
 
+@attrs.define
+class ChainMemory:
+    """What is durable of the chain."""
+
+    journal: MemoryJournal
+    followed: Followed = attrs.field(factory=Followed)
+
+    async def load(self) -> Followed:
+        await trio.lowlevel.checkpoint()
+        return self.followed
+
+    async def doubt(self, since: float | None) -> None:
+        await trio.lowlevel.checkpoint()
+        self.followed = attrs.evolve(self.followed, doubted_since=since)
+
+    async def forget(self, blocks: Sequence[int]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def rewind(self, generation: int, fork: int, head: BlockHead) -> Rewound:
+        returned = await self.journal.rewind(fork)
+        assert head.hash is not None
+        kept = [one for one in self.followed.kept if one.number <= fork]
+        self.followed = Followed(generation + 1, (*kept, Checkpoint(head.number, head.hash)))
+        return Rewound(returned, 0, self.followed)
+
+
+@attrs.define(eq=False)
+class ReadingFollower(Follower):
+    """Keeps the head of each look of the chain that is followed, as the readers of a chain do."""
+
+    memory: ChainMemory = attrs.field(kw_only=True)
+
+    async def judge(self, asked: Anchor, found: bytes | None) -> bool:
+        same = await super().judge(asked, found)
+        head: BlockHead | None = self.rpc.shown  # type: ignore[attr-defined]
+        if same and head is not None and head.hash is not None:
+            self.head.note(head.number, head.timestamp)
+            await self.note(Checkpoint(head.number, head.hash))
+            self.memory.followed = attrs.evolve(self.memory.followed, kept=self.kept)
+        return same
+
+
 class World:
     """All of it together; build it inside Trio. ``events`` is what the transaction manager said."""
 
@@ -551,12 +617,26 @@ class World:
         self.settings = settings(**changes)
         self.random: Callable[[], float] = lambda: 0.5
         self.wallet = Wallet.from_hex(Secret(SECRET))
+        memory = ChainMemory(self.journal)
+        durable = Durable(memory.load, memory.doubt, memory.forget, memory.rewind)
+        window = self.settings.reading.reorg_window
+        self.follower = ReadingFollower(
+            self.node,
+            "gateway",
+            durable,
+            HeadTracker(),
+            window,
+            wall,
+            self.events.append,
+            self.wake,
+            memory=memory,
+        )
         self.profile = Reverts()
 
     def manager(self, name: str = "gateway", traces: Any = None, **limits: Any) -> TxManager:
         ports = Ports(_nobody, _inline, wall, self.random)
         return TxManager(
-            endpoint=TxEndpoint(self.node, HeadTracker(), name, traces),
+            endpoint=TxEndpoint(self.node, self.follower, name, traces),
             journal=self.journal,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
             wallet=self.wallet,
             profile=self.profile,  # type: ignore[arg-type]  # likewise

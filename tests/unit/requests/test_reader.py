@@ -187,7 +187,7 @@ async def reading(
             kind: WorkerPool(PROFILE.operations[kind].pool, (kind,), 4, WakeUp())
             for kind in PROFILE.operations
         }
-        follower = follow(chain, bench.journal, REORG_WINDOW, wall, bench.events.append)
+        follower = follow(chain, bench.journal, REORG_WINDOW, wall, bench.events.append)  # type: ignore[arg-type]
         chain_context = ChainContext("gateway", chain, POLLING, from_block, follower)  # type: ignore[arg-type]
         components = SimpleNamespace(
             journal=journal(bench) if journal else bench.journal,
