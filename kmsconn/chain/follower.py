@@ -93,8 +93,11 @@ class Follower:
 
     def anchor(self, up_to: int | None = None) -> Anchor:
         """Return what a batch is to ask for: the newest kept block, of those not above ``up_to``. Repeating: the same."""
-        known = (one for one in reversed(self.kept) if up_to is None or one.number <= up_to)
-        return Anchor(self.generation, next(known, None))
+        if up_to is None:
+            return Anchor(self.generation, self.kept[-1] if self.kept else None)
+        return Anchor(
+            self.generation, next((one for one in reversed(self.kept) if one.number <= up_to), None)
+        )
 
     async def judge(self, asked: Anchor, found: bytes | None) -> bool:
         """Say whether a node is *same* that answered a batch with this hash of its anchor; None: it has no such block.

@@ -110,7 +110,7 @@ class Journal:
     """
 
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
-        self.tick = db.tick
+        self.tick, self.answers_tick = db.tick, db.answers_tick
         self.warnings, self.damaged = db.warnings, db.damaged
         self.failures = JournalFailures()
         self.is_closed = False
@@ -120,11 +120,6 @@ class Journal:
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
         self._ahead = -math.inf
-
-    @property
-    def answers_tick(self) -> int:
-        """The tick of the last durable move, or a later one, that may have changed which replies can be signed."""
-        return min(self._db.answers_tick, self.tick)
 
     @property
     def failure(self) -> str:
@@ -185,7 +180,7 @@ class Journal:
     def note_tick(self, tick: int) -> None:
         """Note that another process has made moves durable up to this tick."""
         self.tick = max(self.tick, tick)
-        self._db.answers_tick = max(self._db.answers_tick, tick)
+        self.answers_tick = max(self.answers_tick, tick)
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
         """Remember that the Core has the request of a row, or has forgotten it; becomes durable as the row is deferred.
@@ -231,7 +226,7 @@ class Journal:
                 self.failures.unwritten = failed
             if not failed:
                 self.failures.note_alone(group)
-            self.tick = self._db.tick
+            self.tick, self.answers_tick = self._db.tick, self._db.answers_tick
         finally:
             for execution in group:
                 execution.done.set()

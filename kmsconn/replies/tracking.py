@@ -75,7 +75,8 @@ class ChainObserver:
         """
         now = trio.current_time()
         details = now - self._details_at >= DETAILS_EVERY
-        anchor, count_call = await self._anchor(details=details), nonce_call(self.manager.account)
+        count_call = nonce_call(self.manager.account)
+        anchor = await self._anchor(details=details)
         calls = [
             LATEST,
             count_call,
@@ -103,16 +104,18 @@ class ChainObserver:
     async def _anchor(self, *, details: bool) -> Anchor:
         """Return what the chain's follower wants to know of a look; where no reader of this process feeds it, from the journal."""
         follower = self.manager.endpoint.follower
-        block = follower.anchor().block
-        if details and (block is None or block.number < self._last[0]):
+        anchor = follower.anchor()
+        if details and (anchor.block is None or anchor.block.number < self._last[0]):
             await follower.load()
-        return follower.anchor()
+            return follower.anchor()
+        return anchor
 
     async def _compare(self, head: BlockHead, nonce: int, anchor: Anchor, found: bytes | None) -> None:
-        """Compare a look with those before: another branch or generation, or a lower head or nonce, is another epoch."""
+        """Take a head, and compare a look with those before: another branch or generation, or a lower head or nonce, is another epoch."""
         follower, last = self.manager.endpoint.follower, self._last
         lags = anchor.block is not None and found is None
         self._suspicious = not (lags or await follower.judge(anchor, found))
+        follower.head.note(head.number, head.timestamp)
         self._last = head.number, nonce, follower.generation
         if self._suspicious or head.number < last[0] or nonce < last[1] or follower.generation != last[2]:
             self._forked_at = trio.current_time()
@@ -127,8 +130,10 @@ class ChainObserver:
         self._young = 0 if found is None else max(0, head.number - found.number)
 
     def _view(self, head: BlockHead, nonce: int) -> ChainView:
-        tracker, reorg_window = self.manager.endpoint.head, self.manager.settings.reading.reorg_window
-        tracker.note(head.number, head.timestamp)
+        tracker, reorg_window = (
+            self.manager.endpoint.follower.head,
+            self.manager.settings.reading.reorg_window,
+        )
         self._heads.note(head.number, head.timestamp)
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
         blocks = (

@@ -288,7 +288,7 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
         (queries._for_shards(queries._NEXT_SEEN, 1), LOOK),
         *((one, {"chain_id": 1, "now": 0, "limit": 1}) for one in (queries._UNSENT, queries._NEXT_UNSENT)),
         (queries._SIGNED, (1,)),
-        (queries._INCLUDED, (1, 1, 1, 1)),
+        (queries._INCLUDED, (1, 1, 1)),
         (queries._OLDEST, ("",)),
         (queries._WAITING, ("", 0, 1)),
         (queries._SIBLING, (1,)),
