@@ -14,7 +14,7 @@ its turn after all. In a file questions take their turn among the changes.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -105,13 +105,12 @@ class Journal:
     Questions take their turn in the same queue as changes, so they see all that was asked before. ``tick`` is that of the last durable
     move, a move under way counts as later; ``failure`` says why the last group could not be written, and is empty when the last one
     that changed anything was; ``is_closed``: nothing is taken any more. ``warnings``: what an operator should know about where the journal
-    is kept. ``damaged``: the rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on. With
-    ``readers`` operations that only read wait for no group.
+    is kept. With ``readers`` operations that only read wait for no group.
     """
 
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
         self.tick, self.answers_tick = db.tick, db.answers_tick
-        self.warnings, self.damaged = db.warnings, db.damaged
+        self.warnings = db.warnings
         self.failures = JournalFailures()
         self.is_closed = False
         self._readers = readers
@@ -120,6 +119,11 @@ class Journal:
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
         self._ahead = -math.inf
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
+        return self._db.damaged
 
     @property
     def failure(self) -> str:
