@@ -36,7 +36,8 @@ from tests.faults.hostile.services import ENDPOINT, KEY_ID, in_memory
 
 HOSTILE_FROM = 6.0  # virtual seconds until answers become hostile: the first requests are under way, and the next will be
 LASTING = 25.0  # virtual seconds for which they are; longer than any dependency may fail unnamed
-LASTING_ON_ETHEREUM = 75.0  # likewise: it is asked once in a block of 12 s
+LASTING_LONGER = 75.0  # likewise, of Ethereum, asked once in a block of 12 s, and of logs, of which counters tell each 30 s
+SLOW = ("ethereum", "gateway eth_getLogs")
 RECOVERY_TIMEOUT = 900.0  # virtual seconds in which everything must be answered afterwards
 CPU_SECONDS = 20.0  # for one whole world, on any machine
 STEP_SECONDS = 1.0  # of CPU for one step of a task, on any machine
@@ -285,8 +286,7 @@ async def _script(
     _ask(world, setting.during)
     if life is not None:
         nursery.start_soon(life.play)
-    slow = hostility.subject.startswith("ethereum")
-    await trio.sleep(LASTING_ON_ETHEREUM if slow else LASTING)
+    await trio.sleep(LASTING_LONGER if hostility.subject.startswith(SLOW) else LASTING)
     hostility.on = False
     before = frozenset(read_ground_truth(world.dependencies).requested)
     world.cut()
