@@ -37,16 +37,13 @@ _ANCHOR = (
     "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (chain_id, block) DO UPDATE SET hash = excluded.hash"
 )
 # By the block of the reply, and by that of the request where nobody noted the other one.
-_REPLIED = " UNION ".join(
-    (
-        *(
-            "SELECT rid, kind, id FROM request INDEXED BY request_included WHERE chain_id = :chain "  # noqa: S608 - of our own literals
-            f"AND (closed_at IS NULL) = {is_open} AND included_block > :fork AND contract = :contract AND state = '{state}'"
-            for is_open, state in (("TRUE", "included"), ("FALSE", "finalized"))
-        ),
-        "SELECT rid, kind, id FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
-        "AND block > :fork AND state = 'finalized'",
-    )
+_REPLIED = (
+    "SELECT rid, kind, id FROM request INDEXED BY request_included WHERE chain_id = :chain AND (closed_at IS NULL) = TRUE "
+    "AND included_block > :fork AND contract = :contract AND state = 'included' UNION "
+    "SELECT rid, kind, id FROM request INDEXED BY request_included WHERE chain_id = :chain AND (closed_at IS NULL) = FALSE "
+    "AND included_block > :fork AND contract = :contract AND state = 'finalized' UNION "
+    "SELECT rid, kind, id FROM request INDEXED BY request_place WHERE chain_id = :chain AND contract = :contract AND on_chain = 1 "
+    "AND block > :fork AND state = 'finalized'"
 )
 _FORGET_LOGS = "DELETE FROM quarantined_log WHERE chain_id = ? AND contract = ? AND block > ?"
 _REREAD = (
