@@ -25,7 +25,7 @@ import trio
 from kmsconn.chain.fork import LAGGING, Checkpoint, Checkpoints, Followed, Rewound, Search, thinned
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import LATEST, BlockHead, block_call, read_block, read_hash
-from kmsconn.chain.port import Call, Rpc
+from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import ChainReorganised, OnEvent, RequestsMoved
@@ -161,8 +161,12 @@ class Follower:
         """
         anchor = self.anchor()
         results = await self.rpc.batch([*anchor.calls, *calls])
-        found = read_anchor(anchor, results)
-        if not await self.judge(anchor, found):
+        try:
+            found = read_anchor(anchor, results)
+            is_same = await self.judge(anchor, found)
+        except RpcError as error:
+            raise Unreachable(f"chain {self.chain_id}: the node answered {error}") from error
+        if not is_same:
             raise Unreachable(f"chain {self.chain_id}: {why_not(anchor, found)}")
         return results[len(anchor.calls) :]
 

@@ -13,7 +13,7 @@ from kmsconn.chain.follower import Durable, Follower
 from kmsconn.chain.fork import LAGGING, Checkpoint, Followed, Rewound
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import BlockHead
-from kmsconn.chain.port import Call
+from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.model.debounce import CONFIRMING
@@ -202,6 +202,28 @@ async def test_a_batch_of_a_node_on_another_branch_is_no_answer(autojump_clock: 
     assert await scene.follower.batch([Call("eth_x")]) == ["answer"]
     scene.node.root = 50
     with pytest.raises(Unreachable, match="another hash than when it was read"):
+        await scene.follower.batch([Call("eth_x")])
+
+
+REFUSAL = RpcError(-32005, "limit exceeded")
+OTHER_BLOCK = {"number": "0x64", "timestamp": "0x64", "hash": "0x" + 64 * "1"}
+
+
+@pytest.mark.parametrize("anchor", [REFUSAL, OTHER_BLOCK], ids=["the anchor", "the search for a fork"])
+async def test_a_node_that_refuses_what_the_follower_asks_is_no_answer(
+    anchor: Any, monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    scene = await Scene.begun()
+
+    async def batch(_node: Node, _calls: Sequence[Call]) -> list[Any]:
+        return [anchor, "answer"]
+
+    async def refuse(*_: object) -> Any:
+        raise REFUSAL
+
+    monkeypatch.setattr(Node, "batch", batch)
+    monkeypatch.setattr(Node, "call", refuse)
+    with pytest.raises(Unreachable, match="limit exceeded"):
         await scene.follower.batch([Call("eth_x")])
 
 
