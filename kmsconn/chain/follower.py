@@ -24,7 +24,7 @@ import trio
 
 from kmsconn.chain.fork import LAGGING, Checkpoint, Checkpoints, Followed, Rewound, Search, thinned
 from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.logs import LATEST, BlockHead, block_call, read_block, read_hash
+from kmsconn.chain.logs import LATEST, BlockHead, block_call, hash_of, read_block, read_hash
 from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.model.debounce import CONFIRMING
@@ -93,11 +93,8 @@ class Follower:
 
     def anchor(self, up_to: int | None = None) -> Anchor:
         """Return what a batch is to ask for: the newest kept block, of those not above ``up_to``. Repeating: the same."""
-        if up_to is None:
-            return Anchor(self.generation, self.kept[-1] if self.kept else None)
-        return Anchor(
-            self.generation, next((one for one in reversed(self.kept) if one.number <= up_to), None)
-        )
+        newest = self.kept if up_to is None else [one for one in self.kept if one.number <= up_to]
+        return Anchor(self.generation, newest[-1] if newest else None)
 
     async def judge(self, asked: Anchor, found: bytes | None) -> bool:
         """Say whether a node is *same* that answered a batch with this hash of its anchor; None: it has no such block.
@@ -162,7 +159,7 @@ class Follower:
         anchor = self.anchor()
         results = await self.rpc.batch([*anchor.calls, *calls])
         try:
-            found = read_anchor(anchor, results)
+            found = None if anchor.block is None else hash_of(results[0])
             is_same = await self.judge(anchor, found)
         except RpcError as error:
             raise Unreachable(f"chain {self.chain_id}: the node answered {error}") from error
@@ -191,11 +188,6 @@ class Follower:
     def _take(self, followed: Followed) -> None:
         self.generation, self.kept = followed.generation, followed.kept
         self._doubted_since = followed.doubted_since
-
-
-def read_anchor(anchor: Anchor, results: Sequence[Any]) -> bytes | None:
-    """Return the anchor's hash as the node told it in the first of its results. Raises the RpcError that it may be, Unreachable."""
-    return None if anchor.block is None or results[0] is None else read_block(results[0]).hash
 
 
 def why_not(anchor: Anchor, found: bytes | None) -> str:

@@ -112,7 +112,7 @@ async def read_logs(
     top = read_block(block)
     number = top.number
     last = number if to_block is None else to_block
-    hashes = top.hash, _hash_of(between[0]) if between else None
+    hashes = top.hash, hash_of(between[0]) if between else None
     if isinstance(found, RpcError):
         return LogsRead(number, top.timestamp, (), False, from_block, last, (), found, *hashes)
     logs, malformed = decode_logs(found)
@@ -143,10 +143,11 @@ async def read_logs(
 
 async def read_hash(rpc: Rpc, number: int) -> bytes | None:
     """Ask for the hash of a block; None where the node has no such block, or does not tell. Raises as ``read_logs``."""
-    return _hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
+    return hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
 
 
-def _hash_of(block: Any) -> bytes | None:
+def hash_of(block: Any) -> bytes | None:
+    """Return a block's hash; None of a block that the node lacks, or whose hash it does not tell. Raises as ``read_block``."""
     return None if block is None else read_block(block).hash
 
 

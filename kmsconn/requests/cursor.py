@@ -42,10 +42,6 @@ class Range:
     first: int
     last: int | None
 
-    def up_to(self, head: int) -> Range:
-        """Return the range as a node with that head reads it."""
-        return self if self.last is not None else Range(self.first, head)
-
 
 @attrs.frozen
 class ReadPlan:

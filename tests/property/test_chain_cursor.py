@@ -24,6 +24,11 @@ def cursors(draw: st.DrawFn) -> Cursor:
     return attrs.evolve(cursor, size=draw(SIZES))
 
 
+def up_to(asked: Range, head: int) -> Range:
+    """Return a range as a node with that head reads it."""
+    return asked if asked.last is not None else Range(asked.first, head)
+
+
 class World:
     """Blocks that were read, beside a cursor that must agree."""
 
@@ -35,7 +40,7 @@ class World:
 
     def answer(self, asked: Range, head: int) -> None:
         """Take the trusted answer of a node with that head; none comes when it lags."""
-        actual = asked.up_to(head)
+        actual = up_to(asked, head)
         assert actual.last is not None
         if actual.first <= actual.last <= head:
             self.read |= set(range(actual.first, actual.last + 1))
@@ -115,7 +120,7 @@ def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
     cursor: Cursor, head: int, reorg_window: int, again: bool
 ) -> None:
     for asked in plan(cursor, head, head - reorg_window if again else None).ranges:
-        known = asked.up_to(max(head, asked.first))
+        known = up_to(asked, max(head, asked.first))
         assert known.last is not None
         assert cursor.origin <= known.first <= known.last
         assert known.last - known.first + 1 <= cursor.size
@@ -125,7 +130,7 @@ def test_no_range_is_longer_than_the_size_and_none_lies_below_the_origin(
 def test_what_is_to_be_read_again_is_read_whole(cursor: Cursor, head: int, reorg_window: int) -> None:
     asked = plan(cursor, head, head - reorg_window).ranges
     covered = {
-        block for one in asked for block in range(one.first, (one.up_to(max(head, one.first)).last or 0) + 1)
+        block for one in asked for block in range(one.first, (up_to(one, max(head, one.first)).last or 0) + 1)
     }
     assert set(range(max(cursor.origin, head - reorg_window), head + 1)) <= covered
 

@@ -132,10 +132,6 @@ def test_how_far_behind_does_not_count_the_island() -> None:
     assert Cursor(10, island=Island(15, 20)).behind(30) == 15
 
 
-def test_an_open_range_ends_at_the_head_of_the_node() -> None:
-    assert (Range(1, None).up_to(9), Range(1, 5).up_to(9)) == (Range(1, 9), Range(1, 5))
-
-
 def test_a_size_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="size"):
         Cursor(0, size=0)
