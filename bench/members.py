@@ -29,6 +29,9 @@ from bench.processes import EmulatedDependencies, kept, open_dependencies, tail
 from bench.soak import HISTORY, LATE, came_to, counts_of, judgement_of, progress, times_of
 from bench.table import milliseconds
 
+if TYPE_CHECKING:
+    import psycopg
+
 LEASE: Final = 5.0  # seconds: the default
 GAP: Final = 20.0  # seconds between disturbances, on the average: what waited meanwhile is worked off
 WARM_UP: Final = {"rate": 10, "seconds": 3, "reply_timeout": 60}
@@ -213,13 +216,6 @@ def main() -> None:
     print("\n".join(summary(found)))
 
 
-if __name__ == "__main__":
-    main()
-
-
-if TYPE_CHECKING:
-    import psycopg
-
 LOOK: Final = 0.01  # seconds between looks at the leases while they go over
 LONGEST: Final = 30.0  # seconds for which a hand-over is waited for
 STARTING: Final = 60.0
@@ -381,3 +377,7 @@ async def open_cuttable(target: int) -> AsyncIterator[CuttableWay]:
         await nursery.start(trio.serve_listeners, way.serve, [listener])
         yield way
         nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    main()

@@ -247,3 +247,21 @@ def test_the_grpc_library_knows_of_ours_the_errors_only() -> None:
         if name.startswith("kmsconn.") and not name.startswith(library)
     }
     assert {name.rpartition(".")[0] for name in imported} == {"kmsconn.errors"}
+
+
+def test_a_program_begins_where_its_module_ends() -> None:
+    """What stands behind the guard of a program is not defined yet when the program runs."""
+    root = PACKAGE.parent
+    programs = [
+        (path.relative_to(root), ast.parse(path.read_text()).body)
+        for folder in ("bench", "kmsconn", "tests", "tools")
+        for path in (root / folder).rglob("*.py")
+        if '\nif __name__ == "__main__"' in path.read_text()
+    ]
+    cut = [
+        str(path)
+        for path, body in programs
+        if not isinstance(body[-1], ast.If) or "__main__" not in ast.unparse(body[-1].test)
+    ]
+    assert programs
+    assert cut == []
