@@ -23,7 +23,7 @@ from kmsconn.transport.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection
 QUORUM_HEAD_START = 0.25  # seconds for the buckets that are enough; then the others are asked too
-COMPARISONS_PER_SECOND = 20
+COMPARISONS_PER_SECOND = 5
 """References compared, at most: each costs HEADs and signatures to recover; a coprocessor that attests wrongly shows in a share too."""
 COMPARISON_BACKLOG = 8 * COMPARISONS_PER_SECOND
 """References that wait, at most: each is looked at within eight seconds, so that what is told is about a request of now."""
