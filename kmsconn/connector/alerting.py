@@ -16,8 +16,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.connector.event_hook import ForeignReplies
-from kmsconn.connector.shadowing import ShadowFindings
+from kmsconn.connector.event_hook import ForeignReplies, ShadowFindings
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import queries
 from kmsconn.journal.database import Database

@@ -25,10 +25,9 @@ from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import JournalWatch, show_alerts
 from kmsconn.connector.auditing import Auditing
 from kmsconn.connector.dependency_checks import ContractWatch, wait_for_dependencies
-from kmsconn.connector.event_hook import EventHook, ForeignReplies, in_words_of
+from kmsconn.connector.event_hook import EventHook, ForeignReplies, ShadowFindings, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
 from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
-from kmsconn.connector.shadowing import ShadowFindings
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import checksum

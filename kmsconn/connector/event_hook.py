@@ -6,11 +6,12 @@ a change half done there, and a stage or the worker boundary could swallow the e
 One part is here: another connector that uses this node's key, detected from the order of events. A request that came while this process
 ran, and whose reply is in the contract under this node's signer although this process never signed it, was answered by somebody else; so
 was one whose nonce a foreign transaction took, and whose reply is there, and one that the transaction manager found in the contract while
-its own bytes were not in the chain.
+its own bytes were not in the chain. In shadow mode another part takes its place, which turns what the shadow found into alerts.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
 from typing import ClassVar, Never, Protocol
 
@@ -18,21 +19,26 @@ import attrs
 import trio
 
 from kmsconn.config.options import OptionTable
+from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.events import (
     AlertRaised,
     CursorMoved,
     Event,
     OnEvent,
+    ReplyCompared,
     ReplyIncluded,
+    ReplyMissing,
     ReplyReturned,
     ReplySigned,
+    ReplyUnmatched,
     RequestClosed,
     RequestRecorded,
 )
 from kmsconn.model.life import State
+from kmsconn.replies.shadow import Likeness
 
 SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
-MEMORY = 3600.0  # seconds for which a foreign reply counts
+MEMORY = 3600.0  # seconds for which a foreign reply counts, and what a shadow found
 WATCHED_REPLIES = 100_000  # requests whose reply is awaited; beyond it none is watched
 
 
@@ -150,3 +156,47 @@ class ForeignReplies:
             "another connector uses the same key"
         )
         return AlertRaised("wallet", "used-by-another", text, count=count)
+
+
+FINDINGS = {
+    "replies-differ": "replies of the other connector differ from those prepared here",
+    "replies-unmatched": "requests were answered by the other connector and have no answer here",
+    "replies-missing": "requests are answered here and were not answered by the other connector until their deadline",
+}
+MOST_REMEMBERED = 10_000  # findings of one cause; further ones take the place of the oldest
+
+
+@attrs.define
+class ShadowFindings:
+    """What shadow mode found in the last hour, by cause: each with its time and what is said of it."""
+
+    takes: ClassVar = (ReplyCompared, ReplyUnmatched, ReplyMissing)
+
+    _found: defaultdict[str, deque[tuple[float, str]]] = attrs.field(
+        factory=lambda: defaultdict(lambda: deque(maxlen=MOST_REMEMBERED))
+    )
+
+    def note(self, event: Event, now: float) -> None:
+        """Take an event."""
+        identifier = getattr(event, "id", None)
+        request = "a request" if identifier is None else f"request 0x{id_hex(identifier)}"
+        match event:
+            case ReplyCompared(likeness=Likeness.DIFFERENT):
+                where = f"byte {event.at} in {event.field}, {event.ours} here and {event.theirs} there"
+                self._found["replies-differ"].append((now, f"{request} at {where}"))
+            case ReplyUnmatched():
+                why = f"{request} is {event.state} here: {event.reason}"
+                self._found["replies-unmatched"].append((now, why))
+            case ReplyMissing():
+                self._found["replies-missing"].append((now, request))
+            case _:
+                pass
+
+    def alerts(self, now: float) -> Iterator[AlertRaised]:
+        """Return the alerts that follow."""
+        for cause, found in self._found.items():
+            while found and now - found[0][0] > MEMORY:
+                found.popleft()
+            if found:
+                text = f"{len(found)} {FINDINGS[cause]}, the last one: {found[-1][1]}"
+                yield AlertRaised("shadow", cause, text, count=len(found))

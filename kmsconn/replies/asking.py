@@ -1,20 +1,25 @@
-"""Asks nodes about replies and about the price of gas, so that a question that fails concerns its own reply alone."""
+"""Asks nodes: how the chain stands, about replies, and for the price of gas, so that a question that fails concerns its own reply alone.
+
+Each look asks one node for head, nonce, balance and finality, and asks nobody about a single reply.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import attrs
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH, run_query_plan
-from kmsconn.chain.logs import block_call, read_number
+from kmsconn.chain.follower import UNREAD, Anchor
+from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.logs import BlockHead, block_call, read_block, read_found, read_number
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
+from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.values import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
@@ -29,9 +34,9 @@ from kmsconn.replies.answers import (
     read_stands,
     read_trace,
 )
-from kmsconn.replies.state import TxState, tell_answer, tell_market
+from kmsconn.replies.state import TxManager, TxState, tell_answer, tell_market
 from kmsconn.replies.table import receipt_of
-from kmsconn.replies.view import ChainView, Finding, Question, Track
+from kmsconn.replies.view import NOT_FINAL, ChainView, Finding, Question, Track
 from kmsconn.transport.waiting import Backoff, together
 
 HEAD = Call("eth_blockNumber")
@@ -148,25 +153,130 @@ async def _ask_each(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[i
 
 
 async def ask_one_node(rpc: PipelinedRpc, calls: Sequence[Call]) -> list[Any]:
-    """Ask a few questions of one node, one by one where it takes no batches; a result or an error for each.
+    """Ask a few questions of one node, each for itself where it takes no such batch; a result or an error for each.
 
-    Raises Retryable when the first one has no answer. Repeating: reads only.
+    Raises Overloaded, or Retryable when the first one has no answer. Repeating: reads only.
     """
+    results: list[Any] = []
     try:
         results = await rpc.batch(calls)
     except Overloaded:
         raise
     except Retryable:
-        results = []
-    if results and not isinstance(results[0], RpcError):
-        return results
-    results = []
-    for call in calls:
-        try:
-            results.append(await rpc.call(call.method, *call.params))
-        except RpcError as error:
-            results.append(error)
+        pass
+    if not results or isinstance(results[0], RpcError):
+        results = [None] * len(calls)
+        await rpc.each(calls, results.__setitem__)
+        if isinstance(results[0], Retryable):
+            raise results[0]
     return results
+
+
+LATEST = Call("eth_getBlockByNumber", ("latest", False))
+FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
+LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
+DETAILS_EVERY = 2.0  # seconds; balance and finality change slowly
+
+
+@cache
+def nonce_call(sender: Address, block: str = "latest") -> Call:
+    """Return the question for the sender's nonce at a block; at ``pending`` what waits in the node's pool counts, too."""
+    return Call("eth_getTransactionCount", (to_hex(sender), block))
+
+
+@attrs.define
+class ChainObserver:
+    """Looks at one chain, and remembers what only later looks can compare. Which branch it is, the chain's follower says."""
+
+    manager: TxManager
+    _heads: HeadTracker = attrs.field(factory=HeadTracker)
+    _details_at: float = float("-inf")
+    _finalized: int | None = None
+    _young: int = 0
+    """So many of the newest blocks were not final when finality was asked."""
+    _balance: int | None = None
+    _suspicious: bool = False
+    _last: tuple[int, int, int] = (-1, -1, UNREAD)
+    """The head's number, the nonce and the chain's generation of the look before."""
+    _forked_at: float = attrs.field(factory=trio.current_time)
+
+    async def look(self, final: Sequence[int] = ()) -> ChainView:
+        """Look at the chain, now and then with blocks that are said to be final. Raises Unreachable, Overloaded, StageTimeout.
+
+        Repeating: reads only.
+        """
+        now = trio.current_time()
+        details = now - self._details_at >= DETAILS_EVERY
+        count_call = nonce_call(self.manager.account)
+        anchor = await self._anchor(details=details)
+        calls = [LATEST, count_call, *anchor.calls]
+        if details:
+            calls += [Call("eth_getBalance", count_call.params), FINALIZED, *map(block_call, final)]
+        try:
+            with trio.fail_after(LOOK_TIMEOUT):
+                block, count, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
+                head, nonce = read_block(block), read_number(count, count_call.method)
+                found = None if anchor.block is None else read_found(more.pop(0))
+                await self._compare(head, nonce, anchor, None if found is None else found.hash)
+        except trio.TooSlowError as error:
+            raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
+        except RpcError as error:
+            raise Unreachable(f"the node answered {error}") from error
+        blocks = dict(zip(final, more[2:], strict=True)) if details else {}
+        if details:
+            self._details_at = now
+            self._take_details(head, *more[:2])
+        return self._view(head, nonce, blocks)
+
+    async def _anchor(self, *, details: bool) -> Anchor:
+        """Return what the chain's follower wants to know of a look; where no reader of this process feeds it, from the journal."""
+        follower = self.manager.endpoint.follower
+        anchor = follower.anchor()
+        if details and (anchor.block is None or anchor.block.number < self._last[0]):
+            await follower.load()
+            return follower.anchor()
+        return anchor
+
+    async def _compare(self, head: BlockHead, nonce: int, anchor: Anchor, found: bytes | None) -> None:
+        """Take a head, and compare a look with those before: another branch or generation, or a lower head or nonce, is another epoch."""
+        follower, last = self.manager.endpoint.follower, self._last
+        lags = anchor.block is not None and found is None
+        self._suspicious = not (lags or await follower.judge(anchor, found))
+        follower.head.note(head.number, head.timestamp)
+        self._last = head.number, nonce, follower.generation
+        if self._suspicious or head.number < last[0] or nonce < last[1] or follower.generation != last[2]:
+            self._forked_at = trio.current_time()
+
+    def _take_details(self, head: BlockHead, balance: Any, finalized: Any) -> None:
+        try:
+            self._balance = from_quantity(balance)
+        except (TypeError, ValueError):
+            self._balance = None
+        found = read_found(finalized)
+        self._finalized = None if found is None else found.number
+        self._young = 0 if found is None else max(0, head.number - found.number)
+
+    def _view(self, head: BlockHead, nonce: int, blocks: Mapping[int, Any]) -> ChainView:
+        tracker, window = self.manager.endpoint.head, self.manager.settings.reading.reorg_window
+        self._heads.note(head.number, head.timestamp)
+        # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
+        reorg_blocks = tracker.blocks_in(window) if tracker.has_watched(window) else head.number + 1
+        # the finalized one was asked some looks ago, perhaps on a longer branch that went since: so it falls with the head
+        final = head.number - (self.manager.config.confirmations if self._finalized is None else self._young)
+        return ChainView(
+            number=head.number,
+            base_fee=head.base_fee,
+            gas_limit=head.gas_limit,
+            nonce=nonce,
+            fresh=self._heads.number == head.number,
+            reorg_blocks=reorg_blocks,
+            final=max(NOT_FINAL, final if self._finalized is None else min(self._finalized, final)),
+            balance=self._balance,
+            at=trio.current_time(),
+            forked_at=self._forked_at,
+            suspicious=self._suspicious,
+            blocks=blocks,
+        )
 
 
 SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
@@ -175,22 +285,21 @@ EAGER = 0.25  # seconds until what a later look must confirm is asked again, on 
 
 @attrs.frozen
 class Questioner:
-    """Asks for one transaction manager. ``tracer`` has a way of its own: a trace may take long."""
+    """Asks for one transaction manager."""
 
     state: TxState
-    rpc: PipelinedRpc
-    tracer: PipelinedRpc
 
     def ask(self, wanted: Sequence[tuple[Track, Question]], nursery: trio.Nursery) -> None:
-        """Ask about replies; the answers are filed when they come."""
+        """Ask about replies; the answers are filed when they come. A trace may take long, and goes a way of its own."""
+        endpoint = self.state.manager.endpoint
         for track, question in wanted:
             track.asked.add(question)
-        traces = [one for one in wanted if one[1] is Question.TRACE]
-        others = [one for one in wanted if one[1] is not Question.TRACE]
-        if others:
-            nursery.start_soon(self._ask_all, self.rpc, others, nursery)
-        for trace in traces:  # each may take long
-            nursery.start_soon(self._ask_all, self.tracer, [trace], nursery)
+            if question is Question.TRACE:
+                nursery.start_soon(
+                    self._ask_all, endpoint.traces or endpoint.rpc, [(track, question)], nursery
+                )
+        if others := [one for one in wanted if one[1] is not Question.TRACE]:
+            nursery.start_soon(self._ask_all, endpoint.rpc, others, nursery)
 
     async def _ask_all(
         self, rpc: PipelinedRpc, wanted: Sequence[tuple[Track, Question]], nursery: trio.Nursery
@@ -214,17 +323,15 @@ class Questioner:
     ) -> None:
         """Ask the contract's state what a revert means that its name alone does not tell."""
         assert said.plan is not None
-        explained: Says = said
-        with trio.move_on_after(QUESTION_TIMEOUT) as scope:
+        explained: Says = Unclear(
+            f"{said}; the query for its meaning was not answered in {QUESTION_TIMEOUT:g} s"
+        )
+        with trio.move_on_after(QUESTION_TIMEOUT):
             try:
-                verdict = await run_query_plan(self.rpc, said.plan())
+                verdict = await run_query_plan(self.state.manager.endpoint.rpc, said.plan())
                 explained = attrs.evolve(said, verdict=verdict, plan=None)
             except Retryable as error:
                 explained = Unclear(f"{said}; the query for its meaning failed: {error}")
-        if scope.cancelled_caught:
-            explained = Unclear(
-                f"{said}; the query for its meaning was not answered in {QUESTION_TIMEOUT:g} s"
-            )
         self._file(track, question, explained, head, began)
 
     def _file(self, track: Track, question: Question, said: Finds, head: int | None, began: float) -> None:
@@ -245,20 +352,25 @@ class Questioner:
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
-        tracks = self.state.tracks
-        included = len(tracks.by_state[State.INCLUDED])
-        wanted = self.state.market.history.median is None or len(tracks.by_rid) > included
-        question = self.state.market.question(chain.base_fee, trio.current_time()) if wanted else None
+        tracks, market = self.state.tracks, self.state.market
+        if market.history.median is not None and len(tracks.by_rid) <= len(tracks.by_state[State.INCLUDED]):
+            return
+        question = market.question(chain.base_fee, trio.current_time())
         if question is not None:
-            self.state.market.asked = True
+            market.asked = True
             nursery.start_soon(self._ask_price, question)
 
-    async def _ask_price(self, question: Any) -> None:
-        answers: list[Any] = []
-        await ask_many(self.rpc, [question], lambda _place, result, _head: answers.append(result))
-        now = trio.current_time()
-        self.state.market.take(question, answers[0], now)
+    async def _ask_price(self, question: Call) -> None:
+        def take(_place: int, result: Any, _head: int | None) -> None:
+            self.state.market.take(question, result, trio.current_time())
+
+        await ask_many(self.state.manager.endpoint.rpc, [question], take)
         if self.state.chain is not None:
-            self.state.market.judge(self.state.chain.base_fee, self.state.chain.number, now)
-            tell_market(self.state.alerts, self.state.market)
+            judge_market(self.state, self.state.chain)
         self.state.news.notify()
+
+
+def judge_market(state: TxState, chain: ChainView) -> None:
+    """Find the price for a look at the chain, and tell why there is none."""
+    state.market.judge(chain.base_fee, chain.number, trio.current_time())
+    tell_market(state.alerts, state.market)

@@ -1,31 +1,30 @@
 """The transaction manager: one level-triggered loop per chain that owns the inclusion of replies. No task per transaction.
 
-A shadow is run by the same loop.
+A round looks at the chain, loads what that makes due from the journal, decides, and acts. A shadow is run by the same loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
+from itertools import islice
 
 import attrs
 import trio
 
-from kmsconn.errors import JournalFailed, NonceTaken, Retryable
+from kmsconn.errors import JournalFailed, KmsconnError, NonceTaken, Retryable
+from kmsconn.ethereum.hexes import from_count
 from kmsconn.journal import queries
 from kmsconn.model.life import State
-from kmsconn.replies.asking import Questioner
-from kmsconn.replies.plan import ActionPlan, decide
-from kmsconn.replies.sending import ReplyMoves, Sender
-from kmsconn.replies.shadow import TABLE as SHADOW_TABLE
+from kmsconn.replies.answers import read_listed
+from kmsconn.replies.asking import DETAILS_EVERY, ChainObserver, Questioner, judge_market, nonce_call
+from kmsconn.replies.plan import decide
+from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
-from kmsconn.replies.tracking import ChainObserver, Tracking
-from kmsconn.replies.view import IncludedReply, TxConfig, top
+from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, TxConfig, View, top
 from kmsconn.replies.wallet import Wallet
-from kmsconn.transport.waiting import Backoff, Hold, together
+from kmsconn.transport.waiting import Backoff, Hold
 
 __all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
 
@@ -37,6 +36,15 @@ PACE = 0.05  # seconds between looks under load; what is answered in between nee
 BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
 CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
+REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
+NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
+"""Seconds, and blocks at least, until a reply in flight is named."""
+NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
+INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
+BLOCKS_AT_ONCE = 32  # headers of final blocks in one look: more than any chain makes between two of them
+POOL_TIMEOUT = 1.0  # seconds; a node that does not answer for its pool holds nobody up
+POOL_BLOCKS = 3  # from the first look on: what may be mined at all of what a process before this one sent, is mined by then
+NO_END = 2**62  # above every block
 
 
 async def run_txmanager(
@@ -50,41 +58,23 @@ async def run_txmanager(
     Cancellation: at any await; a signed transaction is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
     task_status.started()
-    rounds = _Rounds.of(manager)
+    rounds = Rounds.of(manager)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_when_empty, manager, nursery.cancel_scope)
+        nursery.start_soon(rounds.end_when_empty, nursery.cancel_scope)
         nursery.start_soon(rounds.hear)
         await rounds.run(nursery)
         nursery.cancel_scope.cancel()
 
 
-async def _end_when_empty(manager: TxManager, work: trio.CancelScope) -> None:
-    """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
-    await manager.closing.wait()
-    if not isinstance(manager.wallet, Wallet):
-        work.cancel()
-    with suppress(JournalFailed):
-        due = await manager.journal.run(
-            queries.answered, manager.endpoint.rpc.chain_id, manager.ports.wall(), 1
-        )
-        if (
-            not due.rows
-            and due.next_due is None
-            and not await manager.journal.run(queries.signed, manager.endpoint.rpc.chain_id)
-        ):
-            work.cancel()
-
-
 @attrs.define
-class _Rounds:
+class Rounds:
     """The rounds of one transaction manager: each looks, decides, acts, and rests until there may be something to do."""
 
     state: TxState
-    reply_moves: ReplyMoves
-    tracking: Tracking
+    moves: Sender | Shadow
+    """What is done with the replies: an account without a wallet has a shadow, which reads what another connector sent."""
+    observer: ChainObserver
     questioner: Questioner
-    sender: Sender | None
-    """None for a shadow, whose moves read what another connector sent."""
     backoff: Hold
     woken: bool = True
     """Somebody notified: an answer is durable, or there is a new head."""
@@ -93,20 +83,36 @@ class _Rounds:
     owed: bool = False
     """Somebody notified, and the last look was too recent for another one."""
     looked_at: float = float("-inf")
+    _final: int = NOT_FINAL
+    """The final block of the last time when the journal was asked for what stands up to it, and that time."""
+    _final_at: float = float("-inf")
+    _in_flight_since: dict[int, float] = attrs.field(factory=dict)
+    """When each signed reply was first seen, whatever bytes it has had since."""
 
     @classmethod
-    def of(cls, manager: TxManager) -> _Rounds:
+    def of(cls, manager: TxManager) -> Rounds:
         """Return the rounds of a transaction manager that begins."""
-        endpoint, wallet, state = manager.endpoint, manager.wallet, TxState.of(manager)
-        reply_moves = ReplyMoves(state) if isinstance(wallet, Wallet) else Shadow.of(state)
+        state, wallet = TxState.of(manager), manager.wallet
         return cls(
             state,
-            reply_moves,
-            Tracking(state, ChainObserver(manager), reply_moves),
-            Questioner(state, endpoint.rpc, endpoint.traces or endpoint.rpc),
-            Sender(state, wallet, reply_moves) if isinstance(wallet, Wallet) else None,
+            Sender(state, wallet) if isinstance(wallet, Wallet) else Shadow.of(state),
+            ChainObserver(manager),
+            Questioner(state),
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
+
+    async def end_when_empty(self, work: trio.CancelScope) -> None:
+        """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
+        manager = self.state.manager
+        await manager.closing.wait()
+        if isinstance(self.moves, Shadow):
+            work.cancel()
+        with suppress(JournalFailed):
+            chain_id = manager.endpoint.rpc.chain_id
+            due = await manager.journal.run(queries.answered, chain_id, manager.ports.wall(), 1)
+            waits = due.rows or due.next_due is not None
+            if not waits and not await manager.journal.run(queries.signed, chain_id):
+                work.cancel()
 
     async def hear(self) -> None:
         """Pass on what wakes the manager, for ever."""
@@ -135,67 +141,145 @@ class _Rounds:
             await self._rest()
 
     async def _look(self) -> None:
-        """Look at the chain, unless that was done just now."""
-        now, woken = trio.current_time(), self.woken
+        """Look at the chain, and at the journal for what that makes due, unless it was done just now."""
+        state, now, woken = self.state, trio.current_time(), self.woken
         self.woken = False
         self.owed = self.owed or woken
-        self.state.backlog.woken = self.state.backlog.woken or woken
-        if now - self.looked_at >= (PACE if self.owed else CURRENT):
-            self.owed, self.looked_at = False, now
-            await self.tracking.look()
+        state.backlog.woken = state.backlog.woken or woken
+        if now - self.looked_at < (PACE if self.owed else CURRENT):
+            return
+        self.owed, self.looked_at = False, now
+        if not state.backlog.loaded:
+            await state.load()
+        known = NOT_FINAL if state.chain is None else state.chain.final
+        ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
+        due = sorted(block for block in state.tracks.standing if block <= known + ahead)
+        chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
+        if isinstance(self.moves, Sender):  # to a shadow its transactions are another connector's
+            pooled = await self._pooled(chain)
+            state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
+        state.backlog.woken = True
+        judge_market(state, chain)
+        if chain.fresh:
+            await self._load_included(chain)
+        kept = state.nonces.ripe | state.tracks.nonces
+        state.fillers = {nonce: one for nonce, one in state.fillers.items() if nonce in kept}
+        self._name_late()
+        state.alerts.show(trio.current_time())
+
+    async def _pooled(self, chain: ChainView) -> int:
+        """Return the nonce behind what waits in a pool, in the first blocks; 0 where no node tells."""
+        manager, first = self.state.manager, self.state.nonces.first_block
+        if first is not None and chain.number >= first + POOL_BLOCKS:
+            return 0
+        call = nonce_call(manager.account, "pending")
+        with trio.move_on_after(POOL_TIMEOUT), suppress(KmsconnError, ValueError):
+            return from_count(await manager.endpoint.rpc.call(call.method, *call.params))
+        return 0
+
+    async def _load_included(self, chain: ChainView) -> None:
+        """Track the included replies whose blocks are final, but for those whose headers show that they are there for good.
+
+        Of those there were none a moment ago, where nothing has changed since.
+        """
+        tracks, manager = self.state.tracks, self.state.manager
+        if chain.blocks:
+            await self._settle(chain)
+        tracked = len(tracks.by_state[State.INCLUDED])
+        final = min(chain.final, min(tracks.standing, default=NO_END) - 1)
+        same = final == self._final and chain.at - self._final_at < DETAILS_EVERY
+        if same and not tracked and not tracks.newly_included:
+            return
+        limit, chain_id = INCLUDED_AT_ONCE + tracked, manager.endpoint.rpc.chain_id
+        for row in await manager.journal.run(queries.included, chain_id, final, limit):
+            tracks.note(row)
+        tracks.newly_included, self._final, self._final_at = False, final, chain.at
+
+    async def _settle(self, chain: ChainView) -> None:
+        """Finalize the replies in final blocks by the headers of these: where the block is that their receipts name, and lists them."""
+        stand: list[IncludedReply] = []
+        for number, answer in chain.blocks.items():
+            if number <= chain.final and not chain.suspicious:
+                replies = self.state.tracks.standing.pop(number, ())
+                stand += [one for one in replies if read_listed(one.block_hash, one.hash, answer)]
+                self.state.tracks.newly_included = True  # whoever does not stand is asked about
+        if stand:
+            await self.moves.finalize(stand)
 
     async def _act(self, nursery: trio.Nursery) -> None:
         """Decide and act until nothing more follows at once.
 
         Raises Retryable and NonceTaken. Cancellation: what was signed is durable or was never sent.
         """
-        chain, reply_moves = self.state.chain, self.reply_moves
+        state, chain, moves = self.state, self.state.chain, self.moves
         assert chain is not None
-        shadow = reply_moves if isinstance(reply_moves, Shadow) else None
         for _ in range(STEPS_AT_ONCE):
-            if shadow is None:
-                await self.tracking.load_answered()
+            if isinstance(moves, Sender):
+                await self._load_answered()
                 self.questioner.ask_market(chain, nursery)
-            if not self.state.tracks.by_rid:
+            if not state.tracks.by_rid:
                 break
-            plan = decide(self.tracking.view(chain), None if shadow is None else SHADOW_TABLE)
-            if not await self._perform(plan, nursery):
+            plan = decide(self.view(chain), moves.rows)
+            if asks := plan.steps[Action.ASK]:
+                wanted = [(step.track, question) for step in asks for question in step.found.questions]
+                self.questioner.ask(wanted, nursery)
+            if not await moves.perform(plan, nursery):
                 break
-        if shadow is not None:
-            await shadow.step(chain)
+        if isinstance(moves, Shadow):
+            await moves.step(chain)
         self._remember()
 
-    async def _perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
-        """Carry out a plan; say whether that changed something at once."""
-        if asks := plan.steps[Action.ASK]:
-            wanted = [(step.track, question) for step in asks for question in step.found.questions]
-            self.questioner.ask(wanted, nursery)
-        if self.sender is not None:
-            self.sender.broadcast(plan.steps[Action.BROADCAST], nursery)
-        confirms = plan.steps[Action.CONFIRM]
-        confirmed = [step for step in confirms if step.track.row.state is State.SIGNED]
-        others: list[Callable[[], Awaitable[None]]] = [
-            partial(self.reply_moves.found, step.track, step.found)
-            for step in confirms
-            if step.track.row.state is State.ANSWERED
-        ]
-        others += [
-            partial(move, step.track, step.found)
-            for action, move in self.reply_moves.by_action.items()
-            for step in plan.steps[action]
-        ]
-        if confirmed:
-            await self.reply_moves.confirm(confirmed)
-        if final := [(step.track.row, step.found.block) for step in plan.steps[Action.FINALIZE]]:
-            await self.reply_moves.finalize(
-                [IncludedReply(row.rid, row.kind, row.id, block) for row, block in final]
-            )
-        if others:
-            await together(others)
-        signed = self.sender is not None and await self.sender.sign(plan.sign)
-        if plan.fill and self.sender is not None:
-            await self.sender.fill(plan.fill, nursery)
-        return bool(confirmed or others or signed)
+    async def _load_answered(self) -> None:
+        """Track what is answered and due, as much as there is room in flight."""
+        state, backlog, journal = self.state, self.state.backlog, self.state.manager.journal
+        tick, now, wall = journal.answers_tick, trio.current_time(), state.manager.ports.wall()
+        if not backlog.is_due(tick, now, wall):
+            return
+        room = min(REPLIES_AT_ONCE, state.room)
+        if not room:
+            return
+        backlog.asks(tick, now, wall)
+        due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)
+        backlog.take(due)
+        wanted = {row.rid for row in due.rows}
+        for track in [*state.tracks.by_state[State.ANSWERED].values()]:
+            if track.row.rid not in wanted:
+                state.tracks.drop(track)
+        for row in due.rows:
+            known = state.tracks.by_rid.get(row.rid)
+            # an included one went back with its block
+            if known is None or known.row.state is not State.SIGNED:
+                state.tracks.note(row)
+
+    def view(self, chain: ChainView) -> View:
+        """Return everything that a decision depends on."""
+        state, manager, now = self.state, self.state.manager, trio.current_time()
+        return View(
+            chain=chain,
+            tracks=state.tracks.by_rid,
+            nonces=state.nonces.hold(chain, state.tracks.nonces, manager.config.window),
+            config=manager.config,
+            settings=manager.settings,
+            operations=manager.profile.operations,
+            limits=state.market.limits,
+            price=state.market.price if now >= state.signings.until else None,
+            now=now,
+            block_time=manager.endpoint.head.block_time,
+            sends_held=now < state.sends.until,
+        )
+
+    def _name_late(self) -> None:
+        """Say which replies no block has taken for long, whatever nodes say to their bytes."""
+        state, now = self.state, trio.current_time()
+        signed, known = state.tracks.by_state[State.SIGNED].values(), self._in_flight_since
+        self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
+        if not signed:
+            return
+        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.head.block_time)
+        waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
+        for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
+            text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
+            state.alerts.hold(row, "not-included", text, now)
 
     def _remember(self) -> None:
         state, chain, price = self.state, self.state.chain, self.state.market.price

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -14,6 +14,7 @@ from kmsconn.chain.port import Call
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal import moves
 from kmsconn.journal.moves import FIRST
 from kmsconn.journal.values import Row, RowReply, Signing
@@ -29,94 +30,73 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE
 from kmsconn.replies.answers import Broadcast, Sent, read_sent
-from kmsconn.replies.asking import ask_many
 from kmsconn.replies.fees import highest_cost, in_ether, new_transaction
-from kmsconn.replies.plan import Signature, Step
+from kmsconn.replies.plan import ActionPlan, Signature, Step
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
 from kmsconn.replies.table import REFUSED, Action, Found, out_of_gas, receipt_of
 from kmsconn.replies.view import IncludedReply, Track, nonce_of
 from kmsconn.replies.wallet import Signed, Wallet
-from kmsconn.transport.waiting import Backoff
+from kmsconn.transport.waiting import Backoff, together
 
 STAGE = "reply"
 REPLY_BACKOFF = Backoff(first=0.5, cap=60.0)
 
 
-Move = Callable[[Track, Found], Awaitable[None]]
-
-
 @attrs.define
 class ReplyMoves:
-    """Moves the replies of one transaction manager."""
+    """Moves the replies of one transaction manager, and sends nothing."""
 
     state: TxState
 
-    async def sign(self, signed: Sequence[tuple[Track, int, Signed]]) -> None:
-        """Make signed bytes durable ③, each with its nonce, in this order.
-
-        Raises NonceTaken, when all others are signed, for one whose nonce another reply holds.
-        Repeating: other bytes or another nonce for the same reply.
-        """
-        signings = [Signing(track.row.rid, nonce, *one) for track, nonce, one in signed]
-        outcomes = await self.state.manager.journal.run_each(moves.sign, signings)
-        for (track, *_), signing, outcome in zip(signed, signings, outcomes, strict=True):
-            if outcome is True:
-                self._signed(track, signing)
-            elif track.row.state is State.ANSWERED:
-                self.state.tracks.drop(track)
-            else:
-                self.state.backlog.loaded = False
-        for outcome in outcomes:
-            if isinstance(outcome, NonceTaken):
-                raise outcome
-
-    def _signed(self, track: Track, by: Signing) -> None:
-        row, history = track.row, track.history
-        first = row.state is State.ANSWERED and not history.returned and history.reusable is None
-        history.reusable, history.signed_once = None, first
-        self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
-        reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
-        kept = row.on_chain, row.event, row.progress, row.answer, reply, row.times
-        self.state.tracks.move(track, Row(row.rid, row.id, row.kind, State.SIGNED, *kept))
-        track.signed_at = trio.current_time()
-        self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash, id=row.id))
-
-    async def confirm(self, steps: Sequence[Step]) -> None:
-        """Note that replies are in the chain ④, each in its block."""
-        nonces = self.state.nonces
-        nonces.high = max([nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
-        blocks = [(step.track.row.rid, step.found.block) for step in steps]
-        moved = await self.state.manager.journal.run_each(moves.confirm, blocks)
-        for step, is_moved in zip(steps, moved, strict=True):
-            if not is_moved:
-                self._left(step.track, is_moved)
-            else:
-                self._included(step.track, step.found.block, found=False)
-                row, receipt = step.track.row, receipt_of(step.track)
-                at = (
-                    (receipt.block, receipt.block_hash) if receipt is not None and receipt.heard else (0, b"")
-                )
-                self.state.tracks.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
-
-    @property
-    def by_action(self) -> dict[Action, Move]:
-        """What moves one reply by itself."""
-        return {
+    async def perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
+        """Carry out a plan, but for what it asks; say whether that changed something at once."""
+        del nursery
+        confirms = plan.steps[Action.CONFIRM]
+        confirmed = [step for step in confirms if step.track.row.state is State.SIGNED]
+        by_action: dict[Action, Callable[[Track, Found], Awaitable[None]]] = {
             Action.DEFER: self.defer,
             Action.TAKE_BACK: self.take_back,
             Action.RELEASE: self.release,
             Action.REJECT: partial(self.close, "reject"),
             Action.FINISH: partial(self.close, "finish"),
         }
+        others: list[Callable[[], Awaitable[None]]] = [
+            partial(self.found, step.track, step.found)
+            for step in confirms
+            if step.track.row.state is State.ANSWERED
+        ]
+        for action, move in by_action.items():
+            others += [partial(move, step.track, step.found) for step in plan.steps[action]]
+        if confirmed:
+            await self.confirm(confirmed)
+        if final := [(step.track.row, step.found.block) for step in plan.steps[Action.FINALIZE]]:
+            await self.finalize([IncludedReply(row.rid, row.kind, row.id, block) for row, block in final])
+        if others:
+            await together(others)
+        return bool(confirmed or others)
+
+    async def confirm(self, steps: Sequence[Step]) -> None:
+        """Note that replies are in the chain ④, each in its block."""
+        state = self.state
+        state.nonces.high = max([state.nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
+        blocks = [(step.track.row.rid, step.found.block) for step in steps]
+        moved = await state.manager.journal.run_each(moves.confirm, blocks)
+        for step, is_moved in zip(steps, moved, strict=True):
+            if not is_moved:
+                state.tracks.drop(step.track)
+                state.backlog.loaded = False
+                continue
+            self._included(step.track, step.found.block, found=False)
+            row, receipt = step.track.row, receipt_of(step.track)
+            at = (receipt.block, receipt.block_hash) if receipt is not None and receipt.heard else (0, b"")
+            state.tracks.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
 
     async def found(self, track: Track, found: Found) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
-        block = found.block
         foreign, track.history.reusable = track.history.lost, None
-        self.state.tracks.drop(track)
-        if await self._move("found_included", track.row.rid, block=block):
+        if await self._move(track, "found_included", block=found.block):
             self.state.tracks.newly_included = True
-            self._included(track, block, found=True, foreign=foreign)
+            self._included(track, found.block, found=True, foreign=foreign)
 
     def _included(self, track: Track, block: int, *, found: bool, foreign: bool = False) -> None:
         row, state = track.row, self.state
@@ -136,10 +116,9 @@ class ReplyMoves:
         limit = out_of_gas(track)
         if limit is not None:
             history.least_gas = limit * 3 // 2
-        next_attempt = self.state.manager.ports.wall() + self._delay(history.returned)
+        due = self.state.manager.ports.wall() + self._delay(history.returned)
         history.returned += 1
-        is_moved = await self._move("release", row.rid, next_attempt=next_attempt, reason=found.reason)
-        if self._left(track, is_moved):
+        if await self._move(track, "release", next_attempt=due, reason=found.reason):
             self._say_returned(row, State.ANSWERED, found.reason, nonce_taken=found.again)
 
     async def take_back(self, track: Track, found: Found) -> None:
@@ -156,10 +135,9 @@ class ReplyMoves:
         if chain is not None:
             finality = (chain.number - chain.final) * self.state.manager.endpoint.head.block_time
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
-        self.state.tracks.drop(track)
-        transition: Literal["resend", "restart"] = "restart" if row.answer is None else "resend"
-        if await self._move(transition, row.rid, reason=found.reason, next_attempt=due):
-            self._say_returned(row, State.PENDING if row.answer is None else State.ANSWERED, found.reason)
+        then, to = ("restart", State.PENDING) if row.answer is None else ("resend", State.ANSWERED)
+        if await self._move(track, then, reason=found.reason, next_attempt=due):
+            self._say_returned(row, to, found.reason)
 
     def _say_returned(self, row: Row, state: State, reason: str, *, nonce_taken: bool = False) -> None:
         manager = self.state.manager
@@ -168,22 +146,20 @@ class ReplyMoves:
             ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, nonce_taken, id=row.id)
         )
 
-    async def close(self, transition: Literal["reject", "finish"], track: Track, found: Found) -> None:
+    async def close(self, transition: str, track: Track, found: Found) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
         row, reason = track.row, found.reason
         self.state.forget(row.rid)
         state = State.REJECTED if transition == "reject" else State.DONE
-        if self._left(track, await self._move(transition, row.rid, reason=reason)):
-            self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, "reply", id=row.id))
+        if await self._move(track, transition, reason=reason):
+            self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, STAGE, id=row.id))
 
     async def defer(self, track: Track, found: Found) -> None:
         """Let a reply wait in the journal, without a nonce."""
+        row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         if found.alert:  # where others may be refused for the same, it has patience
             after, now = PATIENCE if found.alert == REFUSED else 0.0, trio.current_time()
-            self.state.alerts.hold(
-                track.row, found.alert, found.reason, now, critical=found.critical, after=after
-            )
-        row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
+            self.state.alerts.hold(row, found.alert, found.reason, now, critical=found.critical, after=after)
         self.state.tracks.drop(track)
         self.state.backlog.unsure = True
         if await manager.journal.run(moves.defer, row.rid, manager.ports.wall() + seconds, found.reason):
@@ -201,14 +177,10 @@ class ReplyMoves:
             if is_moved:
                 self.state.manager.on_event(ReplyFinalized(reply.rid, reply.kind, id=reply.id))
 
-    async def _move(self, transition: str, rid: int, **values: Any) -> bool:
-        """Move a row in the journal; say whether it moved."""
-        is_moved: bool = await self.state.manager.journal.run(moves.move, transition, rid, **values)
-        return is_moved
-
-    def _left(self, track: Track, moved: bool) -> bool:
-        """Take a row off what is in flight; one that somebody else moved makes the journal be read again."""
+    async def _move(self, track: Track, transition: str, **values: Any) -> bool:
+        """Move a row in the journal, and no more keep it in view; one that somebody else moved makes the journal be read again."""
         self.state.tracks.drop(track)
+        moved: bool = await self.state.manager.journal.run(moves.move, transition, track.row.rid, **values)
         self.state.backlog.loaded = self.state.backlog.loaded and moved
         return moved
 
@@ -222,16 +194,28 @@ NOT_OURS = (
     "the lease of this process was not renewed in time, so another one may send by now: nothing is sent"
 )
 
+Outgoing = tuple[Broadcast, bytes, Row | None]
+"""Bytes that go out, and what becomes of them: those of a row, or of an empty transfer."""
 
-@attrs.frozen
-class Sender:
-    """Sends for one transaction manager."""
 
-    state: TxState
+@attrs.define
+class Sender(ReplyMoves):
+    """Moves the replies of one transaction manager, and sends them."""
+
     wallet: Wallet
-    reply_moves: ReplyMoves
+    rows: ClassVar = None
+    """Those of the whole table."""
 
-    async def _signed(self, transactions: Sequence[Any]) -> list[Signed]:
+    async def perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
+        """Carry out a plan; broadcasts go on in ``nursery``."""
+        self.broadcast([step.track for step in plan.steps[Action.BROADCAST]], nursery)
+        moved = await super().perform(plan, nursery)
+        signed = bool(plan.sign) and await self.sign(plan.sign)
+        if plan.fill:
+            await self.fill(plan.fill, nursery)
+        return moved or signed
+
+    async def _made(self, transactions: Sequence[Transaction]) -> list[Signed]:
         """Have transactions signed in their order, as many as the wallet can now; an alert says when it can sign none.
 
         Nothing else of a round waits for a wallet that is out of reach: what has its bytes is broadcast and confirmed meanwhile.
@@ -250,127 +234,140 @@ class Sender:
         return signed
 
     async def sign(self, signatures: Sequence[Signature]) -> bool:
-        """Sign and make durable, up to the first that the wallet could not sign now: a gap would hold up what follows."""
+        """Sign, and make bytes durable ③, each with its nonce, in this order.
+
+        It ends at the first that the wallet could not sign now: a gap would hold up what follows.
+
+        Raises NonceTaken, when all others are signed, for one whose nonce another reply holds.
+        Repeating: other bytes or another nonce for the same reply.
+        """
+        state, signings = self.state, await self._signings(signatures)
+        if not signings:
+            return False
+        state.backlog.unsure = True
+        outcomes = await state.manager.journal.run_each(moves.sign, signings)
+        for one, signing, outcome in zip(signatures, signings, outcomes, strict=False):
+            if outcome is True:
+                self._signed(one.track, signing)
+            elif one.track.row.state is State.ANSWERED:
+                state.tracks.drop(one.track)
+            else:
+                state.backlog.loaded = False
+        for outcome in outcomes:
+            if isinstance(outcome, NonceTaken):
+                raise outcome
+        return True
+
+    async def _signings(self, signatures: Sequence[Signature]) -> list[Signing]:
         new = [one.transaction for one in signatures if one.transaction is not None]
-        made = iter(await self._signed(new))
-        signed: list[tuple[Track, int, Signed]] = []
+        made, signings = await self._made(new), list[Signing]()
+        if made:
+            self.state.market.reply_cost = highest_cost(new[len(made) - 1])
+        waiting = iter(made)
         for one in signatures:
             earlier = one.track.earlier
             if one.transaction is not None:
-                found = next(made, None)
+                signed = next(waiting, None)
             else:
                 assert earlier is not None
                 assert earlier.reply.raw is not None
-                found = earlier.reply.raw, earlier.reply.hash or b""
-            if found is None:
+                signed = earlier.reply.raw, earlier.reply.hash or b""
+            if signed is None:
                 break
-            signed.append((one.track, one.nonce, found))
-        if not signed:
-            return False
-        if new:
-            self.state.market.reply_cost = highest_cost(new[-1])
-        self.state.backlog.unsure = True
-        await self.reply_moves.sign(signed)
-        return True
+            signings.append(Signing(one.track.row.rid, one.nonce, *signed))
+        return signings
 
-    def broadcast(self, steps: Sequence[Step], nursery: trio.Nursery) -> None:
+    def _signed(self, track: Track, by: Signing) -> None:
+        row, history = track.row, track.history
+        first = row.state is State.ANSWERED and not history.returned and history.reusable is None
+        history.reusable, history.signed_once = None, first
+        self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
+        reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
+        kept = row.on_chain, row.event, row.progress, row.answer, reply, row.times
+        self.state.tracks.move(track, Row(row.rid, row.id, row.kind, State.SIGNED, *kept))
+        track.signed_at = trio.current_time()
+        self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash, id=row.id))
+
+    def broadcast(self, tracks: Sequence[Track], nursery: trio.Nursery) -> None:
         """Hand signed bytes to a node, in nonce order, unless a failure holds all back."""
-        now = trio.current_time()
-        if not steps or self.state.sends.holds(now):
+        now, sent = trio.current_time(), list[Outgoing]()
+        if not tracks or self.state.sends.holds(now):
             return
-        tracks = sorted([step.track for step in steps], key=lambda track: nonce_of(track.row))
-        for track in tracks:
+        for track in sorted(tracks, key=lambda track: nonce_of(track.row)):
             track.broadcast = track.broadcast or Broadcast(now, now)
             track.broadcast.goes_out(now)
-        raws = [track.row.reply.raw or b"" for track in tracks]
-        sent = [(track.row, track.broadcast) for track in tracks]
-        nursery.start_soon(self._hand_over, raws, partial(self._sent, sent))
+            sent.append((track.broadcast, track.row.reply.raw or b"", track.row))
+        nursery.start_soon(self._hand_over, sent)
 
-    async def _hand_over(self, raws: Sequence[bytes], sent: Any) -> None:
-        """Broadcast in this order, unless another process may send by now; ``sent`` gets what came of each when it comes.
+    async def _hand_over(self, sent: Sequence[Outgoing]) -> None:
+        """Broadcast in this order, unless another process may send by now, and note what came of each when it comes.
 
         They are calls of their own on one connection, all on their way at once: a sequencer answers only when the transaction is in a
         block, and nodes work through a batch one by one, which would cost a block for each.
         Cancellation: each may have been taken. Repeating: the same bytes again are known to the node.
         """
-        unanswered = set(range(len(raws)))
-        broken = False
+        state, unanswered, broken = self.state, set(range(len(sent))), False
 
         def take(place: int, result: Any) -> None:
             nonlocal broken
             unanswered.discard(place)
-            broken = sent(place, result, first=not broken) or broken
+            said = self._sent(*sent[place], result)
+            if said in {Sent.FAILED, Sent.FUNDS}:
+                if not broken:
+                    state.sends.failed(trio.current_time())
+                broken = True
 
-        endpoint = self.state.manager.endpoint
         without: Retryable = StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT)
-        if endpoint.may_send():
+        if state.manager.endpoint.may_send():
+            calls = [Call("eth_sendRawTransaction", (to_hex(raw),)) for _, raw, _ in sent]
             with trio.move_on_after(BROADCAST_TIMEOUT):
-                await endpoint.rpc.each(
-                    [Call("eth_sendRawTransaction", (to_hex(raw),)) for raw in raws], take
-                )
+                await state.manager.endpoint.rpc.each(calls, take)
         else:
             without = Unreachable(NOT_OURS)
         for place in sorted(unanswered):
             take(place, without)
         if not broken:
-            self.state.sends.worked()
+            state.sends.worked()
 
-    def _sent(
-        self, sent: Sequence[tuple[Row, Broadcast | None]], place: int, result: Any, *, first: bool
-    ) -> bool:
-        """Note an answer to a broadcast, with an event when a node holds the bytes first; say whether it holds others back."""
-        (row, broadcast), now, state = sent[place], trio.current_time(), self.state
-        manager, answered_at = state.manager, row.times.answered
-        said = read_sent(result, row.reply.hash)
-        if broadcast is not None and broadcast.tell(said, now):
-            since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
-            manager.on_event(
-                ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
-            )
-        tell_sent(state.alerts, row, said, result, now, funds=self._funds)
+    def _sent(self, broadcast: Broadcast, _raw: bytes, row: Row | None, result: Any) -> Sent:
+        """Note an answer to a broadcast, with an event when a node holds a reply's bytes first."""
+        now, state = trio.current_time(), self.state
+        said = read_sent(result, None if row is None else row.reply.hash)
+        is_news = broadcast.tell(said, now)
+        if row is not None:
+            manager, answered_at = state.manager, row.times.answered
+            if is_news:
+                since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
+                manager.on_event(
+                    ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
+                )
+            tell_sent(state.alerts, row, said, result, now, funds=self._funds)
         state.news.notify()
-        if said not in {Sent.FAILED, Sent.FUNDS}:
-            return False
-        if first:
-            state.sends.failed(now)
-        return True
+        return said
 
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""
-        state, now = self.state, trio.current_time()
-        block_time = state.manager.endpoint.head.block_time
-        known = state.fillers
-        due = [gap for gap in gaps if gap not in known or known[gap].is_due(now, block_time)]
-        price = self.state.market.price
+        state, now, sender = self.state, trio.current_time(), self.wallet.address
+        endpoint, price, known = state.manager.endpoint, state.market.price, state.fillers
+        due = [gap for gap in gaps if gap not in known or known[gap].is_due(now, endpoint.head.block_time)]
         if not due or price is None:
             return
-        sender = self.wallet.address
-        answers: list[Any] = []
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
-        await ask_many(state.manager.endpoint.rpc, [estimate], lambda _p, result, _h: answers.append(result))
+        [answer] = await endpoint.rpc.batch([estimate])
         percent = state.manager.settings.transactions.gas_multiplier_percent
-        gas = read_number(answers[0], estimate.method) * percent // 100
-        within = self.state.market.limits.for_gas(price, gas)
+        gas = read_number(answer, estimate.method) * percent // 100
+        within = state.market.limits.for_gas(price, gas)
         if within is None:
             return
-        signed = await self._signed(
-            [
-                new_transaction(
-                    state.manager.endpoint.rpc.chain_id, sender, b"", gas, nonce=gap, price=within
-                )
-                for gap in due
-            ]
+        chain_id = endpoint.rpc.chain_id
+        raws = await self._made(
+            [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
         )
-        sent = [state.fillers.setdefault(gap, Broadcast(now, now)) for gap in due[: len(signed)]]
-        for one in sent:
-            one.goes_out(now)
-        nursery.start_soon(self._hand_over, [raw for raw, _ in signed], partial(self._filled, sent))
-
-    def _filled(self, sent: Sequence[Broadcast], place: int, result: Any, *, first: bool) -> bool:
-        del first
-        sent[place].tell(read_sent(result), trio.current_time())
-        self.state.news.notify()
-        return False
+        sent = list[Outgoing]()
+        for gap, (raw, _) in zip(due, raws, strict=False):
+            known.setdefault(gap, Broadcast(now, now)).goes_out(now)
+            sent.append((known[gap], raw, None))
+        nursery.start_soon(self._hand_over, sent)
 
     def _funds(self) -> str:
         """Say what the account has."""

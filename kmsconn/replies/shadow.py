@@ -11,10 +11,10 @@ broadcast is within its reach.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, TypeVar
+from os.path import commonprefix
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
 import msgspec
@@ -22,11 +22,11 @@ import trio
 
 from kmsconn.chain.follower import UNREAD
 from kmsconn.chain.port import Call, Count, Rpc, read
-from kmsconn.errors import KmsconnError, StageTimeout, Undecodable, Unreachable
+from kmsconn.errors import KmsconnError, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
-from kmsconn.journal import queries
+from kmsconn.journal import moves, queries
 from kmsconn.journal.values import Row
 from kmsconn.model.events import ReplyCompared, ReplyIncluded, ReplyMissing, ReplyUnmatched, RequestClosed
 from kmsconn.model.life import State
@@ -44,10 +44,7 @@ BLOCKS_AT_ONCE = 16
 """Blocks with their transactions in one batch: some seconds of the fastest chain, some megabytes of a full one."""
 MOST_BLOCKS_BACK = 20_000
 """Blocks below the head that are read: more than an hour of the fastest chain. What was sent before is not compared."""
-REMEMBERED_BLOCKS = 4096
-"""Hashes of blocks that were read last; a deeper fork is read again from the oldest of them on."""
 _WORD = 32
-S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _Transaction(msgspec.Struct):
@@ -94,50 +91,36 @@ class ReplyReader:
     profile: Profile
     sender: Address
     next_block: int | None = None
-    _read: deque[tuple[int, str]] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED_BLOCKS))
-    """Number and hash of the blocks that were read last."""
-
-    def back_to(self, block: int | None) -> None:
-        """Read from a block on again, where it was read."""
-        while self._read and block is not None and self._read[-1][0] >= block:
-            self.next_block, _ = self._read.pop()
+    _parent: str | None = None
+    """The hash of the block before that, where it was read."""
 
     async def read(self, head: int, wall: float) -> tuple[Sequence[SentReply], bool]:
         """Read on up to a head, at most ``BLOCKS_AT_ONCE`` blocks; return the replies there, and whether there are more blocks.
 
+        Of a block that went, and as many before it as are read at once, what stands there now is read again; a deeper fork is the
+        follower's to find.
+
         Raises Retryable, and then nothing was read. Cancellation: likewise. Repeating: reads only.
         """
-        if self.next_block is None:
+        if self.next_block is None or self.next_block > head:
             return (), False
         begin = max(self.next_block, head - MOST_BLOCKS_BACK)
-        last = min(head, begin + BLOCKS_AT_ONCE - 1)
-        if last < begin:
-            return (), False
-        numbers = range(begin, last + 1)
+        numbers = range(begin, min(head + 1, begin + BLOCKS_AT_ONCE))
         found = await self.rpc.batch(
             [Call("eth_getBlockByNumber", (quantity(number), True)) for number in numbers]
         )
-        blocks = self._in_line([None if block is None else _read(block, _Block) for block in found])
-        candidates = [one for block in blocks for one in self._candidates(block, wall)]
-        replies = await self._succeeded(candidates)
-        for block in blocks:
-            self._read.append((int(block.number, 16), block.hash))
-            self.next_block = int(block.number, 16) + 1
-        return replies, last < head
-
-    def _in_line(self, blocks: Sequence[_Block | None]) -> Sequence[_Block]:
-        """Return the blocks up to the first that the node does not have, or whose parent is another one than was read."""
-        line: list[_Block] = []
-        parent = self._read[-1][1] if self._read else None
-        for block in blocks:
-            if block is None or (parent is not None and block.parent_hash != parent):
+        blocks, parent = list[_Block](), self._parent if begin == self.next_block else None
+        for block in map(_read_block, found):
+            if block is None or parent not in {None, block.parent_hash}:
                 break
-            line.append(block)
+            blocks.append(block)
             parent = block.hash
-        if not line and blocks and blocks[0] is not None:
-            number, _ = self._read.pop()  # it is not in the chain any more
-            self.next_block = number
-        return line
+        if not blocks and found[0] is not None:
+            self.next_block, self._parent = max(0, begin - BLOCKS_AT_ONCE), None
+            return (), True
+        replies = await self._succeeded([one for block in blocks for one in self._candidates(block, wall)])
+        self.next_block, self._parent = begin + len(blocks), parent
+        return replies, numbers[-1] < head
 
     def _candidates(self, block: _Block, wall: float) -> list[SentReply]:
         """Return the calls of the sender in a block that are replies."""
@@ -180,10 +163,10 @@ class ReplyReader:
         return found
 
 
-def _read(result: Any, kind: type[S]) -> S:
-    """Return a result as its struct. Raises Unreachable for every other one."""
+def _read_block(result: Any) -> _Block | None:
+    """Return a block, None where the node does not have it. Raises Unreachable for every other result."""
     try:
-        return read(result, kind)
+        return None if result is None else read(result, _Block)
     except ValueError as error:
         said = f"{result}" if isinstance(result, KmsconnError) else f"what cannot be decoded: {error}"
         raise Unreachable(f"the node answered {said}") from error
@@ -220,16 +203,10 @@ def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> ReplyCompa
     fields = differing_fields(operation, ours, theirs)
     wrong = [field for field, may_vary in fields if not may_vary]
     likeness = Likeness.DIFFERENT if wrong else Likeness.RECOMPUTED
-    at = first_difference(ours, theirs)
+    at = len(commonprefix([ours, theirs]))  # noqa: RUF071 - byte by byte is what is meant
     shown = slice(at, at + SHOWN_BYTES)
     field = wrong[0] if wrong else fields[0][0]
     return ReplyComparison(likeness, at, field, to_hex(ours[shown]), to_hex(theirs[shown]))
-
-
-def first_difference(one: bytes, other: bytes) -> int:
-    """Return the first offset at which two texts differ; the length of the shorter one where it is the beginning of the other."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def differing_fields(operation: Operation[Any], ours: bytes, theirs: bytes) -> list[tuple[str, bool]]:
@@ -247,7 +224,6 @@ def differing_fields(operation: Operation[Any], ours: bytes, theirs: bytes) -> l
 
 
 LOOK_EVERY = 2.0  # seconds between looks at what is overdue
-READ_TIMEOUT = 30.0  # seconds; longer than a connection waits, so that a dead one is noticed
 ROWS_AT_ONCE = 64  # rows that are looked at for their deadline
 MOST_WAITING = 10_000  # replies whose requests are pending here; further ones are not compared
 UNKNOWN_FOR = 120.0  # seconds that a reply waits for its request to be read
@@ -289,6 +265,8 @@ class Shadow(ReplyMoves):
     _looked_at: float = float("-inf")
     _generation: int = UNREAD
 
+    rows: ClassVar = TABLE
+
     @classmethod
     def of(cls, state: TxState) -> Shadow:
         """Return the shadow of a chain that begins."""
@@ -306,11 +284,13 @@ class Shadow(ReplyMoves):
         if generation != self._generation:  # what went back with its block is open again
             self._generation = generation
             self._read_anew()
-        try:
-            with trio.fail_after(READ_TIMEOUT):
-                await self._read(chain)
-        except trio.TooSlowError as error:
-            raise StageTimeout("the reading of blocks", READ_TIMEOUT) from error
+        if self.reader.next_block is None:
+            self.reader.next_block = await self._begin(chain)
+        replies, more = await self.reader.read(chain.number, self.state.manager.ports.wall())
+        for reply in replies:
+            await self._take(reply)
+        if more:
+            self.state.news.notify()
         journal, now = self.state.manager.journal, self.state.manager.ports.wall()
         for row in await journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
             await self._judge(row, self.waiting.pop(row.rid))
@@ -327,15 +307,6 @@ class Shadow(ReplyMoves):
     def _read_anew(self) -> None:
         """Begin at the oldest open request again."""
         self.reader = ReplyReader(self.reader.rpc, self.reader.profile, self.reader.sender)
-
-    async def _read(self, chain: ChainView) -> None:
-        if self.reader.next_block is None:
-            self.reader.next_block = await self._begin(chain)
-        replies, more = await self.reader.read(chain.number, self.state.manager.ports.wall())
-        for reply in replies:
-            await self._take(reply)
-        if more:
-            self.state.news.notify()
 
     async def _begin(self, chain: ChainView) -> int | None:
         """Return the block of the oldest open request, else the head; None: there is nothing to read yet."""
@@ -359,40 +330,28 @@ class Shadow(ReplyMoves):
 
     async def _judge(self, row: Row, reply: SentReply) -> None:
         """Take a reply to the request of a row. Repeating: a row that is included already is left alone."""
-        manager = self.state.manager
-        if row.state is State.ANSWERED and await self._move("found_included", row.rid, block=reply.block):
+        manager, block, transaction = self.state.manager, reply.block, reply.transaction_hash
+        moved = row.state is State.ANSWERED and await manager.journal.run(
+            moves.move, "found_included", row.rid, block=block
+        )
+        if moved:
             assert row.answer is not None
-            operation = manager.profile.operations[row.kind]
-            compared = compare(operation, row.answer.calldata, reply.calldata)
-            answered = row.times.recorded if row.times.answered is None else row.times.answered
-            gained, transaction = reply.included_at - answered, reply.transaction_hash
+            recorded, answered = row.times.recorded, row.times.answered
+            found = compare(manager.profile.operations[row.kind], row.answer.calldata, reply.calldata)
+            gained = reply.included_at - (recorded if answered is None else answered)
             manager.on_event(
                 ReplyCompared(
-                    row.rid,
-                    row.kind,
-                    compared.likeness,
-                    gained,
-                    reply.block,
-                    transaction,
-                    *compared[1:],
-                    id=row.id,
+                    row.rid, row.kind, found.likeness, gained, block, transaction, *found[1:], id=row.id
                 )
             )
-            seconds = max(0.0, reply.included_at - row.times.recorded)
-            manager.on_event(
-                ReplyIncluded(row.rid, row.kind, reply.block, seconds, True, transaction, id=row.id)
-            )
+            seconds = max(0.0, reply.included_at - recorded)
+            manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, True, transaction, id=row.id))
         if row.state in {State.ANSWERED, State.INCLUDED}:
             self.state.tracks.stands(
-                IncludedReply(
-                    row.rid, row.kind, row.id, reply.block, reply.block_hash, reply.transaction_hash
-                )
+                IncludedReply(row.rid, row.kind, row.id, block, reply.block_hash, transaction)
             )
         elif row.state is not State.FINALIZED:
-            self._tell_unmatched(row, row.progress.reason)
-
-    def _tell_unmatched(self, row: Row, reason: str) -> None:
-        self.state.manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, reason, id=row.id))
+            manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, row.progress.reason, id=row.id))
 
     async def _note_overdue(self) -> None:
         """Have the contract asked about requests whose deadline has passed, in chain time that is sure, the longest answered first."""
@@ -409,19 +368,22 @@ class Shadow(ReplyMoves):
 
     async def found(self, track: Track, found: Found) -> None:
         """Note that the contract has a reply that was not seen."""
-        if self._left(track, await self._move("found_included", track.row.rid, block=found.block)):
+        row = track.row
+        if await self._move(track, "found_included", block=found.block):
             self.state.tracks.newly_included = True
-            self._tell_unmatched(track.row, NOT_SEEN)
+            self.state.manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, NOT_SEEN, id=row.id))
 
-    async def close(self, transition: Literal["reject", "finish"], track: Track, found: Found) -> None:
+    async def close(self, transition: str, track: Track, found: Found) -> None:
         """End a request whose reply did not come."""
-        row, reason, manager = track.row, found.reason, self.state.manager
-        if self._left(track, await self._move(transition, row.rid, reason=reason)):
+        row, manager = track.row, self.state.manager
+        if await self._move(track, transition, reason=found.reason):
             seconds = manager.ports.wall() - row.times.recorded
             manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
-            manager.on_event(RequestClosed(row.rid, row.kind, State.DONE, reason, "no-reply", id=row.id))
+            manager.on_event(
+                RequestClosed(row.rid, row.kind, State.DONE, found.reason, "no-reply", id=row.id)
+            )
 
     async def take_back(self, track: Track, found: Found) -> None:
-        """Take an included reply back to answered, and read from its block on again: it may stand there, or in a later one."""
-        self.reader.back_to(track.row.reply.included_block)
+        """Take an included reply back to answered, and read anew: it may stand in its block, or in a later one."""
         await super().take_back(track, found)
+        self._read_anew()

@@ -100,15 +100,11 @@ async def open_tx_sender(settings: Settings, on_event: OnEvent) -> AsyncIterator
     Raises as ``open_wallet``.
     """
     named = settings.wallet.tx_sender_address
-    if settings.sends:
-        async with open_wallet(settings, on_event) as wallet:
-            yield wallet
-    elif named is not None:
+    if not settings.sends and named is not None:
         yield named
-    else:
-        async with open_wallet(settings, on_event) as wallet:
-            address = wallet.address
-        yield address
+        return
+    async with open_wallet(settings, on_event) as wallet:
+        yield wallet if settings.sends else wallet.address
 
 
 @asynccontextmanager
@@ -175,7 +171,9 @@ class AwsKmsSigner:
             async with trio.open_nursery() as nursery:
                 for _ in range(min(SIGNATURES_AT_ONCE, len(digests))):
                     nursery.start_soon(work, waiting)
-        first = [signed[index] for index in range(_without_gap(signed))]
+        first = list[bytes]()
+        while len(first) in signed:
+            first.append(signed[len(first)])
         if digests and not first:
             raise failures[0] if failures else Unreachable(f"AWS KMS: no signature within {SIGNING:g} s")
         return first
@@ -189,11 +187,6 @@ class AwsKmsSigner:
         if signature is None:
             raise Misconfigured(f"AWS KMS: {self.key_id} signed with another key than that of the start")
         return signature
-
-
-def _without_gap(signed: Mapping[int, bytes]) -> int:
-    """Return how many of the first digests are signed."""
-    return next(index for index in range(len(signed) + 1) if index not in signed)
 
 
 def _read_der(answer: Mapping[str, Any]) -> tuple[int, int]:
@@ -215,21 +208,11 @@ async def open_aws_kms(
     address nothing can begin.
     """
     require_extra("aws", "aws_kms_config")
+    place = partial(open_aws, region=key.region, endpoint=key.endpoint, proxies=proxies)
+    open_client = partial(place, "kms", connections=SIGNATURES_AT_ONCE)
     async with AsyncExitStack() as stack:
-
-        async def open_service() -> Service:
-            return await stack.enter_async_context(
-                open_aws(
-                    "kms",
-                    region=key.region,
-                    endpoint=key.endpoint,
-                    connections=SIGNATURES_AT_ONCE,
-                    proxies=proxies,
-                )
-            )
-
         try:
-            service = await _patiently(open_service, on_event)
+            service = await _patiently(lambda: stack.enter_async_context(open_client()), on_event)
             signer = await find_signer(service, key.key_id, on_event)
         except Misconfigured as error:
             raise _refused(error) from error
@@ -248,21 +231,20 @@ async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKm
 
 async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
     """Ask until there is an answer. Raises StartRefused after STARTING seconds of silence, Misconfigured as ``ask`` does."""
-    began, told = trio.current_time(), ""
+    began, told = trio.current_time(), False
     while True:
         try:
             found = await ask()
+            break
         except Misconfigured:
             raise
         except Retryable as error:
             if trio.current_time() - began > STARTING:
                 raise _refused(error) from error
             if not told:
-                told = str(error)
-                on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {told}"))
-            await trio.sleep(AGAIN)
-        else:
-            break
+                on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {error}"))
+            told = True
+        await trio.sleep(AGAIN)
     if told:
         on_event(AlertCleared(NAME, UNREACHABLE))
     return found

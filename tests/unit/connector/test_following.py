@@ -6,8 +6,8 @@ from pathlib import Path
 
 import trio
 
+from kmsconn.connector.event_hook import MEMORY, ShadowFindings
 from kmsconn.connector.following import FORGET_INTERVAL, Topics, follow_pauses, forget_ended
-from kmsconn.connector.shadowing import MEMORY, ShadowFindings
 from kmsconn.errors import Unreachable
 from kmsconn.journal import inspecting, moves
 from kmsconn.journal.inspecting import PausedKind

@@ -11,8 +11,7 @@ import trio
 
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
-from kmsconn.replies.asking import QUESTION_TIMEOUT, ask_many, ask_one_node
-from kmsconn.replies.tracking import ChainObserver
+from kmsconn.replies.asking import QUESTION_TIMEOUT, ChainObserver, ask_many, ask_one_node
 from kmsconn.replies.view import ChainView
 from tests.unit.replies.world import World
 

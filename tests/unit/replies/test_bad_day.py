@@ -29,9 +29,9 @@ from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.replies.asking import ChainObserver
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxManager
-from kmsconn.replies.tracking import ChainObserver
 from kmsconn.replies.view import NOT_FINAL
 from tests.unit.replies.world import (
     CHAIN_ID,

@@ -16,7 +16,6 @@ from kmsconn.replies.shadow import (
     Likeness,
     ReplyComparison,
     compare,
-    first_difference,
 )
 from tests import vectors
 
@@ -103,11 +102,3 @@ def test_another_function_is_a_difference_in_the_selector() -> None:
     theirs = b"\1\2\3\4" + public()[4:8]
     expected = ReplyComparison(Likeness.DIFFERENT, 0, "selector", to_hex(public()[:8]), to_hex(theirs))
     assert found == expected
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "at"), [(b"", b"a", 0), (b"ab", b"ac", 1), (b"ab", b"abc", 2), (b"abc", b"ab", 2)]
-)
-def test_the_first_difference(one: bytes, other: bytes, at: int) -> None:
-    """The end of the shorter text is one too."""
-    assert first_difference(one, other) == at

@@ -13,7 +13,7 @@ from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.events import ReplyReturned
 from kmsconn.model.life import State
-from kmsconn.replies import tracking
+from kmsconn.replies import manager
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import CONTRACT, KEY, World, until
 
@@ -138,5 +138,5 @@ async def test_nothing_is_final_that_is_not_there(story: Story) -> None:
 
 async def test_a_receipt_alone_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutation: whatever a final block lists."""
-    monkeypatch.setattr(tracking, "read_listed", lambda *_: True)
+    monkeypatch.setattr(manager, "read_listed", lambda *_: True)
     assert await a_node_shows_receipts_of_what_it_swallows()

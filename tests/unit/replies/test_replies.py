@@ -165,7 +165,7 @@ async def test_a_block_is_read_again_where_the_node_has_no_receipt_yet() -> None
 
 
 async def test_replies_of_another_branch_are_read_too() -> None:
-    """Two blocks were replaced: the reader goes back to the fork, block by block, and reads what stands there now."""
+    """Two blocks were replaced: the reader goes back below the fork, and reads what stands there now."""
     chain = FakeChain()
     for identifier in (1, 2, 3):
         chain.add(transaction(identifier))
@@ -175,7 +175,7 @@ async def test_replies_of_another_branch_are_read_too() -> None:
     for identifier in (3, 2, 4):
         chain.add(transaction(identifier), branch="b")
     found = [one for _ in range(4) for one in await ids(read)]
-    assert found == [3, 2, 4]
+    assert found == [1, 3, 2, 4]
 
 
 async def test_a_node_that_says_no_is_asked_again() -> None:

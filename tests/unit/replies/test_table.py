@@ -9,10 +9,8 @@ from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.replies import shadow
 from kmsconn.replies.answers import Accepts, Finds, Receipt, Says
-from kmsconn.replies.sending import ReplyMoves
-from kmsconn.replies.state import TxState
+from kmsconn.replies.manager import Rounds
 from kmsconn.replies.table import ROWS, TABLE, Action, Table, assess
-from kmsconn.replies.tracking import ChainObserver, Tracking
 from kmsconn.replies.view import ChainView, Finding, Question
 from tests.unit.replies.world import World
 from tools.gen_transactions import MEANINGS
@@ -31,12 +29,10 @@ async def assessed(
 ) -> tuple[Action, tuple[Question, ...]]:
     """Return what is done at 12 with the only reply of a world, and what is asked."""
     await trio.sleep_until(12.0)
-    manager = world.manager()
-    state = TxState.of(manager)
-    track = state.tracks.note(world.journal.rows[1])
+    rounds = Rounds.of(world.manager())
+    track = rounds.state.tracks.note(world.journal.rows[1])
     track.findings.update(findings)
-    view = Tracking(state, ChainObserver(manager), ReplyMoves(state)).view(CHAIN)
-    row, what = assess(view, track, rows)
+    row, what = assess(rounds.view(CHAIN), track, rows)
     return row.action, what.questions
 
 

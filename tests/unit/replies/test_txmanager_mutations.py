@@ -19,10 +19,10 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies import asking, plan, table, view
+from kmsconn.replies.asking import ChainObserver
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found
-from kmsconn.replies.tracking import ChainObserver
 from kmsconn.replies.view import Belief, Finding, NonceTracker, Question
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import HEALTHY, KEY, Fault, MemoryJournal, World, until
