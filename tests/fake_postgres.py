@@ -21,8 +21,7 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.journal import postgres_schema, schema
 from kmsconn.journal.postgres import _COUNT, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
-from kmsconn.journal.postgres_session import Reply, SessionLimits
-from kmsconn.journal.postgres_statements import BoundStatement
+from kmsconn.journal.postgres_session import BoundStatement, Reply, SessionLimits
 
 ADDRESS = PostgresAddress("journal", ("/fake",))
 

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.database import Driver, opening
-from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
-from kmsconn.journal.postgres_statements import storable
+from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION, storable
 from kmsconn.journal.schema import TABLES, Table
 
 Progress = Callable[[str, int], None]

@@ -359,9 +359,10 @@ def driver_of(where: Path | PostgresAddress, shards: int, synchronous: Synchrono
     if isinstance(where, Path):
         return SqliteDriver(where, shards, synchronous)
     require_extra("postgres", "a journal in PostgreSQL")
-    from kmsconn.journal.postgres import PostgresDriver, connect, connect_first
+    from kmsconn.journal.postgres import PostgresDriver
+    from kmsconn.journal.postgres_servers import connect
 
-    return PostgresDriver(where, shards, connect, connect_first)
+    return PostgresDriver(where, shards, connect_first=partial(connect, looks=True))
 
 
 def _readers(where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers | None:

@@ -65,9 +65,9 @@ _CLAIM: Final = (
     f"{_LINES}, due AS MATERIALIZED (SELECT found.* FROM me CROSS JOIN line CROSS JOIN LATERAL ("
     "SELECT rid AS best, next_attempt AS at, block AS in_block, log_index AS place FROM request "
     f"WHERE {_OF_LINE} AND next_attempt <= :now AND {_BUSY} AND {_FREE} "
-    "ORDER BY next_attempt, block, log_index LIMIT :limit FOR UPDATE OF request SKIP LOCKED) AS found) "
-    "UPDATE request SET owner = :me FROM (SELECT best FROM due ORDER BY at, in_block, place LIMIT :limit) AS chosen "
-    f"WHERE rid = best RETURNING {COLUMNS}"
+    "ORDER BY next_attempt, block, log_index LIMIT :limit FOR UPDATE OF request SKIP LOCKED) AS found), "
+    "claimed AS (UPDATE request SET owner = :me FROM (SELECT best FROM due ORDER BY at, in_block, place LIMIT :limit) AS chosen "
+    f"WHERE rid = best RETURNING {COLUMNS}) SELECT * FROM claimed ORDER BY next_attempt, block, log_index"
 )
 _NEXT: Final = (
     f"WITH {_LINES} SELECT min(found.at) FROM line CROSS JOIN LATERAL (SELECT next_attempt AS at FROM request "  # noqa: S608
@@ -113,13 +113,9 @@ class Gathering:
         """Who holds each lease, by its name."""
         return {lease: one.token for one in self.members for lease in one.leases}
 
-
-@attrs.frozen
-class Claimed:
-    """Rows as stored that a process has claimed, and when the next one will be due, as far as one is known."""
-
-    stored: Sequence[tuple[Any, ...]]
-    next_due: float | None
+    def of(self, token: int) -> set[str]:
+        """Return the leases of a member."""
+        return {lease for lease, holder in self.leases.items() if holder == token}
 
 
 def member_of(stored: Sequence[Any]) -> MemberRow:
@@ -211,8 +207,10 @@ def claim(
     now: float,
     limit: int,
     busy: Collection[int],
-) -> Claimed:
-    """Claim up to ``limit`` due rows that no other member has, the longest due ones; ``busy`` ones are left out.
+) -> tuple[list[tuple[Any, ...]], float | None]:
+    """Claim up to ``limit`` due rows that no other member has, the longest due ones first; ``busy`` ones are left out.
+
+    Return them as stored, and when the next one will be due, as far as one is known.
 
     Rows that another process is just claiming are passed over: nothing found means "again soon". The connection may be
     a fleeting one: what a crash of the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
@@ -222,7 +220,7 @@ def claim(
     due, following = statements(shards)
     found, later = batch.execute(due, values), batch.execute(following, lines)
     stored = found.fetchall()
-    return Claimed(stored, now if len(stored) >= limit else later.fetchone()[0])
+    return stored, now if len(stored) >= limit else later.fetchone()[0]
 
 
 @cache

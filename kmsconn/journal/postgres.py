@@ -17,25 +17,23 @@ from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar, Final
 
-import attrs
 import psycopg
 from psycopg import Error, OperationalError, errors
 
 from kmsconn.config.values import PostgresAddress
-from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost, OutcomeUnknown, StartRefused
+from kmsconn.errors import JournalWentBack, LeaseLost, OutcomeUnknown, StartRefused
 from kmsconn.journal.database import Tally
-from kmsconn.journal.postgres_refusals import is_lasting, remedy_of
-from kmsconn.journal.postgres_schema import BEGIN, CAPTURE, COMMIT, LOCK, ROLLBACK, STOP_CAPTURING, migrate
-from kmsconn.journal.postgres_servers import look_around, refuse_transaction_mode
+from kmsconn.journal.postgres_schema import CAPTURE, LOCK, STOP_CAPTURING, migrate
+from kmsconn.journal.postgres_servers import connect, refusal_of
 from kmsconn.journal.postgres_session import (
-    KEYWORDS,
     MIGRATING,
+    BoundStatement,
     Reply,
     Session,
     SessionLimits,
-    keywords_of,
+    Values,
+    call_of,
 )
-from kmsconn.journal.postgres_statements import BoundStatement, Values, call_of
 
 
 class BatchResult:
@@ -184,9 +182,9 @@ class Batch:
         self.is_faulty = self.assumes = False
 
 
-_BEGIN: Final = call_of(BEGIN)
-_COMMIT: Final = call_of(COMMIT)
-_ROLLBACK: Final = call_of(ROLLBACK)
+_BEGIN: Final = call_of("BEGIN")
+_COMMIT: Final = call_of("COMMIT")
+_ROLLBACK: Final = call_of("ROLLBACK")
 _LOCK: Final = call_of(LOCK)
 _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
 
@@ -194,74 +192,13 @@ _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
 _ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
 _COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, {_ALONE}"  # noqa: S608 - of our own literals
 
-
-@attrs.define
-class MemberCount:
-    """The row of this process among the members, and how many of its commits are known to be kept."""
-
-    token: int
-    groups: int = 0
-
-    def counting(self) -> BoundStatement:
-        """Return the statement that counts one more, within its transaction."""
-        return call_of(_COUNT, (self.token, self.token))
-
-    def check(self, found: Sequence[tuple[Any, ...]], where: str) -> None:
-        """Compare the number in the database with ours. Raises LeaseLost where there is no row, JournalWentBack for another number."""
-        expected = self.groups + 1
-        if not found:
-            raise LeaseLost(
-                f"this process is no longer a member of the journal {where}: it was silent for too long, "
-                "or a newer version changed the tables"
-            )
-        if found[0][0] != expected:
-            raise JournalWentBack(
-                f"the journal {where} has lost commits: it has {found[0][0]} of this process, not {expected}"
-            )
-
-
 Connect = Callable[[PostgresAddress, SessionLimits], Session]
-
-
-def connect(address: PostgresAddress, limits: SessionLimits) -> Session:
-    """Make a connection. Raises OperationalError."""
-    return Session(keywords_of(address), limits)
-
-
-def connect_first(address: PostgresAddress, limits: SessionLimits) -> Session:
-    """Make a connection, after a look which servers there are and who serves it.
-
-    Raises OperationalError; StartRefused for a pooler in transaction mode.
-    """
-    keywords = keywords_of(address)
-    look_around({**KEYWORDS, **keywords})
-    further: Callable[[], psycopg.Connection[Any]] = partial(
-        psycopg.connect, autocommit=True, **{**KEYWORDS, **keywords}
-    )
-    return Session(keywords, limits, partial(refuse_transaction_mode, str(address), further))
-
-
-def may_pass(error: Exception) -> bool:
-    """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
-    if isinstance(error, (errors.ReadOnlySqlTransaction, OutcomeUnknown)):
-        return True
-    return isinstance(error, psycopg.OperationalError) and not (
-        error.sqlstate is None and is_lasting(str(error))
-    )
-
-
-def refusal_of(where: str, error: Exception) -> StartRefused:
-    """Say why a journal cannot be opened, in the server's words, and what to do."""
-    said = " ".join(str(error).split())
-    kind = JournalUnreachable if may_pass(error) else StartRefused
-    what = ": ".join(filter(None, (said, remedy_of(said))))
-    return kind(f"the journal {where} cannot be opened: {what}")
 
 
 class PostgresDriver:
     """A database on a server; see ``journal.database.Driver``.
 
-    ``member``: set once this process has joined the members, None before; ``batch``: the statements that were not sent yet.
+    ``batch``: the statements that were not sent yet. Once this process has joined the members, its row among them counts its commits.
     """
 
     error = psycopg.Error
@@ -281,11 +218,12 @@ class PostgresDriver:
         self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, self.where)
         self.shards = shards
         self.tally = Tally()
-        self.member: MemberCount | None = None
         self.batch = Batch(partial(connect, address, SessionLimits()))
         self.execute = self.batch.execute
         self._connect_to_migrate = partial(connect_first or connect, address, MIGRATING)
         self._has_begun = False
+        self._token: int | None = None
+        self._commits = 0
 
     @property
     def is_begun(self) -> bool:
@@ -311,28 +249,39 @@ class PostgresDriver:
 
     def join(self, token: int) -> None:
         """Let each transaction from now on count in the row of this member, while none is under way."""
-        self.member = MemberCount(token)
+        self._token, self._commits = token, 0
 
     def leave(self) -> None:
         """Count no more: the row is deleted with the transaction that is under way."""
-        self.member = None
+        self._token = None
 
     def begin(self) -> int | None:
         """Take the writers' lock, and return the tick that the last commit left.
 
         Raises LeaseLost when this process is no longer a member; JournalWentBack when a commit of it is gone.
         """
-        member = self.member
-        counting = () if member is None else (member.counting(),)
+        counting = () if self._token is None else (call_of(_COUNT, (self._token, self._token)),)
         try:
-            _, _, tick, *count = self.batch.begin(_BEGIN, _LOCK, _TICK, *counting)
+            _, _, tick, *counted = self.batch.begin(_BEGIN, _LOCK, _TICK, *counting)
             self._has_begun = True
-            if member is not None:
-                member.check(count[0].rows, self.where)
+            if counted:
+                self._check(counted[0].rows)
         except BaseException:
             self.roll_back()
             raise
         return int(tick.rows[0][0]) if tick.rows else 0
+
+    def _check(self, found: Sequence[tuple[Any, ...]]) -> None:
+        """Compare the number of our commits in the database with ours, where one more was just counted."""
+        if not found:
+            raise LeaseLost(
+                f"this process is no longer a member of the journal {self.where}: it was silent for too long, "
+                "or a newer version changed the tables"
+            )
+        if found[0][0] != self._commits + 1:
+            raise JournalWentBack(
+                f"the journal {self.where} has lost commits: it has {found[0][0]} of this process, not {self._commits + 1}"
+            )
 
     def commit(self) -> None:
         """Commit what was executed since ``begin``.
@@ -350,8 +299,7 @@ class PostgresDriver:
                 f"the connection to the journal {self.where} ended within a commit, and nobody can tell whether it was kept: {error}"
             ) from error
         self._has_begun = False
-        if self.member is not None:
-            self.member.groups += 1
+        self._commits += 1
 
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything. Raises nothing: a connection that cannot is given up."""

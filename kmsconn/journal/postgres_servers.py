@@ -6,16 +6,14 @@ connects to no server of a lower one, and gives connections up that it has there
 they have one system identifier. A server that does not tell, as managed ones may, is taken as it comes. Two standbys that were promoted
 both may have timelines of one number: that is not noticed.
 
-A pooler makes up the number of the server's process that it tells as a connection begins, so a number that is not that of the process
-which answers shows one. In session mode one process serves a connection as long as it lasts, and nobody else. In transaction mode a process
-serves whoever has a transaction: it is found once another connection is served by the same one, or this one by another. That mode breaks
-prepared statements, LISTEN and what is set for a session, and would set it for others.
+In session mode a pooler lets one of the server's processes serve a connection as long as it lasts, and nobody else. In transaction mode a
+process serves whoever has a transaction: it is found once another connection is served by the same one, or this one by another. That mode
+breaks prepared statements, LISTEN and what is set for a session, and would set it for others.
 """
 
 from __future__ import annotations
 
-import select
-import time
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -23,59 +21,28 @@ from typing import Any, Final
 
 import attrs
 import psycopg
-from psycopg import pq
-from psycopg.errors import error_from_result
+from psycopg import errors
 
-from kmsconn.errors import StartRefused
-from kmsconn.journal.postgres_refusals import BREAKS, REMEDY, PoolerMode
-
-FIRST_REPLY: Final = (
-    15.0  # seconds for the first statements: a pooler lets them wait until a connection is free
-)
-_NO_ANSWER: Final = "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
-_DONE: Final = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+from kmsconn.config.keyfiles import password as of_file
+from kmsconn.config.keyfiles import secret_in
+from kmsconn.config.values import PostgresAddress
+from kmsconn.errors import JournalUnreachable, OutcomeUnknown, StartRefused
+from kmsconn.journal.postgres_session import Session, SessionLimits
 
 
-def ask_plainly(connection: psycopg.Connection[Any], statements: str) -> str:
-    """Run statements on a connection outside pipeline mode, and return the first value of the last one as text; nothing where it has none.
+def keywords_of(address: PostgresAddress) -> dict[str, Any]:
+    """Return libpq's parameters of a connection that begins now, the password among them: not to be shown. Blocks.
 
-    Raises OperationalError where no answer comes in time: unlike a server, a pooler lets the first statement wait.
+    Whoever rotates a password changes the server and the file at different times: a file without a password is like a server that refuses
+    one. Raises OperationalError then.
     """
-    wire, deadline = connection.pgconn, time.monotonic() + FIRST_REPLY
-    wire.send_query(statements.encode())
-    found, failed = "", None
-    while (result := _result_by(connection, deadline)) is not None:
-        if result.status not in _DONE:
-            failed = failed or error_from_result(result)
-        elif result.ntuples:
-            found = (result.get_value(0, 0) or b"").decode()
-    if failed is not None:
-        raise failed
-    return found
-
-
-def _result_by(connection: psycopg.Connection[Any], deadline: float) -> Any:
-    wire = connection.pgconn
-    while (unsent := wire.flush()) or wire.is_busy():
-        wait_for(connection, select.POLLIN | (select.POLLOUT if unsent else 0), deadline, _NO_ANSWER)
-        wire.consume_input()
-    return wire.get_result()
-
-
-def wait_for(
-    connection: psycopg.Connection[Any],
-    events: int,
-    deadline: float,
-    otherwise: str = "the server was silent for too long",
-) -> int:
-    """Wait until a server says something, or takes something, and return which; a connection that is silent until then is given up."""
-    poll = select.poll()
-    poll.register(connection.pgconn.socket, events)
-    ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-    if not ready:
-        connection.close()
-        raise psycopg.OperationalError(otherwise)
-    return ready[0][1]
+    if address.password_file is None:
+        return address.keywords()
+    try:
+        password = secret_in(address.password_file, of_file)
+    except ValueError as error:
+        raise psycopg.OperationalError(f"no password for the server: {error}") from error
+    return {**address.keywords(), "password": password.reveal()}
 
 
 # The write-ahead log names the new timeline at once, ``pg_control_checkpoint`` only after the next checkpoint. Any role may ask.
@@ -105,18 +72,13 @@ class NewestTimelines:
         """Note that a server was met."""
         self._met.add(timeline)
 
-    def newest(self, system: str) -> int:
-        """Return the newest timeline that was met of a system; 0 where none was."""
-        return max((one.number for one in tuple(self._met) if one.system == system), default=0)
-
-    def is_behind(self, timeline: ServerTimeline) -> bool:
-        """Say whether a newer timeline than this one was met."""
-        return timeline.number < self.newest(timeline.system)
-
-    def say(self, timeline: ServerTimeline) -> str:
-        """Say what is wrong with a server that is behind, and what to do."""
+    def behind(self, timeline: ServerTimeline) -> str:
+        """Say what is wrong with a server, and what to do, where a newer timeline than its own was met."""
+        newest = max((one.number for one in tuple(self._met) if one.system == timeline.system), default=0)
+        if timeline.number >= newest:
+            return ""
         return (
-            f"was left behind by a fail-over: its timeline is {timeline.number}, and timeline {self.newest(timeline.system)} was met "
+            f"was left behind by a fail-over: its timeline is {timeline.number}, and timeline {newest} was met "
             "already; stop it, or make it a standby of the new primary (if it is the one you want, a restored backup, restart kmsconn)"
         )
 
@@ -125,37 +87,58 @@ MET: Final = NewestTimelines()
 """What this process has met: it holds for all its connections, and for those of a connector that is started anew."""
 
 
-def connect_to_newest(
-    keywords: Mapping[str, Any], met: NewestTimelines = MET
-) -> tuple[psycopg.Connection[Any], ServerTimeline]:
-    """Make a connection to the first server that was not left behind, and return it with its timeline. Raises OperationalError."""
+def connect(address: PostgresAddress, limits: SessionLimits, *, looks: bool = False) -> Session:
+    """Make a connection to the first server that was not left behind.
+
+    ``looks``: after a look which servers there are, and with one who serves it. Raises OperationalError; StartRefused for a pooler in
+    transaction mode.
+    """
+    keywords = keywords_of(address)
+    if looks:
+        look_around(address)
+    with ExitStack() as unless_done:
+        session = _newest(keywords, limits)
+        unless_done.callback(session.close)
+        if looks and is_shared(session, keywords):
+            raise StartRefused(f"before the server of the journal {address} stands {BREAKS}: {REMEDY}")
+        session.set_up()
+        unless_done.pop_all()
+    return session
+
+
+def _newest(keywords: Mapping[str, Any], limits: SessionLimits) -> Session:
     refused: list[str] = []
     for one in servers_of(keywords):
         try:
-            connection, timeline = _meet(one, met)
+            session = _meet(one, limits)
         except psycopg.OperationalError as error:
             refused.append(str(error))
             continue
-        if not met.is_behind(timeline):
-            return connection, timeline
-        refused.append(f"the server at {_place_of(connection)}, {met.say(timeline)}")
-        connection.close()
+        if not (said := session.behind()):
+            return session
+        refused.append(f"the server at {_place_of(session)}, {said}")
+        session.close()
     raise psycopg.OperationalError("; ".join(refused))
 
 
-def look_around(keywords: Mapping[str, Any], met: NewestTimelines = MET) -> str:
-    """Meet each server that the parameters of a connection name, where they name several; say which ones were left behind.
+def look_around(address: PostgresAddress, **keywords: Any) -> str:
+    """Meet each server that an address names, where it names several; say which ones were left behind.
 
     Passes over a server that cannot be reached or is a standby: nobody writes there.
     """
-    found: list[tuple[str, ServerTimeline]] = []
-    servers = servers_of(keywords)
+    found: list[Session] = []
+    servers = servers_of({**keywords_of(address), **keywords})
     for one in servers if len(servers) > 1 else ():
         with suppress(psycopg.Error):
-            connection, timeline = _meet(one, met)
-            found.append((_place_of(connection), timeline))
-            connection.close()
-    return "; ".join(f"the server at {where} {met.say(one)}" for where, one in found if met.is_behind(one))
+            found.append(_meet(one, SessionLimits()))
+    left = [f"the server at {_place_of(one)} {said}" for one in found if (said := one.behind())]
+    for met in found:
+        met.close()
+    return "; ".join(left)
+
+
+def _place_of(session: Session) -> str:
+    return f"{session.wire.host.decode()}, port {session.wire.port.decode()}"
 
 
 def servers_of(keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -167,61 +150,59 @@ def servers_of(keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _place_of(connection: psycopg.Connection[Any]) -> str:
-    return f"{connection.info.host}, port {connection.info.port}"
-
-
-def _meet(
-    keywords: Mapping[str, Any], met: NewestTimelines
-) -> tuple[psycopg.Connection[Any], ServerTimeline]:
-    """Make a connection to a server, and note its timeline. Raises OperationalError."""
-    connection = psycopg.connect(autocommit=True, **keywords)
+def _meet(keywords: Mapping[str, Any], limits: SessionLimits) -> Session:
+    """Make a connection to a server, and note its timeline. Raises OperationalError where it is lost meanwhile."""
+    session = Session(keywords, limits)
     try:
-        timeline = _timeline_of(connection)
-    except BaseException:
-        connection.close()
-        raise
-    met.note(timeline)
-    return connection, timeline
-
-
-def _timeline_of(connection: psycopg.Connection[Any]) -> ServerTimeline:
-    """Ask a server for its timeline. Raises OperationalError where the connection is lost meanwhile."""
-    try:
-        told = ask_plainly(connection, _ASK)
+        system, _, number = (session.ask(_ASK) or "").partition(" ")
     except psycopg.Error:
-        if connection.closed:
+        if session.is_lost:
             raise
-        return ServerTimeline()
-    system, _, number = told.partition(" ")
-    return ServerTimeline(system, int(number, 16)) if number else ServerTimeline()
+        return session
+    if number:
+        timeline = ServerTimeline(system, int(number, 16))
+        MET.note(timeline)
+        session.behind = partial(MET.behind, timeline)
+    return session
 
 
 HELD: Final = 3  # connections that are begun to see who serves them: a busy pooler may hide it from one
 _STATEMENT_MODE: Final = "statement pooling mode"
 """In what pgbouncer says to BEGIN where it hands connections out by the statement."""
+BREAKS: Final = (
+    "a pooler in transaction mode, which breaks prepared statements, LISTEN and what is set for a session"
+)
+REMEDY: Final = (
+    "connect to the server itself, or set pool_mode = session for this database and user in the pooler"
+)
+_SERVED: Final = "SELECT pg_backend_pid()"
 
 
-def mode_of(
-    connection: psycopg.Connection[Any], connect: Callable[[], psycopg.Connection[Any]]
-) -> PoolerMode:
-    """Look how a connection is served, with some further ones where there is a pooler. Raises OperationalError where one has no more."""
-    if _served(connection) == connection.pgconn.backend_pid:
-        return PoolerMode.NONE
+def is_pooled(session: Session) -> bool:
+    """Say whether a pooler serves a connection: it makes up the number of the process that it tells as one begins."""
+    return bool(session.ask(_SERVED) != session.wire.backend_pid)
+
+
+def is_shared(session: Session, keywords: Mapping[str, Any]) -> bool:
+    """Look with some further connections whether a pooler hands them out by the transaction or by the statement.
+
+    Raises OperationalError where it has no more.
+    """
+    if not is_pooled(session):
+        return False
     with ExitStack() as held:
 
         def hold() -> int:
-            other = held.enter_context(closing(connect()))
-            ask_plainly(other, "BEGIN")
-            return _served(other)
+            other = held.enter_context(closing(Session(keywords, SessionLimits())))
+            other.ask("BEGIN")
+            return int(other.ask(_SERVED))
 
         try:
-            shares = serves_by_transaction(partial(_served, connection), hold)
+            return serves_by_transaction(lambda: int(session.ask(_SERVED)), hold)
         except psycopg.Error as error:
-            if _STATEMENT_MODE not in str(error):
-                raise
-            shares = True
-    return PoolerMode.TRANSACTION if shares else PoolerMode.SESSION
+            if _STATEMENT_MODE in str(error):
+                return True
+            raise
 
 
 def serves_by_transaction(ask: Callable[[], int], hold: Callable[[], int]) -> bool:
@@ -234,13 +215,91 @@ def serves_by_transaction(ask: Callable[[], int], hold: Callable[[], int]) -> bo
     return any(hold() == served or ask() != served for _ in range(HELD))
 
 
-def refuse_transaction_mode(
-    where: str, connect: Callable[[], psycopg.Connection[Any]], connection: psycopg.Connection[Any]
-) -> None:
-    """Raise StartRefused where a pooler in transaction mode stands before a journal's server."""
-    if mode_of(connection, connect) is PoolerMode.TRANSACTION:
-        raise StartRefused(f"before the server of the journal {where} stands {BREAKS}: {REMEDY}")
+# What a server, or libpq, says to a connection that it does not make has no code of PostgreSQL's; a server may have its words in another
+# language (``lc_messages``). Each with whether somebody must mend it, and how: what does not last passes by itself.
+_REMEDIES: Final = (
+    (
+        "password authentication failed|no password supplied",
+        True,
+        "write the user's password into journal_password_file, or change it in the server: ALTER ROLE … PASSWORD '…'",
+    ),
+    (
+        "does not match host name",
+        True,
+        "name the server in journal as its certificate does, or give it a certificate for this name",
+    ),
+    (
+        "certificate verify|root certificate file|certificate authentication failed",
+        True,
+        "let ?sslrootcert=FILE in journal have the authority that has signed the server's certificate; providers publish theirs",
+    ),
+    (
+        "valid client certificate|certificate file|private key file|certificate required|bad certificate|unknown ca",
+        True,
+        "let ?sslcert=FILE&sslkey=FILE in journal name a certificate that the server accepts, and its key of mode 0600",
+    ),
+    (
+        "SSL was required|SSL error",
+        True,
+        "turn ssl on at the server, or take ?sslmode= out of journal where nobody else can hear the network",
+    ),
+    (
+        "pg_hba.conf",
+        True,
+        "allow this machine, user and database in the server's pg_hba.conf (allowed networks at a provider; some require ?sslmode=require)",
+    ),
+    (
+        "does not exist|is not permitted to log in|permission denied",
+        True,
+        "make the user and the database: CREATE ROLE … LOGIN, CREATE DATABASE … OWNER …, or correct journal",
+    ),
+    (
+        "too many connections|remaining connection slots|too many clients",
+        False,
+        "raise CONNECTION LIMIT of the user and the database, or max_connections; or set a smaller database_pool_size",
+    ),
+    (
+        "read-only",
+        False,
+        "name all servers in journal with ?target_session_attrs=read-write; some providers let a full disk be read only",
+    ),
+    (
+        "no password for the server",
+        False,
+        "let journal_password_file name a file with the password in one line",
+    ),
+    (
+        "invalid connection option|invalid sslmode value|unsupported startup parameter",
+        True,
+        "correct journal",
+    ),
+)
 
 
-def _served(connection: psycopg.Connection[Any]) -> int:
-    return int(ask_plainly(connection, "SELECT pg_backend_pid()"))
+def remedy_of(words: str) -> str:
+    """Say what to do; nothing where the words are not known."""
+    return _found(words)[1]
+
+
+def _found(words: str) -> tuple[bool, str]:
+    for pattern, lasts, remedy in _REMEDIES:
+        if re.search(pattern, words):
+            return lasts, remedy
+    return False, ""
+
+
+def may_pass(error: Exception) -> bool:
+    """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
+    if isinstance(error, (errors.ReadOnlySqlTransaction, OutcomeUnknown)):
+        return True
+    return isinstance(error, psycopg.OperationalError) and not (
+        error.sqlstate is None and _found(str(error))[0]
+    )
+
+
+def refusal_of(where: str, error: Exception) -> StartRefused:
+    """Say why a journal cannot be opened, in the server's words, and what to do."""
+    said = " ".join(str(error).split())
+    kind = JournalUnreachable if may_pass(error) else StartRefused
+    what = ": ".join(filter(None, (said, remedy_of(said))))
+    return kind(f"the journal {where} cannot be opened: {what}")

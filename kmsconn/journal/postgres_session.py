@@ -1,14 +1,21 @@
 """One connection to PostgreSQL: batches of statements in one round trip, prepared once, and nothing that waits for ever.
 
 psycopg's connection, and over ``psycopg.pq`` its pipeline mode: psycopg's own ``pipeline`` polls and sends at each statement, which takes
-four times as long. A password that a file has at present is read here and shown to nobody. Never knows what a statement means.
+four times as long. Never knows what a statement means.
+
+Operations keep to SQL that SQLite and PostgreSQL both speak (``journal.database``): only how a value is marked differs, and the index that
+SQLite is told to use, which is left out. Values go without a type, so that the server takes them as the column beside them has it: one
+prepared statement for one text, whatever its values are.
 """
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -17,16 +24,79 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
-from kmsconn.config.keyfiles import password as of_file
-from kmsconn.config.keyfiles import secret_in
-from kmsconn.config.values import PostgresAddress
-from kmsconn.journal.postgres_servers import MET, ask_plainly, connect_to_newest, wait_for
-from kmsconn.journal.postgres_statements import BoundStatement
+from kmsconn.journal.postgres_schema import storable
 
-CONNECT_TIMEOUT: Final = 5  # seconds for each address of a server
-KEEPALIVE_IDLE: Final = 5  # seconds without traffic after which the network is probed
-KEEPALIVE_INTERVAL: Final = 2  # seconds between probes
-KEEPALIVE_COUNT: Final = 3  # probes without an answer after which a connection is dead
+Values = Mapping[str, Any] | Sequence[Any]
+
+_MARK: Final = re.compile(r"\s+INDEXED BY \w+|'(?:[^']|'')*'|::|(?<!:):(?P<name>[a-zA-Z_]\w*)|(?P<mark>\?)")
+_STATEMENTS: Final = (
+    1024  # more than all operations have; an operator's searches have some dozens of their own
+)
+_LARGEST: Final = 2**63
+_NAMES: Final = count()
+
+
+class PreparedStatement(NamedTuple):
+    """A statement of PostgreSQL under a name of its own, and the names of its values in their order; None where they are counted."""
+
+    name: bytes
+    text: bytes
+    names: tuple[str, ...] | None
+
+
+class BoundStatement(NamedTuple):
+    """A statement with its values, as operations say them and as they go over the wire: ``binary`` says which of them are no text."""
+
+    statement: str
+    values: Values
+    prepared: PreparedStatement
+    dumped: Sequence[bytes | None]
+    binary: Sequence[int]
+
+
+def call_of(statement: str, values: Values = ()) -> BoundStatement:
+    """Return a statement with its values, ready to be sent.
+
+    Raises KeyError for a value that is missing, OverflowError for a number that no column holds, UnicodeEncodeError for text that is none,
+    and TypeError for anything else that no column holds.
+    """
+    prepared = prepare(statement)
+    ordered = [values[name] for name in prepared.names or ()] if isinstance(values, Mapping) else values
+    return BoundStatement(
+        statement, values, prepared, [*map(_dumped, ordered)], [isinstance(one, bytes) for one in ordered]
+    )
+
+
+@lru_cache(maxsize=_STATEMENTS)
+def prepare(statement: str) -> PreparedStatement:
+    """Return a statement as PostgreSQL takes it: ``:name`` and ``?`` are ``$1`` and so on, names that repeat share one."""
+    names: dict[str, int] = {}
+    marks = count(1)
+
+    def counted(found: re.Match[str]) -> str:
+        if found["mark"]:
+            return f"${next(marks)}"
+        if found["name"]:
+            return f"${names.setdefault(found['name'], len(names) + 1)}"
+        return "" if found[0].lstrip().startswith("INDEXED") else found[0]
+
+    text = _MARK.sub(counted, statement).encode()
+    return PreparedStatement(b"s%d" % next(_NAMES), text, tuple(names) or None)
+
+
+def _dumped(value: Any) -> bytes | None:
+    """Return a value as the server reads it: numbers and truth as text of an integer, text without zero characters."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return storable(value).encode()
+    if isinstance(value, int):
+        if not -_LARGEST <= value < _LARGEST:
+            raise OverflowError("a number beyond 64 bits")
+        return b"%d" % value
+    if isinstance(value, float):
+        return repr(value).encode()
+    raise TypeError(f"no column holds a {type(value).__name__}")
 
 
 @attrs.frozen
@@ -49,69 +119,58 @@ class SessionLimits:
 MIGRATING: Final = SessionLimits(lock=60, statement=3600, reply=3700)
 """An index of millions of rows takes its time, and so does another process that makes it."""
 
-KEYWORDS: Final[Mapping[str, Any]] = {
-    "connect_timeout": CONNECT_TIMEOUT,
-    "keepalives_idle": KEEPALIVE_IDLE,
-    "keepalives_interval": KEEPALIVE_INTERVAL,
-    "keepalives_count": KEEPALIVE_COUNT,
+_KEYWORDS: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,  # seconds for each address of a server
+    "keepalives_idle": 5,  # seconds without traffic after which the network is probed
+    "keepalives_interval": 2,  # seconds between probes
+    "keepalives_count": 3,  # probes without an answer after which a connection is dead
     "tcp_user_timeout": 15_000,
     "application_name": "kmsconn",
 }
 """Of every connection, unless the address says otherwise: the network is probed, so that one that is dead is noticed."""
 
-
-def keywords_of(address: PostgresAddress) -> dict[str, Any]:
-    """Return libpq's parameters of a connection that begins now, the password among them: not to be shown. Blocks.
-
-    Whoever rotates a password changes the server and the file at different times: a file without a password is like a server that refuses
-    one. Raises OperationalError then.
-    """
-    if address.password_file is None:
-        return address.keywords()
-    try:
-        password = secret_in(address.password_file, of_file)
-    except ValueError as error:
-        raise psycopg.OperationalError(f"no password for the server: {error}") from error
-    return {**address.keywords(), "password": password.reveal()}
-
-
-LASTING: Final = (
-    "SELECT set_config(name, '0', false) FROM unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) AS name "
-    "WHERE current_setting(name, true) <> '0';"
-)
-"""Takes the ends off a connection that a role, a database or a provider sets for all: one that listens or reads is idle for hours.
-
-Versions before 14 and 17 know no such settings.
-"""
-
-# Indices are used as SQLite is told to use them by name; plans are made once for each statement and connection. What a role, a database or
-# a provider sets for all programs holds for none of this.
 _PLANS: Final = (
-    "SELECT set_config(name, 'on', false) FROM unnest(ARRAY['enable_indexscan', 'enable_indexonlyscan', 'enable_bitmapscan', "
-    "'enable_nestloop', 'enable_sort', 'enable_hashjoin', 'enable_hashagg']) AS name WHERE current_setting(name) = 'off';"
+    "enable_indexscan",
+    "enable_indexonlyscan",
+    "enable_bitmapscan",
+    "enable_nestloop",
+    "enable_sort",
+    "enable_hashjoin",
+    "enable_hashagg",
 )
-_SETTINGS: Final = f"""
-{LASTING}
-{_PLANS}
-SET client_encoding = 'UTF8';
-SET standard_conforming_strings = on;
-SET default_transaction_isolation = 'read committed';
-SET tcp_keepalives_idle = {KEEPALIVE_IDLE};
-SET tcp_keepalives_interval = {KEEPALIVE_INTERVAL};
-SET tcp_keepalives_count = {KEEPALIVE_COUNT};
-SET plan_cache_mode = force_generic_plan;
-SET enable_seqscan = off;
-SET jit = off;
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');
-"""
+_ALWAYS: Final = {
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "idle_session_timeout": "0",  # one that listens or reads is idle for hours
+    "transaction_timeout": "0",
+    **{f"tcp_{name}": str(_KEYWORDS[name]) for name in _KEYWORDS if name.startswith("keepalives")},
+    # Indices are used as SQLite is told to use them by name; plans are made once for each statement and connection.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+    **dict.fromkeys(_PLANS, "on"),
+}
+"""What a role, a database or a provider sets for all programs holds for none of this."""
+FIRST_REPLY: Final = (
+    15.0  # seconds for the first questions: a pooler lets them wait until a connection is free
+)
 
 
-def _settings(limits: SessionLimits) -> str:
-    """Return the first statements of a connection; the last one asks who serves it, which a pooler tells wrong as it begins."""
+def _setting(limits: SessionLimits) -> str:
+    """Return what sets all that the server knows, versions before 14 and 17 not all; it asks who serves, which a pooler tells wrong."""
+    wanted = {
+        **_ALWAYS,
+        "statement_timeout": f"{limits.statement}s",
+        "lock_timeout": f"{limits.lock}s",
+        "idle_in_transaction_session_timeout": f"{limits.stopped}s",
+    }
+    values = ", ".join(f"('{name}', '{value}')" for name, value in wanted.items())
+    weak = "true" if limits.is_fleeting else "current_setting('synchronous_commit') IN ('off', 'local')"
     return (
-        f"SET statement_timeout = '{limits.statement}s'; SET lock_timeout = '{limits.lock}s'; "
-        f"SET idle_in_transaction_session_timeout = '{limits.stopped}s'; {_SETTINGS}"
-        f"{'SET synchronous_commit = off;' if limits.is_fleeting else ''} SELECT pg_backend_pid()"
+        f"SELECT pg_backend_pid(), count(set_config(name, value, false)) FROM (VALUES {values}, "  # noqa: S608 - our own words
+        f"('synchronous_commit', CASE WHEN {weak} THEN '{'off' if limits.is_fleeting else 'on'}' END)) AS wanted (name, value) "
+        "WHERE current_setting(name, true) IS NOT NULL AND value IS NOT NULL"
     )
 
 
@@ -128,51 +187,59 @@ class Reply(NamedTuple):
 
 
 class Session:
-    """A connection to a server; ``keywords`` are libpq's, the password among them. ``pid``: which of the server's processes serves it.
+    """A connection to a server; ``keywords`` are libpq's, the password among them.
 
-    ``check`` looks at the connection before anything is set for it, and may raise.
+    ``pid``: which of the server's processes serves it, once it is ``set_up``; ``behind`` says why its server must not be used any more;
+    ``wire``: the connection of libpq.
     """
 
-    def __init__(
-        self,
-        keywords: Mapping[str, Any],
-        limits: SessionLimits,
-        check: Callable[[psycopg.Connection[Any]], None] | None = None,
-    ) -> None:
+    def __init__(self, keywords: Mapping[str, Any], limits: SessionLimits) -> None:
+        self.pid = 0
+        self.behind: Callable[[], str] = str
         self._limits = limits
-        self._connection, self._timeline = connect_to_newest({**KEYWORDS, **keywords})
-        self._wire = self._connection.pgconn
+        self._patience = FIRST_REPLY
+        self._connection = psycopg.connect(autocommit=True, **{**_KEYWORDS, **keywords})
+        self.wire = self._connection.pgconn
         self._reading = Transformer(self._connection)
         self._prepared: set[bytes] = set()
         self._owed: list[list[bytes]] = []
         self._deadline = 0.0
-        try:
-            if check is not None:
-                check(self._connection)
-            self.pid = int(ask_plainly(self._connection, _settings(limits)))
-            self._wire.enter_pipeline_mode()
-        except BaseException:
-            self._connection.close()
-            raise
+        self.wire.enter_pipeline_mode()
 
     @property
     def is_lost(self) -> bool:
         """Whether the connection is gone, or its server was left behind by a fail-over: nothing can be told of what it was doing."""
-        return self._wire.status != pq.ConnStatus.OK or MET.is_behind(self._timeline)
+        return self.wire.status != pq.ConnStatus.OK or self.behind() != ""
 
     @property
     def is_aborted(self) -> bool:
         """Whether a statement of the transaction failed, so that it takes nothing but an end or a return to a savepoint."""
-        return self._wire.transaction_status == pq.TransactionStatus.INERROR
+        return self.wire.transaction_status == pq.TransactionStatus.INERROR
 
     @property
     def is_idle(self) -> bool:
         """Whether no transaction is under way, as far as anybody heard."""
-        return self._wire.transaction_status == pq.TransactionStatus.IDLE
+        return self.wire.transaction_status == pq.TransactionStatus.IDLE
 
     def close(self) -> None:
         """End the connection. Repeating: does nothing."""
         self._connection.close()
+
+    def rows(self, question: str) -> list[tuple[Any, ...]]:
+        """Ask a question of which nothing stays with the server's process: a pooler may give that to others."""
+        (reply,) = self.exchange(
+            [BoundStatement("", (), PreparedStatement(b"", question.encode(), None), (), ())]
+        )
+        return reply.rows
+
+    def ask(self, question: str) -> Any:
+        """Return the first value of the answer to a question (``rows``); None where there is none."""
+        return next((row[0] for row in self.rows(question)), None)
+
+    def set_up(self) -> None:
+        """Set what every connection has."""
+        self.pid = self.ask(_setting(self._limits))
+        self._patience = self._limits.reply
 
     def exchange(self, calls: Sequence[BoundStatement]) -> list[Reply]:
         """Run a batch of statements in one round trip; after one that fails none is run. Outside a transaction they are one.
@@ -181,7 +248,7 @@ class Session:
         long.
         """
         try:
-            self._send(calls)
+            self.post(*calls)
             while len(self._owed) > 1:
                 self._replies()
             replies, failed = self._replies()
@@ -196,29 +263,31 @@ class Session:
             raise failed
         return replies
 
-    def post(self, call: BoundStatement) -> None:
-        """Send a statement whose reply nobody waits for. Raises OperationalError when the connection is lost."""
-        self._send([call])
+    def post(self, *calls: BoundStatement) -> None:
+        """Send everything, and note for each result that is owed then the name that it prepares; none where a statement is run.
 
-    def _send(self, calls: Sequence[BoundStatement]) -> None:
-        """Send everything, and note for each result that is owed then the name that it prepares; none where a statement is run."""
-        if MET.is_behind(self._timeline):
-            raise psycopg.OperationalError(f"its server {MET.say(self._timeline)}")
-        self._deadline = time.monotonic() + self._limits.reply
+        Raises OperationalError when the connection is lost. Nobody waits for the replies before the next exchange.
+        """
+        if said := self.behind():
+            raise psycopg.OperationalError(f"its server {said}")
+        self._deadline = time.monotonic() + self._patience
         owed: list[bytes] = []
         fresh: set[bytes] = set()
         for _, _, (name, text, _), dumped, binary in calls:
-            if name not in self._prepared and name not in fresh:
-                fresh.add(name)
-                self._wire.send_prepare(name, text)
-                owed.append(name)
-            self._wire.send_query_prepared(name, dumped, binary, result_format=_BINARY)
+            if not name:
+                self.wire.send_query_params(text, None, result_format=_BINARY)
+            else:
+                if name not in self._prepared and name not in fresh:
+                    fresh.add(name)
+                    self.wire.send_prepare(name, text)
+                    owed.append(name)
+                self.wire.send_query_prepared(name, dumped, binary, result_format=_BINARY)
             owed.append(b"")
-        self._wire.pipeline_sync()
+        self.wire.pipeline_sync()
         self._owed.append(owed)
-        while self._wire.flush():
-            if wait_for(self._connection, select.POLLIN | select.POLLOUT, self._deadline) & select.POLLIN:
-                self._wire.consume_input()
+        while self.wire.flush():
+            if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+                self.wire.consume_input()
 
     def _replies(self) -> tuple[list[Reply], psycopg.Error | None]:
         """Return the replies of the oldest batch that are owed, and the error of the statement that failed."""
@@ -232,11 +301,12 @@ class Session:
                 self._prepared.add(prepares)
             else:
                 replies.append(self._reply(result))
-            self._wire.get_result()  # says that there is no other one
-        end = self._result()
-        if (
-            end.status != pq.ExecStatus.PIPELINE_SYNC
-        ):  # what stood outside a transaction is kept, or nobody knows
+            self.wire.get_result()  # says that there is no other one
+        try:
+            end = self._result()
+        except psycopg.OperationalError as error:  # a pooler closes behind its refusal
+            raise failed or error from None
+        if end.status != pq.ExecStatus.PIPELINE_SYNC:  # what was no transaction is kept, or nobody knows
             raise failed or _failure(end)
         return replies, failed
 
@@ -249,13 +319,22 @@ class Session:
         return Reply(rows, len(rows) if (result.command_status or b"").startswith(_CHANGING) else 0)
 
     def _result(self) -> pq.abc.PGresult:
-        while self._wire.is_busy():
-            wait_for(self._connection, select.POLLIN, self._deadline)
-            self._wire.consume_input()
-        result = self._wire.get_result()
-        if result is None or self._wire.status != pq.ConnStatus.OK:
+        while self.wire.is_busy():
+            self._wait(select.POLLIN)
+            self.wire.consume_input()
+        result = self.wire.get_result()
+        if result is None or self.wire.status != pq.ConnStatus.OK:
             raise psycopg.OperationalError("" if result is None else result.get_error_message())
         return result
+
+    def _wait(self, events: int) -> int:
+        """Wait until the server says something, or takes something, and return which."""
+        poll = select.poll()
+        poll.register(self.wire.socket, events)
+        if ready := poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000):
+            return ready[0][1]
+        pooler = "no answer to the first statement: a pooler before the server may have no connection left (default_pool_size)"
+        raise psycopg.OperationalError("the server was silent for too long" if self.pid else pooler)
 
 
 def _failure(result: pq.abc.PGresult) -> psycopg.Error:

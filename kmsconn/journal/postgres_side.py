@@ -6,6 +6,7 @@ Never waits for the writers' lock, so that a slow commit holds up neither renewa
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Never, TypeVar
 
@@ -14,18 +15,16 @@ import trio
 
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalFailed
-from kmsconn.journal.postgres import Batch, connect
-from kmsconn.journal.postgres_servers import MET, ServerTimeline, connect_to_newest, look_around
-from kmsconn.journal.postgres_session import KEYWORDS, LASTING, SessionLimits, keywords_of
+from kmsconn.journal.postgres import Batch
+from kmsconn.journal.postgres_servers import connect, look_around
+from kmsconn.journal.postgres_session import Session, SessionLimits
 from kmsconn.transport.ports import Offload
 
 T = TypeVar("T")
 
-CHANNEL: Final = "kmsconn"
-"""On which processes tell each other what has changed (``postgres_schema``)."""
 RECONNECT: Final = 0.5  # seconds until a connection that only listens is made anew
 LOOK_AROUND: Final = 5.0  # seconds between looks which servers there are
-_BRIEFLY: Final = {"connect_timeout": 2}  # seconds, libpq's least: the end of the process may wait for a look
+BRIEF: Final = 2  # seconds for a connection, libpq's least: the end of the process may wait for a look
 BREATH: Final = 0.005  # seconds between two batches of what was told: what comes together is taken together
 
 
@@ -72,18 +71,42 @@ async def listen(
     lost, so that whoever acts on it looks by itself now and then.
     """
     while True:
-        listening = await offload(use, lambda: _listening(address))
-        if listening is None:
+        session = await offload(use, lambda: _listening(address))
+        if session is None:
             await trio.sleep(RECONNECT)
             continue
-        connection, timeline = listening
         try:
             await take(frozenset())
-            while told := await _told(connection, timeline, ours):
+            while told := await _told(session, ours):
                 await take(told)
                 await trio.sleep(BREATH)
         finally:
-            connection.close()
+            session.close()
+
+
+def _listening(address: PostgresAddress) -> Session | None:
+    """Return a connection that listens; None where none can be made."""
+    with suppress(psycopg.Error):
+        session = connect(address, SessionLimits())
+        session.ask("LISTEN kmsconn")
+        return session
+    return None
+
+
+async def _told(session: Session, ours: Callable[[], int]) -> frozenset[str]:
+    """Wait for something that was told; nothing when the connection is lost, or its server was left behind."""
+    while True:
+        with trio.move_on_after(LOOK_AROUND):
+            await trio.lowlevel.wait_readable(session.wire.socket)
+        if session.is_lost:
+            return frozenset()
+        try:
+            session.wire.consume_input()
+        except psycopg.Error:
+            return frozenset()
+        notices = iter(session.wire.notifies, None)
+        if told := frozenset(one.extra.decode() for one in notices if one.be_pid != ours()):
+            return told
 
 
 async def watch_servers(
@@ -100,42 +123,6 @@ async def watch_servers(
 
 def _look(address: PostgresAddress) -> str:
     try:
-        return look_around({**KEYWORDS, **keywords_of(address), **_BRIEFLY})
+        return look_around(address, connect_timeout=BRIEF)
     except psycopg.Error:
         return ""
-
-
-def _listening(address: PostgresAddress) -> tuple[psycopg.Connection[Any], ServerTimeline] | None:
-    """Return a connection that listens; None where none can be made."""
-    try:
-        connection, timeline = connect_to_newest({**KEYWORDS, **keywords_of(address)})
-    except psycopg.Error:
-        return None
-    try:
-        connection.execute(f"SET statement_timeout = 0; {LASTING} LISTEN {CHANNEL}".encode())
-    except psycopg.Error:
-        connection.close()
-        return None
-    return connection, timeline
-
-
-async def _told(
-    connection: psycopg.Connection[Any], timeline: ServerTimeline, ours: Callable[[], int]
-) -> frozenset[str]:
-    """Wait for something that was told; nothing when the connection is lost, or its server was left behind."""
-    wire = connection.pgconn
-    while True:
-        with trio.move_on_after(LOOK_AROUND):
-            await trio.lowlevel.wait_readable(wire.socket)
-        if MET.is_behind(timeline):
-            return frozenset()
-        try:
-            wire.consume_input()
-        except psycopg.Error:
-            return frozenset()
-        told = set()
-        while (notice := wire.notifies()) is not None:
-            if notice.be_pid != ours():
-                told.add(notice.extra.decode())
-        if told:
-            return frozenset(told)

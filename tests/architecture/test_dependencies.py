@@ -21,17 +21,15 @@ OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.replies.wallet"})
 """The modules that import the packages of the extra aws, inside functions."""
 
 OF_POSTGRES = frozenset(
-    f"kmsconn.journal.{name}"
-    for name in (
-        "postgres",
-        "postgres_place",
-        "postgres_session",
-        "postgres_side",
-        "postgres_statements",
-        "postgres_servers",
+    (
+        "kmsconn.journal.postgres",
+        "kmsconn.journal.postgres_session",
+        "kmsconn.journal.postgres_side",
+        "kmsconn.journal.postgres_servers",
+        "kmsconn.operate.doctor.postgres",
     )
 )
-"""The modules that import the packages of the extra postgres: two of them inside functions, the others are imported inside one."""
+"""The modules that import the packages of the extra postgres: the doctor's inside functions, the others are imported inside one."""
 
 OF_OTEL = frozenset({"kmsconn.observe.tracing"})
 """The module that imports the packages of the extra otel, inside a function."""

@@ -64,7 +64,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.postgres_servers",
         "kmsconn.journal.postgres_schema",
         "kmsconn.journal.postgres_session",
-        "kmsconn.journal.postgres_statements",
         "kmsconn.journal.queries",
         "kmsconn.journal.retention",
         "kmsconn.journal.rewinding",

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kmsconn.connector.leases import MARGIN, LeaseClock
+from kmsconn.connector.members import MARGIN, LeaseClock
 
 LEASE = 5.0
 PROCESSES = 3

@@ -22,11 +22,16 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Binding, differences
-from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
 from kmsconn.journal.sqlite import lock_path
 from kmsconn.model.events import Severity
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
-from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
+from kmsconn.operate.doctor.postgres import (
+    PostgresPlace,
+    judge_common,
+    judge_postgres,
+    judge_workers,
+    look_at_postgres,
+)
 from kmsconn.operate.doctor.probing import Probe
 from kmsconn.transport.certificates import end_of, told_end
 from kmsconn.transport.http import HttpClient, open_http

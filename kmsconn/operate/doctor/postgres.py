@@ -1,19 +1,161 @@
-"""Judges the place of a journal in PostgreSQL: server, rights, clock, how safe commits and the connection are. Asks nobody."""
+"""The place of a journal in PostgreSQL: asks server, rights and clock, and judges them, how safe commits are, and the connection."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from kmsconn.config.places import is_loopback
 from kmsconn.config.storage import differences
 from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.config.working import Pools
-from kmsconn.journal.members import MemberRow
-from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
-from kmsconn.journal.postgres_refusals import BREAKS, REMEDY, PoolerMode, remedy_of
-from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA
+from kmsconn.extras import require_extra
+from kmsconn.journal.members import MEMBERS, MemberRow, member_of
+from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA, SCHEMA_KEY, TABLE_COUNTS
 from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
+
+if TYPE_CHECKING:
+    from kmsconn.journal.postgres_session import Session
+
+_LIMITS: Final = (
+    "SELECT set_config(name, '5s', false) FROM unnest(ARRAY['statement_timeout', 'lock_timeout']) AS name"
+)
+_SERVER: Final = """
+SELECT current_setting('server_version'), current_setting('server_version_num')::int, current_setting('server_encoding'),
+    current_schema(), pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+    coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
+    least(
+        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
+        (SELECT rolconnlimit - (SELECT count(*)::int FROM pg_stat_activity WHERE usesysid = pg_roles.oid) FROM pg_roles
+            WHERE rolname = current_user AND rolconnlimit >= 0),
+        (SELECT datconnlimit - (SELECT count(*)::int FROM pg_stat_activity WHERE datid = pg_database.oid) FROM pg_database
+            WHERE datname = current_database() AND datconnlimit >= 0)
+    ),
+    current_setting('fsync') = 'on', current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+    current_setting('autovacuum') = 'on'
+"""
+_RIGHTS: Final = """
+SELECT has_schema_privilege(current_schema(), 'USAGE'), has_schema_privilege(current_schema(), 'CREATE'),
+    coalesce((SELECT bool_and(pg_has_role(tableowner, 'USAGE')) FROM pg_tables WHERE schemaname = current_schema()), true)
+"""
+_SCHEMA: Final = "SELECT current_setting('search_path'), has_database_privilege(current_database(), 'CREATE')"
+_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_META: Final = "SELECT key, value FROM meta"
+
+
+@attrs.frozen
+class ServerState:
+    """The server and this connection: version in words and as a number, standby or read-only, TLS, connections that are left."""
+
+    version: str
+    number: int
+    encoding: str
+    standby: bool = False
+    read_only: bool = False
+    encrypted: bool = False
+    free_connections: int = 100
+    fsync: bool = True
+    synchronous_commit: str = "on"
+    standbys: str = ""
+    """``synchronous_standby_names``: those that have each commit before it counts; empty: none."""
+    autovacuum: bool = True
+
+
+@attrs.frozen
+class TablesState:
+    """The schema in use (None: there is none), the rights in it, and the tables there.
+
+    ``path``: the search path, where it leads to no schema; then ``creatable`` says whether one can be made.
+    ``stored`` is the journal's ``meta``; empty where there is no journal. ``foreign``: there are tables, and no journal among them.
+    """
+
+    schema: str | None
+    usable: bool = True
+    creatable: bool = True
+    owned: bool = True
+    foreign: bool = False
+    stored: Mapping[str, str] = attrs.field(factory=dict)
+    path: str = ""
+
+    @property
+    def versions(self) -> tuple[int, int] | None:
+        """The version of the tables and the oldest whose programs may use them; None where there is no journal."""
+        written = self.stored.get(SCHEMA_KEY, "").split()
+        return (int(written[0]), int(written[1])) if len(written) == 2 else None  # noqa: PLR2004 - two numbers
+
+
+@attrs.frozen
+class PostgresPlace:
+    """All that was found. ``refusal``: why there is no connection, or none to work with, and its ``remedy``; nothing else is known then.
+
+    ``clock``: how far the server's clock is ahead of this machine's, in seconds. ``members``: the processes that use the journal.
+    ``is_pooled``: whether a pooler in session mode stands before the server.
+    """
+
+    refusal: str = ""
+    remedy: str = ""
+    server: ServerState | None = None
+    tables: TablesState | None = None
+    clock: float = 0.0
+    members: tuple[MemberRow, ...] = ()
+    is_pooled: bool = False
+
+
+def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
+    """Ask a server, over one connection; changes nothing. Raises ExtraMissing where its package is not installed."""
+    require_extra("postgres", "a journal in PostgreSQL")
+    import psycopg
+
+    from kmsconn.journal.postgres_servers import BREAKS, REMEDY, is_pooled, is_shared, keywords_of, remedy_of
+    from kmsconn.journal.postgres_session import Session, SessionLimits
+
+    try:
+        keywords = keywords_of(address)
+        with closing(Session(keywords, SessionLimits())) as session:
+            if is_shared(session, keywords):
+                return PostgresPlace(f"before the server stands {BREAKS}", REMEDY)
+            session.ask(_LIMITS)
+            return attrs.evolve(_look(session), is_pooled=is_pooled(session))
+    except psycopg.Error as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        return PostgresPlace(said, remedy_of(said))
+
+
+def _look(session: Session) -> PostgresPlace:
+    ((version, number, encoding, schema, *state),) = session.rows(_SERVER)
+    started = time.time()
+    ahead = float(session.ask(_CLOCK)) - (started + time.time()) / 2
+    server = ServerState(version, number, encoding, *state)
+    if schema is None:
+        ((path, creatable),) = session.rows(_SCHEMA)
+        return PostgresPlace(
+            server=server, tables=TablesState(None, creatable=creatable, path=path), clock=ahead
+        )
+    ((usable, creatable, owned),) = session.rows(_RIGHTS)
+    ((tables, metas),) = session.rows(TABLE_COUNTS)
+    stored = dict(_rows(session, _META)) if metas and usable else {}
+    is_journal = SCHEMA_KEY in stored
+    found = TablesState(
+        schema, usable, creatable, owned, bool(tables) and not is_journal, stored if is_journal else {}
+    )
+    members = _rows(session, MEMBERS) if is_journal else ()
+    return PostgresPlace("", "", server, found, ahead, tuple(map(member_of, members)))
+
+
+def _rows(session: Session, question: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a table; none where it is not ours to read, or another program's."""
+    import psycopg
+
+    try:
+        return session.rows(question)
+    except psycopg.Error:
+        return []
+
 
 CLOCK_DIFFERENCE: Final = 2.0  # seconds: due times of rows are by the clocks of the processes
 OTHER_CONNECTIONS: Final = (
@@ -32,20 +174,13 @@ def judge_postgres(
     checked: str, address: PostgresAddress, place: PostgresPlace, pool: int
 ) -> Iterator[Diagnosis]:
     """Yield a line for each thing that matters. ``pool``: the connections that only read, at most."""
-    if place.pooler is PoolerMode.TRANSACTION:
-        yield fault(checked, f"before the server stands {BREAKS}", REMEDY)
-        return
     if place.server is None or place.tables is None:
-        yield fault(
-            checked,
-            place.refusal,
-            remedy_of(place.refusal) or _UNKNOWN,
-        )
+        yield fault(checked, place.refusal, place.remedy or _UNKNOWN)
         return
     yield _server(checked, place.server)
     yield _tables(f"{checked}: tables", place.tables, tuple(one.label for one in place.members))
-    if place.pooler is PoolerMode.SESSION:
-        yield ok(f"{checked}: pooler", f"one in {place.pooler} mode stands before the server")
+    if place.is_pooled:
+        yield ok(f"{checked}: pooler", "one in session mode stands before the server")
     yield _commits(f"{checked}: commits", place.server)
     if not place.server.autovacuum:
         yield warning(

@@ -11,9 +11,8 @@ import pytest
 
 from bench.cluster import Cluster
 from kmsconn.config.values import PostgresAddress, Secret
-from kmsconn.journal.postgres_place import PostgresPlace, look_at_postgres
 from kmsconn.operate.doctor.diagnosis import CheckStatus
-from kmsconn.operate.doctor.postgres import judge_postgres
+from kmsconn.operate.doctor.postgres import PostgresPlace, judge_postgres, look_at_postgres
 from tests.unit.journal.samples import BINDING, opened
 
 

@@ -41,8 +41,8 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.postgres import PostgresDriver
 from kmsconn.journal.postgres_schema import MIGRATIONS, VERSION, Migration
-from kmsconn.journal.postgres_session import Session, SessionLimits
-from kmsconn.journal.postgres_statements import call_of
+from kmsconn.journal.postgres_servers import connect
+from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_to_threads
 from tests.unit.journal.samples import (
@@ -190,9 +190,7 @@ def test_writers_wait_for_each_other_and_see_the_last_tick(path: PostgresAddress
 def test_a_process_that_stops_within_a_transaction_is_ended_for_the_others(path: PostgresAddress) -> None:
     limits = SessionLimits(lock=5, stopped=1)
     with (
-        closing(
-            Database(PostgresDriver(path, 1, lambda address, _: session_of(address, limits)), wall)
-        ) as one,
+        closing(Database(PostgresDriver(path, 1, lambda address, _: connect(address, limits)), wall)) as one,
         closing(opened(path)) as other,
     ):
         one.open(BINDING)
@@ -208,13 +206,9 @@ def test_a_process_that_stops_within_a_transaction_is_ended_for_the_others(path:
         assert not one.driver.is_begun
 
 
-def session_of(address: PostgresAddress, limits: SessionLimits) -> Session:
-    return Session(address.keywords(), limits)
-
-
 def test_a_lock_that_is_not_given_back_fails_a_group_in_time(path: PostgresAddress) -> None:
     limits = SessionLimits(lock=1)
-    driver = PostgresDriver(path, 1, lambda address, _: session_of(address, limits))
+    driver = PostgresDriver(path, 1, lambda address, _: connect(address, limits))
     with closing(opened(path)) as one, closing(Database(driver, wall)) as other:
         other.open(BINDING)
         one.begin()
@@ -235,7 +229,7 @@ def silent(process: int) -> Iterator[None]:
 
 
 def test_a_silent_server_is_given_up_in_time(path: PostgresAddress) -> None:
-    with closing(session_of(path, SessionLimits(reply=1))) as session, silent(session.pid):
+    with closing(connect(path, SessionLimits(reply=1))) as session, silent(session.pid):
         began = time.monotonic()
         with pytest.raises(psycopg.OperationalError, match="silent for too long"):
             session.exchange([call_of("SELECT 1")])
@@ -248,7 +242,7 @@ def test_a_batch_has_one_deadline_though_the_server_says_something_now_and_then(
 ) -> None:
     slow = call_of("SELECT repeat('x', 20000), pg_sleep(0.4)")
     with (
-        closing(session_of(path, SessionLimits(reply=1))) as session,
+        closing(connect(path, SessionLimits(reply=1))) as session,
         pytest.raises(psycopg.OperationalError, match="silent for too long"),
     ):
         session.exchange([slow] * 9)
@@ -256,7 +250,7 @@ def test_a_batch_has_one_deadline_though_the_server_says_something_now_and_then(
 
 def test_a_commit_into_silence_is_unknown_and_the_next_start_finds_it(path: PostgresAddress) -> None:
     limits = SessionLimits(reply=1)
-    driver = PostgresDriver(path, 1, lambda address, _: session_of(address, limits))
+    driver = PostgresDriver(path, 1, lambda address, _: connect(address, limits))
     with closing(Database(driver, wall)) as one:
         one.open(BINDING)
         one.begin()
@@ -269,14 +263,14 @@ def test_a_commit_into_silence_is_unknown_and_the_next_start_finds_it(path: Post
 
 
 def test_a_commit_is_durable_whatever_the_server_s_default(path: PostgresAddress) -> None:
-    with closing(session_of(path, SessionLimits())) as session:
+    with closing(connect(path, SessionLimits())) as session:
         (found,) = session.exchange([call_of("SELECT current_setting('synchronous_commit')")])
     assert found.rows == [("on",)]
 
 
 def test_a_large_value_passes_both_ways(path: PostgresAddress) -> None:
     big = bytes(range(256)) * 40_000
-    with closing(session_of(path, SessionLimits())) as session:
+    with closing(connect(path, SessionLimits())) as session:
         replies = session.exchange([call_of("SELECT ?::bytea", (big,))] * 3)
     assert [reply.rows for reply in replies] == [[(big,)]] * 3
 
@@ -505,8 +499,7 @@ async def again(journal: Journal, number: int, unfinished: set[int]) -> None:
 
 
 def join(journal: Journal, token: int) -> None:
-    from kmsconn.journal.postgres import MemberCount
 
     driver = journal._db.driver
     assert isinstance(driver, PostgresDriver)
-    driver.member = MemberCount(token)
+    driver.join(token)

@@ -15,10 +15,9 @@ import trio
 from bench.cluster import Cluster
 from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.journal import queries
-from kmsconn.journal.postgres import connect
-from kmsconn.journal.postgres_session import SessionLimits
+from kmsconn.journal.postgres_servers import connect
+from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.journal.postgres_side import listen
-from kmsconn.journal.postgres_statements import call_of
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.crowd import Crowd, open_crowd

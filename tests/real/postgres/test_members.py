@@ -16,13 +16,15 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import LeaseLost
 from kmsconn.journal import members, moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.postgres import Batch, PostgresDriver, connect
+from kmsconn.journal.postgres import Batch, PostgresDriver
 from kmsconn.journal.postgres_schema import VERSION
-from kmsconn.journal.postgres_session import SessionLimits
-from kmsconn.journal.postgres_statements import call_of
+from kmsconn.journal.postgres_servers import connect
+from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.journal.rows import read_row
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, new_row, opened, signing
+
+Claimed = tuple[list[tuple[Any, ...]], float | None]
 
 KIND = Kind.PUBLIC_DECRYPTION.value
 NOW = 1e12  # long after the rows of these tests are due
@@ -53,12 +55,12 @@ def claim(
     now: float = NOW,
     busy: Collection[int] = (),
     shards: int = 1,
-) -> members.Claimed:
+) -> Claimed:
     return members.claim(side, token, shards, kinds=(KIND,), of_shards=(0,), now=now, limit=limit, busy=busy)
 
 
-def rids(claimed: members.Claimed) -> list[int]:
-    return [read_row(stored).rid for stored in claimed.stored]
+def rids(claimed: Claimed) -> list[int]:
+    return [read_row(stored).rid for stored in claimed[0]]
 
 
 def record(db: Database, *ids: int) -> None:
@@ -275,7 +277,7 @@ def test_the_time_of_the_next_row_is_told(path: PostgresAddress, db: Database) -
         moves.defer(db, second, now + 9.0, "wait")
         db.commit()
         claimed = claim(side, one, now=now)
-        assert (rids(claimed), claimed.next_due) == ([], now + 7.0)
+        assert (rids(claimed), claimed[1]) == ([], now + 7.0)
 
 
 def test_a_claim_waits_for_no_disk(path: PostgresAddress) -> None:
@@ -332,7 +334,7 @@ def test_only_the_shards_that_are_wanted_are_claimed(path: PostgresAddress, db: 
     with session(path) as side:
         one = join(side)
         claimed = claim(side, one, shards=2)
-        assert [read_row(stored).id % 2 for stored in claimed.stored] == [0, 0]
+        assert [read_row(stored).id % 2 for stored in claimed[0]] == [0, 0]
     other.close()
 
 

@@ -15,11 +15,11 @@ from bench.cluster import Cluster
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.journal.database import Database
-from kmsconn.journal.postgres import PostgresDriver, connect
-from kmsconn.journal.postgres_place import look_at_postgres
+from kmsconn.journal.postgres import PostgresDriver
+from kmsconn.journal.postgres_servers import connect
 from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.operate.doctor.diagnosis import CheckStatus
-from kmsconn.operate.doctor.postgres import judge_postgres
+from kmsconn.operate.doctor.postgres import judge_postgres, look_at_postgres
 from tests.real.postgres.crowd import LEASE, open_crowd
 from tests.real.postgres.pooler import open_pooler
 from tests.unit.journal.samples import BINDING, new_row, opened, wall
@@ -90,14 +90,14 @@ def test_a_pooler_in_session_mode_is_no_matter(poolers: Any) -> None:
         new_row(db)
         db.commit()
     place = look_at_postgres(address)
-    assert place.pooler == "session"
+    assert place.is_pooled
     assert "one in session mode stands before the server" in [
         line.found for line in judge_postgres("journal", address, place, 4)
     ]
 
 
 def test_a_pool_without_a_free_connection_is_told(poolers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kmsconn.journal.postgres_servers.FIRST_REPLY", 0.3)
+    monkeypatch.setattr("kmsconn.journal.postgres_session.FIRST_REPLY", 0.3)
     with pytest.raises(JournalUnreachable, match="a pooler before the server may have no connection left"):
         opened(poolers("session", size=1))
 

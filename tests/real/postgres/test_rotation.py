@@ -12,8 +12,8 @@ import pytest
 from bench.cluster import OWNER, Cluster, give_to_owner
 from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import JournalUnreachable, StartRefused
-from kmsconn.journal.postgres_place import look_at_postgres
 from kmsconn.model.events import AlertCleared, AlertRaised
+from kmsconn.operate.doctor.postgres import look_at_postgres
 from tests.real.grpc_scene import make_certificate
 from tests.real.postgres.crowd import Crowd, open_crowd
 from tests.unit.journal.samples import opened

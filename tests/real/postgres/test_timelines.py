@@ -16,11 +16,9 @@ from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
 from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
 from kmsconn.journal import postgres_servers, postgres_side
-from kmsconn.journal.postgres import connect
-from kmsconn.journal.postgres_servers import NewestTimelines, look_around
-from kmsconn.journal.postgres_session import Session, SessionLimits
+from kmsconn.journal.postgres_servers import NewestTimelines, connect, look_around
+from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.journal.postgres_side import listen
-from kmsconn.journal.postgres_statements import call_of
 from kmsconn.model.events import AlertRaised
 from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
@@ -69,10 +67,7 @@ def fork(postgresql_programs: Path) -> Iterator[Fork]:
 def met(monkeypatch: pytest.MonkeyPatch) -> NewestTimelines:
     """What the process has met: nothing, as at its start."""
     made = NewestTimelines()
-    for module in ("postgres_servers", "postgres_session", "postgres_side"):
-        monkeypatch.setattr(f"kmsconn.journal.{module}.MET", made)
-    for function in (postgres_servers.connect_to_newest, look_around):
-        monkeypatch.setattr(function, "__defaults__", (made,))
+    monkeypatch.setattr(postgres_servers, "MET", made)
     return made
 
 
@@ -122,7 +117,7 @@ def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: Newes
 def test_a_connection_to_the_old_server_is_given_up_once_a_newer_timeline_is_met(
     fork: Fork, met: NewestTimelines
 ) -> None:
-    session = Session(fork.both.keywords(), SessionLimits())
+    session = connect(fork.both, SessionLimits())
     assert (port_of(session), session.is_lost) == (fork.old.port, False)
     reached(address_of(fork.new))
     assert session.is_lost
@@ -137,9 +132,9 @@ def test_who_begins_looks_at_all_servers(fork: Fork, met: NewestTimelines) -> No
 
 
 def test_a_look_tells_who_was_left_behind(fork: Fork, met: NewestTimelines) -> None:
-    said = look_around(fork.both.keywords())
+    said = look_around(fork.both)
     assert said.startswith(f"the server at 127.0.0.1, port {fork.old.port} was left behind")
-    assert look_around(address_of(fork.new).keywords()) == ""
+    assert look_around(address_of(fork.new)) == ""
 
 
 def test_a_server_that_does_not_tell_is_taken(fork: Fork, met: NewestTimelines) -> None:

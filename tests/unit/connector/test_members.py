@@ -14,7 +14,6 @@ from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.members import Gathering, MemberRow
-from kmsconn.journal.postgres import MemberCount
 from kmsconn.model.alerts import Board
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
@@ -125,7 +124,7 @@ async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:
     server, told, beats = FakeServer(), list[Event](), list[float]()
     db = Database(server.driver(), wall)
     db.open(BINDING)
-    db.driver.member = MemberCount(server.join())  # type: ignore[union-attr]
+    db.driver.join(server.join())  # type: ignore[union-attr]
     async with trio.open_nursery() as nursery:
         journal = Journal(db, offload_inline)
         nursery.start_soon(journal.commit_groups)

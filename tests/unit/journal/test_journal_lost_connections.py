@@ -23,7 +23,6 @@ from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal import journal as journal_module
 from kmsconn.journal.database import Database, counted
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.postgres import MemberCount
 from kmsconn.journal.postgres_schema import LOCK
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline
@@ -47,7 +46,7 @@ def connected(server: FakeServer) -> Database:
     """Open a database on a server as a member."""
     db = Database(server.driver(), wall)
     db.open(BINDING)
-    db.driver.member = MemberCount(server.join())  # type: ignore[union-attr]
+    db.driver.join(server.join())  # type: ignore[union-attr]
     return db
 
 

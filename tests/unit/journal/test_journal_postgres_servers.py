@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 import pytest
-from psycopg import ProgrammingError
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.postgres_servers import (
@@ -19,7 +18,7 @@ from kmsconn.journal.postgres_servers import (
     servers_of,
     serves_by_transaction,
 )
-from kmsconn.journal.postgres_statements import call_of, prepare
+from kmsconn.journal.postgres_session import call_of, prepare
 
 
 @pytest.fixture
@@ -33,12 +32,12 @@ def met() -> NewestTimelines:
 def test_a_server_is_behind_whose_timeline_is_lower_than_one_that_was_met(
     number: int, met: NewestTimelines, *, behind: bool
 ) -> None:
-    assert met.is_behind(ServerTimeline("one", number)) is behind
+    assert (met.behind(ServerTimeline("one", number)) != "") is behind
 
 
 def test_an_older_timeline_that_is_met_later_changes_nothing(met: NewestTimelines) -> None:
     met.note(ServerTimeline("one", 1))
-    assert met.is_behind(ServerTimeline("one", 1))
+    assert met.behind(ServerTimeline("one", 1))
 
 
 @pytest.mark.parametrize("other", [ServerTimeline("two", 1), ServerTimeline()])
@@ -46,11 +45,11 @@ def test_what_is_no_copy_or_does_not_tell_is_not_compared(
     other: ServerTimeline, met: NewestTimelines
 ) -> None:
     met.note(other)
-    assert not met.is_behind(other)
+    assert met.behind(other) == ""
 
 
 def test_the_words_name_both_timelines_and_the_remedy(met: NewestTimelines) -> None:
-    said = met.say(ServerTimeline("one", 1))
+    said = met.behind(ServerTimeline("one", 1))
     assert "its timeline is 1, and timeline 2 was met already; stop it, or make it a standby" in said
 
 
@@ -165,7 +164,7 @@ def test_a_value_goes_in_the_form_that_its_column_reads(value: Any, encoded: byt
         (2**63, OverflowError),
         (-(2**63) - 1, OverflowError),
         ("\udc00", UnicodeEncodeError),
-        (object(), ProgrammingError),
+        (object(), TypeError),
     ],
 )
 def test_a_value_that_no_column_holds_is_refused(value: Any, error: type[Exception]) -> None:

@@ -17,11 +17,11 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
-from kmsconn.journal.postgres_place import PostgresPlace
 from kmsconn.model.requests import FHEVM
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.examination import examine
 from kmsconn.operate.doctor.machine import JournalFiles, Machine
+from kmsconn.operate.doctor.postgres import PostgresPlace
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.ports import Ports

@@ -11,9 +11,15 @@ import pytest
 from kmsconn.config.values import PostgresAddress
 from kmsconn.config.working import Pools
 from kmsconn.journal.members import MemberRow
-from kmsconn.journal.postgres_place import PostgresPlace, ServerState, TablesState
 from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
-from kmsconn.operate.doctor.postgres import judge_common, judge_postgres, judge_workers
+from kmsconn.operate.doctor.postgres import (
+    PostgresPlace,
+    ServerState,
+    TablesState,
+    judge_common,
+    judge_postgres,
+    judge_workers,
+)
 from tests.unit.operate.doctor.patient import Patient
 
 SERVER = ServerState("15.4", 150_004, "UTF8", encrypted=True)
