@@ -22,7 +22,7 @@ from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
 from tests.real.anvil.placing import put_code, set_counters
 from tests.real.anvil.world import OWNER, Place, open_place
-from tests.unit.emulator.migration_world import (
+from tests.unit.emulator.ceremony_world import (
     CHAIN_ID,
     COMMITTEE,
     CONFIG,

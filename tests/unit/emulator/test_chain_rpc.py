@@ -19,10 +19,10 @@ from tests.unit.emulator.small_world import (
     DECRYPTION_ADDRESS,
     SENDER,
     World,
+    rpc,
     signed,
     world,
 )
-from tests.unit.emulator.vector_world import rpc
 
 TARGET = to_hex(DECRYPTION_ADDRESS)
 OWNER = to_hex(SENDER.address)

@@ -16,7 +16,7 @@ from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import ACL, ALL_ERRORS
 from tests import vectors
-from tests.unit.emulator.vector_world import END_OF_STAGE, committee, replay, rpc
+from tests.unit.emulator.small_world import END_OF_STAGE, committee, replay, rpc
 
 REQUESTS = vectors.requests()
 ANSWERS = [(entry, answer) for entry, answer in vectors.answers() if "proof" in answer]

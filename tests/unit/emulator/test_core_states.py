@@ -1,4 +1,4 @@
-"""The calls of an emulated Core, in the order of checks of the real one (kms-core-grpc.md, 5)."""
+"""The calls of an emulated Core: the order of checks of the real one (kms-core-grpc.md, 4 to 6), and every byte of the golden answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,40 @@ import trio
 import trio.testing
 
 from kmsconn._generated.fhevm.kms.v1 import (
+    Eip712DomainMsg,
+    RequestId,
     TypedCiphertext,
+    UserDecryptionResponse,
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
+from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_jobs import CoreJobs
-from kmsconn.emulator.core_requests import CoreRelease
+from kmsconn.emulator.core_requests import (
+    CoreRelease,
+    Invalid,
+    Job,
+    read_id,
+    read_public,
+    read_user,
+)
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
+from kmsconn.emulator.signcryption import Randomness
+from kmsconn.ethereum.addresses import checksum, parse_address
+from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.transport.grpc.framing import Status
+from tests import vectors
+from tests.opening import open_share, value_of_share
 from tests.unit.emulator.core_worlds import (
+    CLIENT,
+    DOMAIN,
+    ONE,
+    PLAINTEXTS,
+    TWO,
+    USER_KEY,
     core,
+    domain_message,
     name,
     poll,
     public_id,
@@ -230,3 +255,151 @@ async def test_a_later_core_does_again_what_failed(start: Any, operation: CoreOp
     emulated.known.keys.add(b"\4" * 32)
     await start(emulated, operation, request)
     assert await poll(emulated, operation, id_of(operation))
+
+
+CONTRACT = checksum(DOMAIN.verifying_contract)
+
+
+def domain(**members: Any) -> Eip712DomainMsg:
+    message = domain_message()
+    for key, value in members.items():
+        setattr(message, key, value)
+    return message
+
+
+def long_handle() -> TypedCiphertext:
+    return TypedCiphertext(ciphertext=ONE.body, fhe_type=5, external_handle=bytes(33))
+
+
+def test_a_request_is_taken_apart() -> None:
+    job = read_public(bytes(public_request(extra_data=b"\1" + bytes(32))), PLAINTEXTS)
+    assert (job.request_id, job.domain, job.extra_data) == (public_id(1), DOMAIN, b"\1" + bytes(32))
+    assert [(item.handle, item.fhe_type, item.value) for item in job.items] == [
+        (ONE.handle, 5, 123_456_789),
+        (TWO.handle, 0, 1),
+    ]
+
+
+def test_context_and_epoch_are_read_when_named_and_short_handles_left_padded() -> None:
+    message = public_request(context_id=name(b"\7" * 32), epoch_id=name(b"\x08" * 32))
+    message.ciphertexts = [TypedCiphertext(ciphertext=ONE.body, fhe_type=5, external_handle=b"\xaa")]
+    job = read_public(bytes(message), PLAINTEXTS)
+    assert (job.context_id, job.epoch_id) == (b"\7" * 32, b"\x08" * 32)
+    assert job.handles == [bytes(31) + b"\xaa"]
+
+
+@pytest.mark.parametrize("text", ["01" * 32, "0x" + "01" * 32, f"  {'01' * 32}\n"])
+def test_ids_are_read_leniently(text: str) -> None:
+    assert read_id(RequestId(request_id=text)) == b"\1" * 32
+
+
+@pytest.mark.parametrize("text", ["", "0x", "01" * 31, "01" * 33, "zz" * 32, "00" * 32, "1" * 63])
+def test_other_ids_are_invalid(text: str) -> None:
+    with pytest.raises(Invalid):
+        read_id(RequestId(request_id=text))
+
+
+PUBLIC_FAULTS: list[dict[str, Any]] = [
+    {"request_id": None},
+    {"key_id": None},
+    {"key_id": RequestId(request_id="")},
+    {"ciphertexts": []},
+    {"domain": None},
+    {"domain": domain(chain_id=b"\1" + bytes(32))},
+    {"domain": domain(verifying_contract=CONTRACT.lower())},
+    {"domain": domain(verifying_contract=CONTRACT[2:])},
+    {"domain": domain(verifying_contract="")},
+    {"domain": domain(salt=b"")},
+    {"context_id": RequestId(request_id="00" * 32)},
+    {"epoch_id": RequestId(request_id="08")},
+]
+USER_FAULTS: list[dict[str, Any]] = [
+    {"typed_ciphertexts": []},
+    {"typed_ciphertexts": [long_handle()]},
+    {"client_address": checksum(CLIENT).lower()},
+    {"client_address": ""},
+    {"client_address": CONTRACT},
+    {"enc_key": b""},
+    {"enc_key": USER_KEY.enc_key[:-1]},
+    {"domain": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "read", "members"),
+    [
+        *((public_request, read_public, members) for members in PUBLIC_FAULTS),
+        *((user_request, read_user, members) for members in USER_FAULTS),
+    ],
+)
+def test_a_request_with_a_fault_is_invalid(make: Any, read: Any, members: dict[str, Any]) -> None:
+    message = make()
+    for key, value in members.items():
+        setattr(message, key, value)
+    with pytest.raises(Invalid):
+        read(bytes(message), PLAINTEXTS)
+
+
+ANSWERS = vectors.answers()
+NAMES = [f"{entry['name']}-node{answer['node']}" for entry, answer in ANSWERS]
+RECORDED = {
+    from_hex(each["body"]): int(each["plaintext_value"], 16) for each in vectors.load()["ciphertexts"]
+}
+
+
+def node_of(answer: dict[str, Any]) -> SigningNode:
+    key = PrivateKey.parse(vectors.load()["environment"]["keys"][f"signer{answer['node']}"]["private_key"])
+    payload = answer["response"]["payload"]
+    return SigningNode(key, payload.get("party_id", 1), payload.get("degree", 0))
+
+
+def core_of(answer: dict[str, Any]) -> EmulatedCore:
+    """The node of an answer, sealing with the randomness that the vectors name."""
+    given = [
+        Randomness(from_hex(each["encapsulation_m"]), from_hex(each["nonce"]))
+        for each in answer.get("signcryption_randomness", ())
+    ]
+
+    def sealing(_: Job, place: int) -> Randomness:
+        return given[place]
+
+    core = EmulatedCore(node_of(answer), RECORDED, sealing=sealing)
+    core.known.contexts.add(make_id(CONTEXT_TAG, 2).to_bytes(32))
+    core.known.epochs.add(make_id(EPOCH_TAG, 2).to_bytes(32))
+    return core
+
+
+@pytest.mark.parametrize(("entry", "answer"), ANSWERS, ids=NAMES)
+async def test_a_response_is_made_again_byte_for_byte(entry: dict[str, Any], answer: dict[str, Any]) -> None:
+    core, operation = core_of(answer), PUBLIC if entry["kind"] == "public" else USER
+    assert await core.start(operation, from_hex(entry["core"]["request_bytes"])) == b""
+    reply = await core.result(operation, from_hex(entry["core"]["poll_bytes"]))
+    assert reply.hex() == answer["response_bytes"][2:]
+
+
+@pytest.mark.parametrize(
+    ("entry", "answer"), [pair for pair in ANSWERS if pair[0]["kind"] == "user"], ids=lambda each: ""
+)
+def test_the_user_opens_every_share_of_the_vectors(entry: dict[str, Any], answer: dict[str, Any]) -> None:
+    message = UserDecryptionResponse.parse(from_hex(answer["response_bytes"]))
+    assert message.payload is not None
+    secret_key = from_hex(vectors.load()["user_key"]["client_secret_key_blob"])[8:]
+    client = parse_address(entry["core"]["request"]["client_address"])
+    by_handle = {
+        from_hex(each["handle"]): int(each["plaintext_value"], 16) for each in vectors.load()["ciphertexts"]
+    }
+    for share in message.payload.signcrypted_ciphertexts:
+        opened = open_share(
+            secret_key, share.signcrypted_ciphertext, client=client, vk=message.payload.verification_key
+        )
+        assert opened.link == message.payload.digest
+        value = value_of_share(opened.plaintext) if message.payload.degree else _number(opened.plaintext)
+        assert value == by_handle[share.external_handle]
+
+
+def test_no_vector_was_left_out() -> None:
+    assert len(ANSWERS) == 34
+
+
+def _number(plaintext: bytes) -> int:
+    return int.from_bytes(plaintext, "little")

@@ -27,7 +27,7 @@ from tests.unit.emulator.httpz_vector_world import (
     replay,
     steps,
 )
-from tests.unit.emulator.vector_world import rpc
+from tests.unit.emulator.small_world import rpc
 from tests.vectors import httpz as vectors
 
 SIGNERS = [PrivateKey(bytes([20 + n] * 32)) for n in range(4)]

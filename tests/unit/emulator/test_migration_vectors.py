@@ -17,7 +17,7 @@ from kmsconn.emulator.contracts.generation_releases import (
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.queries import mapping_slot
-from tests.unit.emulator.migration_world import (
+from tests.unit.emulator.ceremony_world import (
     ABORT,
     COMMITTEE,
     COMPRESSED,
@@ -41,7 +41,7 @@ from tests.unit.emulator.migration_world import (
     slots_of,
     viewed,
 )
-from tests.unit.emulator.vector_world import rpc
+from tests.unit.emulator.small_world import rpc
 
 DONE = LATER_KMS_GENERATION.function("isRequestDone")
 URLS = tuple(node.storage_url for node in COMMITTEE.nodes)
