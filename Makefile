@@ -61,7 +61,7 @@ without-peers: $(STAMP) ## the tests of the real peers, as on a machine that has
 	KMSCONN_PEERS=hidden $(PYTEST) tests/real
 
 # The emulator's own suite is left out, since everything else plays among it; so is what needs a second or more.
-QUICK_WORLDS := tests/faults/test_calls_that_wait.py tests/faults/test_ends.py
+QUICK_WORLDS := tests/faults/test_core_releases.py tests/faults/test_ends.py
 quick: WORKERS = 2
 quick: $(STAMP) ## the tests that matter while one works, under a minute: unit, architecture, some worlds
 	$(PYTEST) -m "not slow and not once and not sampled" \

@@ -75,7 +75,7 @@ PARSED: Final = {
     ".venv/bin/kmsconn demo --profile httpz-rc7": "300 requests of another generation, played in virtual time elsewhere",
     "kmsconn demo": "shows a refusal without the extra, which tests/e2e/test_installations.py brings about",
     "kmsconn audit export audit.jsonl --since 2026-01-01 --until 2026-02-01 --kind user_decryption "
-    "--csv": "tests/unit/operate/commands/test_cli_journal.py",
+    "--csv": "tests/unit/operate/commands/test_operating.py",
     "kmsconn audit verify audit.jsonl.000001 audit.jsonl": "tests/e2e/test_operating_process.py",
     "kmsconn config import -o kmsconn.toml gw-listener.toml kms-worker.toml "
     "tx-sender.toml": "tests/unit/operate/commands/test_cli_config.py",
@@ -116,7 +116,7 @@ PARSED: Final = {
     "make weight": "counts for a minute under a tracer",
     "make peers": "downloads, as root",
     "make quick": "this test would start itself",
-    "make setup": "downloads; tests/e2e/test_make.py plays it",
+    "make setup": "downloads; tests/e2e/test_installations.py plays it",
     "make soak": "half an hour",
     "make image": "minutes, as root",
     "make test": "this test is a part of it",

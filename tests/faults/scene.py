@@ -1,9 +1,9 @@
-"""One connector among honest dependencies in virtual time, for tests that let one thing be wrong. Holds what the connector said."""
+"""One connector among honest dependencies in virtual time, perhaps with a shadow beside it. Holds what each said."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -14,29 +14,43 @@ import trio
 
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import LogFormat
+from kmsconn.config.values import LogFormat, Mode
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_spoils import InterceptedCall
+from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.drills.drill import End
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.traffic import Traffic
+from kmsconn.ethereum.addresses import Address
 from kmsconn.model.causes import CAUSES
-from kmsconn.model.events import AlertRaised, Event
+from kmsconn.model.events import (
+    AlertRaised,
+    Event,
+    ReplyCompared,
+    ReplyFinalized,
+    ReplySent,
+    ReplySigned,
+    ignore,
+)
+from kmsconn.model.life import State
 from kmsconn.observe.logs import line_takes, make_logger
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
 from kmsconn.observe.tally import EventTakers
+from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC
+from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
+from kmsconn.replies.shadow import Likeness
 from kmsconn.serving.wire import ServedAnswer
 from kmsconn.testing.ground_truth import read_ground_truth
+from kmsconn.testing.http_clients import POSTED_FORMS, content_of
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 
 D = TypeVar("D")
 U = TypeVar("U")
 E = TypeVar("E")
-
 BEGIN = 1_767_225_600.0
 SECRETS = ("hunter2", "sesame", "pathkey")
 MOMENTS = 120.0  # virtual seconds that anything may take unless a test says otherwise
@@ -181,3 +195,105 @@ async def open_scene(folder: Path, *, block_time: float = 1.0, shards: int = 1) 
     dependencies = FhevmDependencies.make(wall, block_time=block_time, computing=0.1, shards=shards)
     async with dependencies.run_in_memory() as network:
         yield Scene(dependencies, network, Traffic(dependencies, Random(0)), folder)
+
+
+WINDOW = 4.0
+
+
+class ShadowScene(Stand[FhevmDependencies, Traffic]):
+    """One node with two connectors: the active one asks the first shard of its Core, the shadow the last one, which is heard."""
+
+    def settings(self, name: str, shard: int, **changes: Any) -> Settings:
+        """Return the settings of one of the two connectors."""
+        settings = self.dependencies.settings(self.folder / f"{name}.db", reorg_window=WINDOW)
+        core = (settings.core.core_endpoints[shard],)
+        return settings.but(**{"core_endpoints": core, "decryption_from_block_number": 0, **changes})
+
+    def active(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+        """Return the connector that sends."""
+        return open_connector(self.settings("active", 0, **changes), ports=self.ports(), on_event=ignore)
+
+    def shadow(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+        """Return the connector that compares; it has no key."""
+        changed = {
+            "mode": Mode.SHADOW,
+            "private_key": None,
+            "tx_sender_address": self.sender,
+            **changes,
+        }
+        return open_connector(self.settings("shadow", -1, **changed), ports=self.ports(), on_event=self._note)
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+        self.monitor.on_event(event)
+
+    def likenesses(self) -> list[str]:
+        """Return how the compared replies stand to the shadow's."""
+        return [event.likeness for event in self.told(ReplyCompared)]
+
+    def ask(self, *forms: str) -> None:
+        """Request decryptions."""
+        for form in forms:
+            self.traffic.forms[form]()
+
+    async def wait_finalized(self, count: int) -> None:
+        """Wait until the shadow knows so many replies to be final."""
+        await self.wait(lambda: len(self.told(ReplyFinalized)) >= count)
+
+    @property
+    def sender(self) -> Address:
+        """The account of the node."""
+        return sender_of(0).address
+
+    def replies(self) -> list[bytes]:
+        """Return the calldata of all transactions of the node's tx sender, failed ones too."""
+        chain = self.dependencies.gateway
+        blocks = (chain.block(number) for number in range(chain.head.number + 1))
+        return [
+            mined.transaction.data
+            for block in blocks
+            if block is not None
+            for mined in block.mined
+            if mined.transaction.sender == self.sender
+        ]
+
+    def check_sends_nothing(self, count: int) -> None:
+        """Raise AssertionError unless the shadow signed and sent nothing, and the other connector ``count`` replies."""
+        assert not self.told(ReplySigned)
+        assert not self.told(ReplySent)
+        self.check_sent_once(count)
+
+    def check_sent_once(self, count: int) -> None:
+        """Raise AssertionError unless the node sent so many replies, each to another request, and nothing else."""
+        sent = self.replies()
+        assert all(data[:4] in {PUBLIC.selector, USER.selector} for data in sent)
+        assert len(sent) == len({data[4:36] for data in sent}) == count, f"{len(sent)} transactions"
+
+
+def states_of(connector: Connector) -> dict[State, int]:
+    """Return how many requests of a connector are in which state."""
+    counts = connector.statistics().queue.counts
+    found: dict[State, int] = {}
+    for (_, state), number in ({} if counts is None else counts.states).items():
+        found[state] = found.get(state, 0) + number
+    return found
+
+
+EVERY_FORM: Sequence[str] = ("public", "direct", "unified", "delegated", "public")
+ALL_EQUAL = [Likeness.EQUAL] * len(EVERY_FORM)
+
+
+@asynccontextmanager
+async def open_shadow_scene(folder: Path, *, shards: int = 1) -> AsyncIterator[ShadowScene]:
+    """Run the dependencies while the block lasts; needs a virtual clock. With two shards each connector has a Core of its own."""
+    dependencies = FhevmDependencies.make(wall, block_time=1.0, computing=0.1, shards=shards)
+    async with dependencies.run_in_memory() as network:
+        yield ShadowScene(dependencies, network, Traffic(dependencies, Random(0)), folder)
+
+
+POSTED = POSTED_FORMS
+
+
+def post(traffic: Traffic, form: str, **changes: Any) -> Any:
+    """Return what a client asks for in place of a transaction of a form; ``changes`` are to the values of a user's request."""
+    return content_of(traffic.prepare(form), **changes)

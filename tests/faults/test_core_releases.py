@@ -1,28 +1,31 @@
-"""Cores of several releases behind one connector: the same replies, whichever field holds the signature, through upgrades and back."""
+"""Cores of several releases behind one connector, through upgrades and back; and calls that start a decryption and wait for it."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.core import become
+from kmsconn.emulator.core_faults import CoreFault, FailingCore, HangingCore, SpoiledCore
 from kmsconn.emulator.core_requests import CoreRelease
+from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.testing.faults import Ask, CoreUpgrade, Kill
+from kmsconn.requests import stages
+from kmsconn.testing.faults import Ask, CoreRestart, CoreUpgrade, Kill, Reorg, Strike
 from kmsconn.testing.ground_truth import replies_of
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.grpc.framing import Status
 from tests.faults.ceremony import ENDS, LONG, Ceremony
 from tests.faults.scene import Scene, open_scene
-
-pytestmark = pytest.mark.sampled
 
 FORMS = ("public", "direct", "unified")
 STARTS = {"PublicDecrypt", "UserDecrypt"}
@@ -41,6 +44,7 @@ def succeeded(scene: Scene, shard: int) -> set[str]:
     return {method for (method, status), n in counts.items() if status == Status.OK.name and n}
 
 
+@pytest.mark.sampled
 async def test_a_core_of_0_14_and_one_of_0_16_behind_one_connector(tmp_path: Path) -> None:
     async with open_scene(tmp_path, shards=2) as scene:
         release(scene, CoreRelease.V0_14, CoreRelease.V0_16)
@@ -55,6 +59,7 @@ async def test_a_core_of_0_14_and_one_of_0_16_behind_one_connector(tmp_path: Pat
         assert scene.told(AlertRaised) == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("one", CoreRelease, ids=lambda one: one.text)
 async def test_signatures_of_other_schemes_are_no_obstacle(one: CoreRelease, scene: Scene) -> None:
     release(scene, one)
@@ -68,6 +73,7 @@ async def test_signatures_of_other_schemes_are_no_obstacle(one: CoreRelease, sce
     assert scene.dependencies.cores[0].counts["GetPublicDecryptionResult", "spoil other schemes"]
 
 
+@pytest.mark.sampled
 async def test_two_signatures_that_differ_are_an_alert_and_no_reply(scene: Scene) -> None:
     core = scene.dependencies.cores[0]
     core.strike(core_faults.SpoiledCore(how="two signatures"), "GetPublicDecryptionResult")
@@ -87,6 +93,7 @@ async def test_two_signatures_that_differ_are_an_alert_and_no_reply(scene: Scene
     assert sorted(identifier for identifier, _ in replies_of(scene.dependencies)) == sorted(ids)
 
 
+@pytest.mark.sampled
 def test_upgrades_up_and_down_in_the_middle_of_traffic_and_kills() -> None:
     steps: list[PlanStep] = [
         *[Ask(1.0 + at, form, 2) for at in range(0, 20, 2) for form in FORMS],
@@ -106,6 +113,7 @@ OF_EACH = (CoreRelease.V0_14, CoreRelease.V0_15, CoreRelease.V0_16, CoreRelease.
 """The releases of a committee's Cores."""
 
 
+@pytest.mark.sampled
 async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life(ceremony: Ceremony) -> None:
     """All sign the same digests, whichever field holds the signature, and forget what was destroyed, whoever tells them its epochs."""
     for core, one in zip(ceremony.cores, OF_EACH, strict=True):
@@ -124,6 +132,7 @@ async def test_a_committee_of_three_releases_takes_its_keys_through_a_whole_life
         assert core.known.epochs == {LAST_EPOCH.to_bytes(32)}
 
 
+@pytest.mark.sampled
 async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_they_have_made_it(
     ceremony: Ceremony,
 ) -> None:
@@ -151,3 +160,123 @@ async def test_an_epoch_that_is_destroyed_while_the_cores_make_it_is_gone_once_t
         assert ("confirmEpochActivation", NEXT_EPOCH) not in ceremony.keys(node).replied
         refusals = ceremony.core_faults[node].counts["DestroyMpcEpoch", "FAILED_PRECONDITION"]
         assert bool(refusals) == (OF_EACH[node] is not CoreRelease.V0_14)
+
+
+SYNC = ("PublicDecryptSync", "UserDecryptSync")
+
+
+def calls(scene: Scene) -> dict[str, int]:
+    """How often each method ended in OK."""
+    counts = scene.dependencies.cores[0].counts
+    return {method: n for (method, status), n in counts.items() if status == Status.OK.name}
+
+
+def later(scene: Scene, **knobs: Any) -> None:
+    core = scene.dependencies.cores[0].core
+    become(core, CoreRelease.V0_15)
+    for name, value in knobs.items():
+        setattr(core, name, value)
+
+
+def replies(scene: Scene) -> list[int]:
+    return sorted(identifier for identifier, _ in replies_of(scene.dependencies))
+
+
+async def test_each_request_is_one_call(scene: Scene) -> None:
+    later(scene)
+    ids = await scene.ask(*FORMS * 2)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids))
+    assert calls(scene) == {"PublicDecryptSync": 2, "UserDecryptSync": 4}
+    assert replies(scene) == sorted(ids)
+
+
+async def test_without_such_calls_requests_are_started_and_polled(scene: Scene) -> None:
+    ids = await scene.ask(*FORMS)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids))
+    assert set(calls(scene)) == {
+        "PublicDecrypt",
+        "GetPublicDecryptionResult",
+        "UserDecrypt",
+        "GetUserDecryptionResult",
+    }
+
+
+async def test_what_takes_longer_than_the_wait_is_polled_without_being_sent_again(scene: Scene) -> None:
+    later(scene, computing=90.0)
+    ids = await scene.ask(*FORMS)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids), 300)
+    assert calls(scene) == {"GetPublicDecryptionResult": 1, "GetUserDecryptionResult": 2}
+    assert replies(scene) == sorted(ids)
+
+
+async def test_large_requests_are_started_so_that_their_bytes_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "LARGE_MESSAGE", 100)
+    async with open_scene(tmp_path) as scene:
+        later(scene)
+        ids = await scene.ask(*FORMS)
+        async with scene.connected():
+            await scene.wait(lambda: scene.answered == set(ids))
+        assert not calls(scene).keys() & set(SYNC)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize(
+    "fault",
+    [
+        SpoiledCore(how="cut"),
+        SpoiledCore(how="cut after"),
+        HangingCore(),
+        SpoiledCore(how="restart"),
+        *(
+            FailingCore(code=code)
+            for code in ("UNAVAILABLE", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
+        ),
+        *(FailingCore(code=code, after=True) for code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")),
+    ],
+    ids=lambda fault: fault.label,
+)
+async def test_a_call_that_goes_wrong_loses_and_doubles_nothing(fault: CoreFault, scene: Scene) -> None:
+    later(scene)
+    for method in SYNC:
+        scene.dependencies.cores[0].script(method, fault, fault)
+    ids = await scene.ask(*FORMS)
+    async with scene.connected():
+        await scene.wait(lambda: scene.answered == set(ids), 600)
+        await trio.sleep(60)
+    assert replies(scene) == sorted(ids)
+
+
+async def test_an_answer_that_is_not_this_nodes_is_not_sent(scene: Scene) -> None:
+    core = scene.dependencies.cores[0].core
+    later(scene, node=attrs.evolve(core.node, key=STRANGER))
+    await scene.ask("public")
+    async with scene.connected():
+        await scene.wait(lambda: [one for one in scene.told(AlertRaised) if one.cause == "wrong-signer"])
+    assert replies(scene) == []
+    assert (
+        scene.told(RequestClosed) == []
+    )  # nothing of this Core has passed: it may sign all with another key
+
+
+def test_a_core_is_upgraded_and_taken_back_in_mid_run() -> None:
+    run_world(
+        [
+            Ask(1.0, "any", 5),
+            CoreUpgrade(4.0),
+            Ask(4.5, "any", 8),
+            Kill(5.2, 1.0),
+            Strike(7.0, "core0", SpoiledCore(method="PublicDecryptSync", how="cut after", times=2)),
+            Ask(8.0, "public", 4),
+            CoreRestart(9.0),
+            Reorg(12.0, 6, "swapped"),
+            Ask(14.0, "any", 5),
+            CoreUpgrade(14.6, CoreRelease.V0_14),
+            Ask(16.0, "any", 5),
+        ],
+        computing=0.8,
+    ).check()

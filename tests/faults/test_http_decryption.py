@@ -36,8 +36,7 @@ from kmsconn.testing.endings import Ending
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.harness import Scenario, ScenarioOutcome, run_scenario
 from kmsconn.testing.invariants import kept_in
-from tests.faults.posts import POSTED, post
-from tests.faults.scene import Scene
+from tests.faults.scene import POSTED, Scene, post
 from tests.faults.test_destroyed import AT_WORK, NAMING, destroy
 from tests.sampling import points_of
 

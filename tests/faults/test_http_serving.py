@@ -1,4 +1,4 @@
-"""A whole connector that serves decryptions over HTTP, in virtual time: both sources at once, the drain, and the start."""
+"""Decryptions over HTTP in whole connectors, in virtual time: start, drain, both sources; and worlds in which all has its answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kmsconn.config.values import Secret
 from kmsconn.config.working import HttpApi
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.dependencies import HOST_ID
@@ -18,7 +21,21 @@ from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
 from kmsconn.errors import StartRefused
 from kmsconn.model.events import HttpAnswered, ReplyFinalized
 from kmsconn.serving.server import GRACE_SECONDS
+from kmsconn.testing.faults import (
+    Ask,
+    ClockStep,
+    CoreRestart,
+    Drain,
+    Kill,
+    KillAtWork,
+    Outage,
+    Post,
+    Reorg,
+)
+from kmsconn.testing.strategies import Case, cases, moments
+from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.ports import Ports
+from tests.faults.conftest import SAMPLE
 from tests.faults.scene import Scene, open_scene
 from tests.unit.serving.scene import Client, MemoryListener
 
@@ -142,3 +159,44 @@ async def test_an_address_that_cannot_be_had_is_refused_by_its_option(tmp_path: 
             async with open_connector(settings, ports=ports):
                 pass
         assert f"http_endpoint {ENDPOINT} cannot be listened to" in reason(refusal.value)
+
+
+PLANS: dict[str, Sequence[PlanStep]] = {
+    "nothing happens": [],
+    "killed": [Kill(1.6, 2.0), Kill(5.2, 1.0), Kill(9.0, 4.0)],
+    "killed in the middle of a commit": [KillAtWork(1.0, 3, "before"), KillAtWork(5.0, 4, "after")],
+    "drained": [Drain(1.7, 1.0), Drain(8.0, 3.0)],
+    "the journal lost": [Kill(4.0, 2.0, lose_journal=True)],
+    "the Core restarted": [CoreRestart(1.6), CoreRestart(3.1)],
+    "the Core away": [Outage(1.2, "core0", "refuse", 40.0)],
+    "the host chain away": [Outage(1.2, "host", "mute", 40.0)],
+    "the Gateway away": [Outage(1.2, "gateway", "refuse", 20.0)],
+    "the clock set back by an hour": [ClockStep(3.0, -3600.0)],
+    "reorganisations": [Reorg(3.0, 3, "moved"), Reorg(8.0, 6, "swapped"), Reorg(12.0, 8, "moved")],
+}
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("trouble", PLANS.values(), ids=PLANS)
+def test_every_client_has_its_answer(trouble: Sequence[PlanStep]) -> None:
+    asking = [step for at in (1.0, 4.5, 8.5) for step in (Post(at, "any", 3), Ask(at, "any", 2))]
+    report = run_world([*asking, *trouble])
+    report.check()
+    assert report.steps["Post"] == 3
+
+
+@pytest.mark.sampled
+def test_a_client_without_an_answer_would_be_seen() -> None:
+    """The node of another wallet is in no context: its clients ask for ever."""
+    report = run_world([Post(1.0, "public")], settle_time=60.0, private_key=Secret("0x" + "11" * 32))
+    assert [text.rpartition(" has ")[2] for text in report.broken] == ["no answer"]
+
+
+posts = st.builds(Post, moments(), st.just("any"), st.integers(1, 4))
+
+
+@pytest.mark.sampled
+@SAMPLE
+@given(case=cases(), posting=st.lists(posts, min_size=1, max_size=5))
+def test_every_client_has_its_answer_whatever_happens(case: Case, posting: list[PlanStep]) -> None:
+    attrs.evolve(case, plan=(*case.plan, *posting)).run().check()

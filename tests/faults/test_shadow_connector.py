@@ -24,7 +24,7 @@ from kmsconn.model.life import State
 from kmsconn.replies import shadow as shadow_module
 from kmsconn.replies.shadow import Likeness
 from kmsconn.replies.wallet import open_wallet
-from tests.faults.shadow_scene import (
+from tests.faults.scene import (
     ALL_EQUAL,
     EVERY_FORM,
     ShadowScene,

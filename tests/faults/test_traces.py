@@ -1,18 +1,22 @@
-"""Whole worlds in virtual time, in which the connector is killed: every request has one trace, whichever process worked on it."""
+"""Whole worlds whose connector is killed: one trace for each request, and each transition once in an audit log that holds."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import TracingSettings
+from kmsconn.journal.audit import verify
 from kmsconn.model import events
+from kmsconn.model.life import TRANSITIONS
 from kmsconn.model.requests import trace_of
 from kmsconn.observe.spans import Span, SpanMaker
-from kmsconn.testing.faults import Ask, Kill
+from kmsconn.testing.faults import Ask, Kill, KillAtWork
 from kmsconn.testing.world import EPOCH_SECONDS, WorldReport, run_world
 from tests import vectors
 
@@ -64,3 +68,42 @@ def test_every_trace_has_its_stages_its_reply_and_one_span_of_the_request_itself
     for found in names.values():
         assert {"record", "check", "gather", "submit", "answer", *REPLIED, "request"} <= {*found}
         assert found.count("request") == 1
+
+
+STEPS = {(source.value, target.value) for sources, target in TRANSITIONS.values() for source in sources}
+COUNT = 6
+
+
+def lives(path: Path) -> dict[int, list[tuple[str | None, str]]]:
+    """Return the transitions of each row."""
+    found = defaultdict(list)
+    for line in map(json.loads, path.read_bytes().splitlines()):
+        if line["type"] == "transition":
+            found[line["row"]].append((line.get("from"), line["to"]))
+    return found
+
+
+@pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
+@pytest.mark.parametrize(
+    "killing",
+    [
+        [Kill(2.09)],
+        [KillAtWork(1.5, 3, "before"), Kill(4.0)],
+        [KillAtWork(1.5, 5, "after"), Kill(3.2), Kill(6.0)],
+    ],
+    ids=["once", "before work", "after work"],
+)
+def test_no_transition_is_missed_and_none_is_written_twice(
+    profile: str, killing: list[Kill | KillAtWork], tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    run_world([Ask(1.0, "any", COUNT), *killing], seed=5, profile=profile, audit_log=path).check()
+    assert verify([path]) == verify([path], verify([path]).head)
+    assert verify([path]).broken == ""
+    found = lives(path)
+    assert len(found) == COUNT
+    for steps in found.values():
+        assert steps[0] == (None, "pending")
+        assert set(steps[1:]) <= STEPS
+        assert [after[0] for after in steps[1:]] == [before[1] for before in steps[:-1]]
+        assert steps[-1][1] in {"included", "finalized"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench.cluster import UNSYNCED, Cluster, open_cluster
-from tests.real import peers, store_client, stores
-from tests.real.gateway_scene import Scene, open_scene
-from tests.real.radosgw import open_radosgw
+from tests.real import peers, stores
+from tests.real.gateways import Scene, open_scene
+from tests.real.stores import open_radosgw
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +54,14 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.ServedS
     """Ceph's S3 server."""
     peers.need("radosgw")
     with open_radosgw(tmp_path_factory.mktemp("radosgw")) as port:
-        yield stores.ServedStore(port, store_client.connect(port))
+        yield stores.ServedStore(port, stores.connect(port))
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[stores.ServedStore]:
     """The server of moto."""
     with stores.open_moto() as port:
-        yield stores.ServedStore(port, store_client.connect(port))
+        yield stores.ServedStore(port, stores.connect(port))
 
 
 @pytest.fixture(scope="session")

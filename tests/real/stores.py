@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
+import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -19,7 +23,7 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator.bucket_faults import BucketFaults, RedirectingBucket
 from kmsconn.emulator.buckets import EmulatedBucket
-from kmsconn.emulator.network import serve_sockets
+from kmsconn.emulator.network import reserve_ports, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import CiphertextReference
@@ -28,8 +32,91 @@ from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports, offload_to_threads
-from tests.real import store_client
-from tests.real.radosgw import S3_DOMAIN, WEBSITE_DOMAIN
+
+STARTING = 20.0  # seconds on a busy machine; undisturbed it is 0.1
+ATTEMPTS = 3  # the command that makes the user may hang
+S3_DOMAIN = "s3.eu-west-1.amazonaws.com"
+WEBSITE_DOMAIN = "s3-website.eu-west-1.amazonaws.com"
+_CONFIGURATION = """\
+[global]
+rgw_backend_store = dbstore
+rgw_config_store = dbstore
+dbstore_db_dir = {folder}
+dbstore_config_uri = file:{folder}/config.db
+rgw_data = {folder}
+rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_dns_name = {s3_domain}
+rgw_dns_s3website_name = {website_domain}
+rgw_enable_static_website = true
+rgw_enable_apis = s3, s3website
+admin_socket =
+log_file = {folder}/log
+keyring = {folder}/keyring
+"""
+
+
+@contextmanager
+def open_radosgw(folder: Path) -> Iterator[int]:
+    """Run a fresh server with one user while the block lasts, and give its port."""
+    with reserve_ports(1) as (port,):
+        process = _started(folder, port)
+        try:
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    for attempt in range(ATTEMPTS):
+        place = folder / str(attempt)
+        place.mkdir()
+        common = _configured(place, port)
+        if not _made_user(common):
+            continue
+        process = subprocess.Popen(["radosgw", *common, "--foreground"], **_QUIET)  # noqa: S603, S607
+        if _listens(process, port):
+            return process
+        process.kill()
+        process.wait()
+    raise AssertionError(f"radosgw did not start; the end of its log: {(place / 'log').read_text()[-1000:]}")
+
+
+_QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+}
+
+
+def _configured(place: Path, port: int) -> list[str]:
+    text = _CONFIGURATION.format(folder=place, port=port, s3_domain=S3_DOMAIN, website_domain=WEBSITE_DOMAIN)
+    (place / "ceph.conf").write_text(text)
+    return ["--conf", str(place / "ceph.conf"), "--no-mon-config"]
+
+
+def _made_user(common: list[str]) -> bool:
+    """Make the user; False where the command does not end: seldom, it waits for a thread of its own that missed being told to stop."""
+    keys = ["--uid=tests", "--display-name=tests", f"--access-key={ACCESS_KEY}", f"--secret={SECRET_KEY}"]
+    command = ["radosgw-admin", *common, "user", "create", *keys]
+    try:
+        subprocess.run(command, check=True, timeout=STARTING, **_QUIET)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + STARTING
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
 
 _NUMBERS = itertools.count(1)
 
@@ -97,10 +184,9 @@ class ServedBucket:
         return f"http://{self.name}.{WEBSITE_DOMAIN}:{self.port}/{key}"
 
     async def _put(self, key: str, body: bytes, headers: dict[str, str], **more: str) -> None:
-        put = partial(
-            store_client.put, self.client, self.name, key, body, headers, public=self.public, **more
+        await trio.to_thread.run_sync(
+            partial(put, self.client, self.name, key, body, headers, public=self.public, **more)
         )
-        await trio.to_thread.run_sync(put)
 
 
 @attrs.define(eq=False)
@@ -113,7 +199,7 @@ class ServedStore:
     async def open_bucket(self, *, public: bool = True, listed: bool = True) -> ServedBucket:
         """Make a bucket of a name that was not used before."""
         name = f"ct128-{next(_NUMBERS)}"
-        make = partial(store_client.make_bucket, self.client, name, public=public, listed=listed)
+        make = partial(make_bucket, self.client, name, public=public, listed=listed)
         await trio.to_thread.run_sync(make)
         return ServedBucket(self.client, name, self.port, public)
 
@@ -227,3 +313,50 @@ async def open_client() -> AsyncIterator[Client]:
 
     async with open_http(Ports(dial, offload_to_threads, time.time, random.random)) as http:
         yield Client(http, dialled)
+
+
+ACCESS_KEY, SECRET_KEY = "TESTS", "tests"
+METADATA = "x-amz-meta-"
+
+
+def connect(port: int, **changes: Any) -> Any:
+    """Return an S3 client for a server on this machine."""
+    import boto3
+    from botocore.config import Config
+
+    options = {
+        "endpoint_url": f"http://127.0.0.1:{port}",
+        "aws_access_key_id": ACCESS_KEY,
+        "aws_secret_access_key": SECRET_KEY,
+        "region_name": "us-east-1",
+        "config": Config(s3={"addressing_style": "path"}),
+    }
+    return boto3.client("s3", **(options | changes))
+
+
+def make_bucket(client: Any, name: str, *, public: bool, listed: bool) -> None:
+    """Make a bucket whose objects anybody may read, or nobody without credentials."""
+    client.create_bucket(Bucket=name)
+    if public:
+        client.put_bucket_policy(Bucket=name, Policy=json.dumps(_policy(name, listed=listed)))
+
+
+def _policy(name: str, *, listed: bool) -> dict[str, Any]:
+    everything = f"arn:aws:s3:::{name}/*"
+    rights = [("s3:GetObject", everything)] + [("s3:ListBucket", f"arn:aws:s3:::{name}")] * listed
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": [action], "Resource": [resource]}
+            for action, resource in rights
+        ],
+    }
+
+
+def put(
+    client: Any, bucket: str, key: str, body: bytes, headers: dict[str, str], *, public: bool, **more: str
+) -> None:
+    """Store an object with metadata."""
+    metadata = {name.removeprefix(METADATA): value for name, value in headers.items()}
+    access = {"ACL": "public-read"} if public else {}
+    client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata, **access, **more)

@@ -35,7 +35,7 @@ from kmsconn.replies.wallet import open_aws_kms, read_public_key
 from kmsconn.transport.aws import open_aws
 from tests.e2e.test_cli_process import config, kmsconn
 from tests.real.anvil.ground_truth import wait_answered, wait_until
-from tests.real.anvil.test_anvil_forms import assert_all_once, assert_right
+from tests.real.anvil.test_anvil_refusals import assert_all_once, assert_right
 from tests.real.anvil.users import Users
 from tests.real.anvil.world import open_world, sender_key
 

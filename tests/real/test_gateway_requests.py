@@ -25,7 +25,7 @@ from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
-from tests.real.gateway_scene import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene
+from tests.real.gateways import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene
 
 USER, DELEGATE = key_for("user"), key_for("delegate")
 OWNER = key_for("owner").address

@@ -17,7 +17,7 @@ from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from tests import vectors
-from tests.real.gateway_scene import COMMITTEE, FORMS, HANDLES, OTHER_CONTEXT, UNKNOWN_CONTEXT, Form, Scene
+from tests.real.gateways import COMMITTEE, FORMS, HANDLES, OTHER_CONTEXT, UNKNOWN_CONTEXT, Form, Scene
 
 ERRORS = {error.name: error for error in ALL_ERRORS.values()}
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -22,7 +22,7 @@ from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import Sent, read_sent
 from tests import vectors
-from tests.real.gateway_scene import FORMS, Scene
+from tests.real.gateways import FORMS, Scene
 
 NOBODY = Address(b"\x11" * 20)
 UNKNOWN = "0x" + "12" * 32

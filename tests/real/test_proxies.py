@@ -169,7 +169,7 @@ async def test_without_a_proxy_of_ours_the_sdk_uses_none(monkeypatch: pytest.Mon
 async def test_an_object_with_credentials_goes_through_the_proxy(
     proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.real.store_client import ACCESS_KEY, SECRET_KEY, connect
+    from tests.real.stores import ACCESS_KEY, SECRET_KEY, connect
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)

@@ -29,8 +29,16 @@ from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.ports import offload_to_threads
 from kmsconn.transport.waiting import together
 from tests.httpz.world import COPROCESSOR, open_world
-from tests.real.store_client import ACCESS_KEY, SECRET_KEY
-from tests.real.stores import Client, ServedBucket, ServedStore, fetch, open_client, sender
+from tests.real.stores import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Client,
+    ServedBucket,
+    ServedStore,
+    fetch,
+    open_client,
+    sender,
+)
 from tests.real.test_bucket_stores import BIG, ONE, publish
 
 SERVED = pytest.mark.parametrize("store", ["moto", "radosgw"], indirect=True)

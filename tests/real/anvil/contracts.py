@@ -1,4 +1,4 @@
-"""Our Solidity contracts: their creation code and the calls that turn their knobs. Sends nothing."""
+"""Our Solidity contracts: creation code, knobs, placing them at given addresses, and reading their slots. Sends no request."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from kmsconn.chain.endpoint import Endpoint
+from kmsconn.emulator.contracts import kms_generation as at
 from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, Material
+from kmsconn.emulator.dependencies import key_for
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.ethereum.ids import make_id
+from kmsconn.protocols.queries import StorageRead
+from tests.real.anvil.world import OWNER, Place
 
 ARTIFACTS = Path(__file__).parents[3] / "contracts_abi" / "solidity" / "artifacts.json"
 ACTIVE = 3
@@ -66,3 +73,31 @@ def commit(materials: Sequence[Material]) -> bytes:
 
 def _nodes(committee: Committee) -> tuple[tuple[Any, ...], ...]:
     return tuple(node.as_abi for node in committee.nodes)
+
+
+_COUNTERS = {at.PREP_COUNTER: at.PREP_TAG, at.KEY_COUNTER: at.KEY_TAG, at.CRS_COUNTER: at.CRS_TAG}
+"""What the constructor of KMSGeneration stores."""
+
+
+async def put_code(place: Place, target: Address, name: str, *others: Address) -> None:
+    """Let a contract of ours, which knows these others, run at an address; what is stored there stays."""
+    code_to_run = creation(name, key_for(OWNER).address, *others)
+    (made,) = await place.owner.deploy(code_to_run)
+    code = await place.rpc.call("eth_getCode", to_hex(made), "latest")
+    await place.rpc.call("anvil_setCode", to_hex(target), code)
+
+
+async def set_counters(place: Place, generation: Address) -> None:
+    """Store what the constructor of KMSGeneration stores."""
+    for slot, tag in _COUNTERS.items():
+        words = (to_hex(slot.to_bytes(32)), to_hex(make_id(tag, 0).to_bytes(32)))
+        await place.rpc.call("anvil_setStorageAt", to_hex(generation), *words)
+
+
+T = TypeVar("T")
+
+
+async def ask_slot(rpc: Endpoint, slot: StorageRead[T]) -> T:
+    """Return what a slot holds at the head."""
+    method, parameters = slot.call()
+    return slot.understand(from_hex(await rpc.call(method, *parameters)))

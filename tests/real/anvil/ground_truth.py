@@ -1,4 +1,4 @@
-"""What is true on an anvil, read from its blocks through JSON-RPC and from nothing that a connector says."""
+"""What is true on an anvil, of requests and of one node's part in keys, read from its blocks and from nothing a connector says."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.protocols.fhevm import contexts, crsgen, epochs, keygen
 from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC_RESPONSE
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER_RESPONSE
 from kmsconn.testing.ground_truth import GroundTruthReport
+from tests.real.anvil.world import World
 
 PATIENCE = 40.0  # seconds for everything to be included on a busy machine; undisturbed it is about one
 AFTERMATH = 1.0  # seconds in which a double would still come
@@ -91,3 +93,32 @@ async def _replies(rpc: Endpoint, decryption: Address, sender: Address, head: in
         for each in transactions
         if (each["from"], each["to"]) == ours and from_hex(each["input"][:10]) in _REPLIES
     ]
+
+
+_FUNCTIONS = {
+    function.selector: function.name
+    for function in (
+        keygen.PREP_RESPONSE,
+        keygen.KEY_RESPONSE,
+        crsgen.RESPONSE,
+        contexts.CONFIRM,
+        epochs.CONFIRM,
+    )
+}
+
+
+async def read_key_replies(world: World, sender: Address) -> dict[tuple[str, int], list[str]]:
+    """Return the status of each transaction with a reply, by function and id."""
+    rpc = world.ethereum.rpc
+    head = from_quantity(await rpc.call("eth_blockNumber"))
+    calls = [Call("eth_getBlockByNumber", (quantity(number), True)) for number in range(head + 1)]
+    found: dict[tuple[str, int], list[str]] = {}
+    for block in [
+        block for at in range(0, len(calls), 200) for block in await rpc.batch(calls[at : at + 200])
+    ]:
+        for transaction in block["transactions"]:
+            name = _FUNCTIONS.get(from_hex(transaction["input"])[:4])
+            if name is not None and transaction["from"] == to_hex(sender):
+                receipt = await rpc.call("eth_getTransactionReceipt", transaction["hash"])
+                found.setdefault((name, int(transaction["input"][10:74], 16)), []).append(receipt["status"])
+    return found

@@ -17,9 +17,8 @@ from kmsconn.emulator.key_ceremonies import (
 from kmsconn.protocols.fhevm.views import KeyViews
 from kmsconn.protocols.queries import StorageRead
 from tests.real.anvil import contracts
+from tests.real.anvil.contracts import ask_slot, put_code
 from tests.real.anvil.ground_truth import PATIENCE
-from tests.real.anvil.placing import put_code
-from tests.real.anvil.slots import ask_slot
 from tests.real.anvil.world import World, committee
 
 T = TypeVar("T")

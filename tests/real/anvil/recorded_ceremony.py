@@ -15,7 +15,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
-from tests.real.anvil.placing import put_code, set_counters
+from tests.real.anvil.contracts import put_code, set_counters
 from tests.real.anvil.world import Place, open_place
 from tests.unit.emulator.ceremony_world import (
     BEGUN_BY_A_REPLY,

@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
-from tests.real.anvil.placing import put_code, set_counters
+from tests.real.anvil.contracts import put_code, set_counters
 from tests.real.anvil.world import OWNER, Place, open_place
 from tests.unit.emulator.ceremony_world import (
     CHAIN_ID,

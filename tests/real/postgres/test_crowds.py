@@ -22,7 +22,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import perform
 from kmsconn.operate.control.server import COMMANDS, context_of
 from kmsconn.operate.doctor.postgres import OTHER_CONNECTIONS
-from tests.faults.posts import post
+from tests.faults.scene import post
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 
 FORMS = ("public", "direct", "delegated")

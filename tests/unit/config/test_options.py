@@ -24,7 +24,7 @@ from tests.unit.config import test_httpz_config as httpz
 from tests.unit.config.sample_values import ACL, ADDRESS, COMPLETE, KEY, OTHER_KEY, write_toml
 from tests.unit.config.test_port_options import DIGEST, HERE, key_file
 from tests.unit.config.test_wallets import FILE
-from tests.unit.transport.test_certificates import write_pair
+from tests.unit.transport.test_aws import write_pair
 from tools.options_reference import EXAMPLES, meanings, reference, sample
 
 # Every field of fhevm-0.14.md, sections 9.1 to 9.4, and those that annex C renames or adds.

@@ -34,8 +34,7 @@ from kmsconn.protocols.fhevm.keygen import (
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
 from kmsconn.protocols.port import Choosing, CoreCall, Revert, Verdict
 from kmsconn.protocols.protobuf import decode
-from tests.vectors import keys
-from tests.vectors import later_keys as later
+from tests.vectors import keys, later
 
 EXTRA_DATA = from_hex(later.load()["ids"]["extra_data"])
 both = pytest.mark.parametrize("case", later.CASES)

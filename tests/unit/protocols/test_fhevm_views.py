@@ -36,8 +36,7 @@ from kmsconn.protocols.profile import Coprocessor, PublicObject
 from kmsconn.protocols.queries import ViewCall, base_slot, mapping_slot
 from tests import vectors
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
-from tests.vectors import keys, load, vector_settings
-from tests.vectors import later_keys as later
+from tests.vectors import keys, later, load, vector_settings
 
 CHAIN = 54321
 CONTRACT = Address(b"\x22" * 20)

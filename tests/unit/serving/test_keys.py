@@ -15,7 +15,7 @@ from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.serving.keys import ApiClients
 from kmsconn.serving.reloading import RELOAD_SECONDS
 from tests.unit.serving.scene import KEY, OTHER_KEY, Scene, key, public_body, serving, wall
-from tests.unit.transport.test_certificates import write_pair
+from tests.unit.transport.test_aws import write_pair
 
 
 def bearer(text: str, scheme: str = "Bearer") -> list[bytes]:
