@@ -33,6 +33,7 @@ _MAX_FIELD_NUMBER = (1 << 29) - 1
 _MAX_VARINT = (1 << 64) - 1
 _VARINT_BYTES = 10
 _CONTINUES = 0x80
+_BY_VARINT = {VARINT, LENGTH}
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 _WIRE_TYPES = {
     **dict.fromkeys(("enum", "bool", "int32", "int64", "uint32", "uint64", "sint32", "sint64"), VARINT),
@@ -60,14 +61,16 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
         if key >= _CONTINUES:
             key, at = _read_varint(view, at - 1)
         number, wire = key >> 3, key & 7
-        if not 1 <= number <= _MAX_FIELD_NUMBER:
+        if not number or number > _MAX_FIELD_NUMBER:
             raise Undecodable(f"field number {number} is out of range")
-        if wire == VARINT:
-            value, at = _read_varint(view, at)
-            yield number, wire, value
-            continue
-        if wire == LENGTH:
-            size, at = _read_varint(view, at)
+        if wire in _BY_VARINT:
+            if at < end and (size := view[at]) < _CONTINUES:  # most are one byte
+                at += 1
+            else:
+                size, at = _read_varint(view, at)
+            if wire == VARINT:
+                yield number, wire, size
+                continue
         elif wire in _FIXED_SIZES:
             size = _FIXED_SIZES[wire]
         else:
@@ -79,8 +82,6 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
 
 
 def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
-    if at < len(view) and (first := view[at]) < _CONTINUES:  # most are one byte
-        return first, at + 1
     value = 0
     for index, byte in enumerate(view[at : at + _VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
@@ -166,34 +167,26 @@ def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
     shape = _shape(message_type)
     values: dict[str, Any] = {}
     for number, wire, raw in fields(view):
-        field = shape.fields.get(number)
-        if field is None:
+        if (field := shape.fields.get(number)) is None:
             continue
+        sub, attribute = field.sub, field.attribute
+        if wire == field.wire:
+            try:
+                value = field.read(raw) if sub is None else _walk(sub, raw, depth - 1)  # type: ignore[arg-type]
+            except UnicodeDecodeError as error:
+                raise Undecodable(f"{field.name} is not UTF-8") from error
+        elif field.repeated and wire == LENGTH:
+            values.setdefault(attribute, []).extend(map(field.read, _packed(field, raw)))
+            continue
+        else:
+            raise Undecodable(f"{field.name} has wire type {wire}, not {field.wire}")
         if field.repeated:
-            values.setdefault(field.attribute, []).extend(_several(field, wire, raw, depth))
-        elif field.sub is not None and field.attribute in values:
+            values.setdefault(attribute, []).append(value)
+        elif sub is not None and attribute in values:
             raise Undecodable(f"{field.name} occurs twice")
         else:
-            values[field.attribute] = _one(field, wire, raw, depth)
+            values[attribute] = value
     return message_type(**values) if shape.plain else message_type.parse(bytes(view))
-
-
-def _one(field: _Field, wire: int, raw: int | memoryview, depth: int) -> Any:
-    if wire != field.wire:
-        raise Undecodable(f"{field.name} has wire type {wire}, not {field.wire}")
-    if field.sub is not None and isinstance(raw, memoryview):
-        return _walk(field.sub, raw, depth - 1)
-    try:
-        return field.read(raw)
-    except UnicodeDecodeError as error:
-        raise Undecodable(f"{field.name} is not UTF-8") from error
-
-
-def _several(field: _Field, wire: int, raw: int | memoryview, depth: int) -> list[Any]:
-    """Read one element of a repeated field, or a packed run of them."""
-    if wire == LENGTH != field.wire and isinstance(raw, memoryview):
-        return [field.read(number) for number in _packed(field, raw)]
-    return [_one(field, wire, raw, depth)]
 
 
 def _packed(field: _Field, value: memoryview) -> Iterator[int]:
@@ -249,11 +242,6 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def header(field: int, size: int) -> bytes:
-    """Write what stands before ``size`` bytes of a field."""
-    return varint(field << 3 | LENGTH) + varint(size)
-
-
 def splice(parts: Sequence[bytes]) -> Chunks:
     """Put parts together: adjacent parts that are small become one, large ones are not copied."""
     joined: Parts = []
@@ -292,7 +280,8 @@ def _writing_of(described: dataclasses.Field[Any]) -> _Writing:
         raise TypeError(f"field {described.name} is of a kind that is not written: {meta.proto_type}")
     if not meta.repeated:
         return described.name, bool(meta.optional), make(meta.number)
-    return described.name, False, _run_of(meta.number) if make is _number else _each(make(meta.number))
+    several = _octets(meta.number, _run) if make is _number else _each(make(meta.number))
+    return described.name, False, several
 
 
 def _each(write: Write) -> Write:
@@ -309,34 +298,34 @@ def _number(field: int) -> Write:
     return lambda value, parts: parts.append(tag + varint(value % _INT64))
 
 
-def _run_of(field: int) -> Write:
-    """Return how a list of integers is written: one after the other behind one length, zeros too."""
-    write = _octets(field)
-    return lambda values, parts: write(b"".join(varint(value % _INT64) for value in values), parts)
+def _run(values: Sequence[int]) -> bytes:
+    """Return the content of a list of integers: one after the other, zeros too."""
+    return b"".join(varint(value % _INT64) for value in values)
 
 
-def _octets(field: int) -> Write:
+def _octets(field: int, content: Callable[[Any], bytes] = bytes) -> Write:
     tag = varint(field << 3 | LENGTH)
+    short = [tag + size for size in _ONE_BYTE]
 
-    def write(value: bytes, parts: Parts) -> None:
-        head = tag + varint(len(value))
-        parts += (head + value,) if len(value) < SPLICED else (head, value)
+    def write(value: Any, parts: Parts) -> None:
+        data = content(value)
+        size = len(data)
+        head = short[size] if size < _CONTINUES else tag + varint(size)
+        parts += (head + data,) if size < SPLICED else (head, data)
 
     return write
 
 
-def _text(field: int) -> Write:
-    write = _octets(field)
-    return lambda value, parts: write(value.encode(), parts)
-
-
 def _nested(field: int) -> Write:
     tag = varint(field << 3 | LENGTH)
+    short = [tag + size for size in _ONE_BYTE]
 
     def write(value: betterproto2.Message, parts: Parts) -> None:
         inner: Parts = []
         _write_message(value, inner)
-        parts += (tag + varint(sum(map(len, inner))), *inner)
+        size = sum(map(len, inner))
+        head = short[size] if size < _CONTINUES else tag + varint(size)
+        parts += (head + b"".join(inner),) if size < SPLICED else (head, *inner)
 
     return write
 
@@ -344,6 +333,6 @@ def _nested(field: int) -> Write:
 _WRITES: Mapping[str, Callable[[int], Write]] = {
     **dict.fromkeys(("enum", "bool", "int32", "int64", "uint32", "uint64"), _number),
     "bytes": _octets,
-    "string": _text,
+    "string": functools.partial(_octets, content=str.encode),
     "message": _nested,
 }

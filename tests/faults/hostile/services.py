@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.protobuf import FIXED64, fields, header, varint
+from kmsconn.protocols.protobuf import FIXED64, LENGTH, fields, varint
 from tests.faults.hostile.json_rpc import ANY, BIG_TEXT, DIGITS, RESULTS, Change, always
 
 
 def _field(number: int, value: int | bytes) -> bytes:
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
-    return header(number, len(value)) + value
+    return varint(number << 3 | LENGTH) + varint(len(value)) + value
 
 
 def _rewritten(write_value: Callable[[int, int | bytes], bytes]) -> Change:
