@@ -166,13 +166,14 @@ def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
         raise Undecodable("messages are nested too deeply")
     shape = _shape(message_type)
     values: dict[str, Any] = {}
+    raw: Any
     for number, wire, raw in fields(view):
         if (field := shape.fields.get(number)) is None:
             continue
         sub, attribute = field.sub, field.attribute
         if wire == field.wire:
             try:
-                value = field.read(raw) if sub is None else _walk(sub, raw, depth - 1)  # type: ignore[arg-type]
+                value = field.read(raw) if sub is None else _walk(sub, raw, depth - 1)
             except UnicodeDecodeError as error:
                 raise Undecodable(f"{field.name} is not UTF-8") from error
         elif field.repeated and wire == LENGTH:

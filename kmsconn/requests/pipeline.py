@@ -41,11 +41,6 @@ from kmsconn.transport.waiting import WakeUp
 
 T = TypeVar("T")
 
-KEEPING = (
-    10.0  # seconds that a received answer may take to become durable while everything else is being cancelled
-)
-
-
 CHECK_HOLDS = 30.0
 """Seconds; what is handed over later is checked once more: rights are withdrawn, windows end."""
 
@@ -78,12 +73,9 @@ class Pipeline:
                 cause = expiry_cause(request) if row.over_http else RowCause.NONE
                 await self.outcomes.close(row, "expire", reason, "deadline", cause)
                 return False
-            order = request.content.order
-            if order.ends:
+            if request.content.order.ends:
                 await self.destruction.apply(request)
-            answered = await self._line(row, request)
-            self.destruction.contexts.refuse_destroyed(order.under)
-            return await self._keep(row, answered)
+            return (await self._line(row, request)).answer is not None
         except (RequestError, Undecodable) as error:
             let_go(error)
             await self.outcomes.failed(row, error)
@@ -126,7 +118,11 @@ class Pipeline:
         started = trio.current_time()
         try:
             return await self.runner.run(
-                row, "answer", self.deadlines.answer, partial(self._believable, row, submitted)
+                row,
+                "answer",
+                self.deadlines.answer,
+                partial(self._believable, row, submitted),
+                partial(self._keep, row),
             )
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core
@@ -150,17 +146,15 @@ class Pipeline:
             broken.of(cause=OTHER_CONTENT)
         raise broken
 
-    async def _keep(self, row: Row, answered: Answered) -> bool:
-        kept = False
+    async def _keep(self, row: Row, answered: Answered) -> None:
+        self.destruction.contexts.refuse_destroyed(answered.request.content.order.under)
         self.runner.passed(row)
-        with trio.move_on_after(KEEPING, shield=True):
-            if answered.answer is None:
-                await self.outcomes.close(row, "finish", "done", "done")
-            else:
-                kept = await self.outcomes.keep(row, answered.answer)
+        if answered.answer is None:
+            await self.outcomes.close(row, "finish", "done", "done")
+        else:
+            await self.outcomes.keep(row, answered.answer)
         if not row.over_http:  # of what is delivered nothing is sent
             self.txmanager_wake_ups[row.event.chain_id].notify()
-        return kept
 
 
 async def settle_choice(operation: Choosing[Any], journal: Journal, row: Row, gathered: Gathered) -> Gathered:

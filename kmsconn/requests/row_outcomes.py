@@ -103,17 +103,15 @@ class RowOutcomes:
         ):
             self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, wait.seconds, id=row.id))
 
-    async def keep(self, row: Row, answer: Answer) -> bool:
+    async def keep(self, row: Row, answer: Answer) -> None:
         """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
         now = self.wall()
-        kept = await self.journal.run(moves.deliver if row.over_http else moves.answer, row.rid, answer, now)
-        if kept:
+        if await self.journal.run(moves.deliver if row.over_http else moves.answer, row.rid, answer, now):
             self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
             if answer.mismatch:
                 self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
             if row.over_http:
                 self._tell(row, State.DONE, "delivered", "delivered")
-        return kept
 
     async def unexpected(self, row: Row, error: Exception) -> None:
         """Quarantine a row for an error that nobody foresaw, and keep its traceback; what is told says only what that ends with.

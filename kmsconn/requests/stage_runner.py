@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.errors import (
     Down,
+    JournalFailed,
     LongPollEnded,
     NotMember,
     NotYet,
@@ -29,6 +30,8 @@ from kmsconn.requests.rows import operation_of
 
 T = TypeVar("T")
 
+KEEPING = 10.0
+"""Seconds that a received answer may take to become durable while everything else is being cancelled."""
 LONG_POLL = 5.0
 """Seconds; a "not ready" that took less was no long poll: asking again at once would only be noise."""
 NEEDED = {"check": "checks", "gather": "buckets"}
@@ -62,30 +65,49 @@ class StageRunner:
     taken: set[int] = attrs.field(factory=set)
     """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
 
-    async def run(self, row: Row, stage: str, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
-        """Run a stage of a row. Raises what it raises, with the stage's name, and StageTimeout. Cancellation and repeating: as the step."""
+    async def run(
+        self,
+        row: Row,
+        stage: str,
+        seconds: float,
+        step: Callable[[], Awaitable[T]],
+        keep: Callable[[T], Awaitable[None]] | None = None,
+    ) -> T:
+        """Run a stage of a row, and ``keep`` what came of it. Raises what they raise, StageTimeout, and JournalFailed for what is not kept.
+
+        Cancellation and repeating: as the step; what has come is still kept while everything else is being cancelled.
+        """
         started = trio.current_time()
         seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
-        try:
-            with trio.CancelScope(deadline=started + seconds) as scope:
+        with trio.CancelScope(deadline=started + seconds) as scope:
+            try:
                 result = await step()
-            if scope.cancelled_caught:
-                raise StageTimeout(stage, seconds)
-        except RequestError as error:
-            error.stage, took = stage, trio.current_time() - started
-            self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), took, id=row.id))
-            self.blame(row, stage, error)
-            raise
-        finally:
-            del self.running[row.rid]
-            took = trio.current_time() - started
-            self.note(row.rid, stage, took)
-        if stage not in NEEDED:
-            self.core_health.note_call(self.shard(row), reached=True)
-        self.progress.went_on(row.rid, STEPS[stage])
-        self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
-        return result
+            except RequestError as error:
+                self._failed(row, stage, error, started)
+                raise
+            finally:
+                del self.running[row.rid]
+                took = trio.current_time() - started
+                self.note(row.rid, stage, took)
+            if stage not in NEEDED:
+                self.core_health.note_call(self.shard(row), reached=True)
+            self.progress.went_on(row.rid, STEPS[stage])
+            self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
+            if keep is not None:
+                scope.deadline, scope.shield = trio.current_time() + KEEPING, True
+                await keep(result)
+            return result
+        if scope.shield:
+            raise JournalFailed(f"it did not keep an answer within {KEEPING:g} s")
+        timeout = StageTimeout(stage, seconds)
+        self._failed(row, stage, timeout, started)
+        raise timeout
+
+    def _failed(self, row: Row, stage: str, error: RequestError, started: float) -> None:
+        error.stage, took = stage, trio.current_time() - started
+        self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), took, id=row.id))
+        self.blame(row, stage, error)
 
     def started(self, rid: int, *, existed: bool) -> None:
         """Note the outcome of a start call; one that the Core took makes the id ours."""

@@ -34,7 +34,7 @@ from kmsconn.replies import plan as nonces
 from kmsconn.replies.answers import Accepts
 from kmsconn.replies.asking import read_finding
 from kmsconn.replies.view import Question, View
-from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, stage_runner
+from kmsconn.requests import dispatcher, failures, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
@@ -222,10 +222,20 @@ def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
 def the_arrived_answer_is_not_shielded(monkeypatch: Any) -> None:
     """A drain ends the keeping of an answer that has arrived."""
 
-    def unshielded(seconds: float, **_others: Any) -> Any:
-        return trio.move_on_after(seconds)
+    class Unshielded:
+        shield = False
 
-    monkeypatch.setattr(pipeline, "trio", _Other(trio, move_on_after=unshielded))
+        def __init__(self, **how: Any) -> None:
+            self._scope, self.deadline = trio.CancelScope(**how), math.inf
+
+        def __enter__(self) -> Any:
+            self._scope.__enter__()
+            return self
+
+        def __exit__(self, *error: object) -> Any:
+            return self._scope.__exit__(*error)
+
+    monkeypatch.setattr(stage_runner, "trio", _Other(trio, CancelScope=Unshielded))
 
 
 class _Other:
