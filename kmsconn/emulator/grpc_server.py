@@ -14,12 +14,11 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from kmsconn.emulator.http2 import Http2
+from kmsconn.emulator.http2 import DataCame, Event, HeadersCame, Http2, StreamEnded, StreamReset
 from kmsconn.errors import Undecodable
 from kmsconn.protocols.protobuf import fields
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.framing import Status
-from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 
 MAX_MESSAGE = 104_857_600  # kms-core-grpc.md, section 1
 MAX_CALLS = 1000
@@ -179,7 +178,7 @@ class _ServerConnection:
         """Take events until the client leaves or breaks the protocol; calls run in ``nursery``."""
         while data := await self._stream.receive_some():
             try:
-                events = self._http2.receive(bytes(data))
+                events = self._http2.events_in(bytes(data))
             except frames.Http2Error:
                 await self.output.flush()
                 return
@@ -194,7 +193,7 @@ class _ServerConnection:
             case HeadersCame():
                 self._begin(event.stream, dict(event.fields))
             case DataCame():
-                self._receive(event.stream, bytes(event.data))
+                self._receive(event.stream, event.data)
             case StreamEnded() if event.stream in self._calls:
                 nursery.start_soon(self._run, self._calls[event.stream], nursery.cancel_scope)
             case StreamReset() if event.stream in self._calls:

@@ -18,7 +18,7 @@ from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Credit, Window
 from kmsconn.transport.grpc.headers import NO_TABLE, Header, encode, judged
 from kmsconn.transport.grpc.http2 import MAX_FRAME, Connection, StreamFrames
-from kmsconn.transport.grpc.streams import Event, HeadersCame, Message, Outbox, Stream, StreamEnded, Streams
+from kmsconn.transport.grpc.streams import Message, Outbox, Stream, Streams
 
 WINDOW: Final = 1024 * 1024  # for a stream and for the connection, as tonic's server grants
 _PSEUDO: Final = ({b":method", b":scheme", b":path"}, {b":method", b":scheme", b":path", b":authority"})
@@ -34,6 +34,64 @@ class StreamClosed(frames.Http2Error):
         super().__init__(frames.ErrorCode.STREAM_CLOSED, f"stream {stream_id} is closed")
 
 
+@attrs.frozen
+class HeadersCame:
+    """Headers or trailers of a stream."""
+
+    stream: int
+    fields: tuple[Header, ...]
+
+
+@attrs.frozen
+class DataCame:
+    """Message bytes of a stream."""
+
+    stream: int
+    data: bytes
+
+
+@attrs.frozen
+class StreamEnded:
+    """The peer said all it has to say on a stream."""
+
+    stream: int
+
+
+@attrs.frozen
+class StreamReset:
+    """A stream is over before its end."""
+
+    stream: int
+    code: int
+
+
+Event = HeadersCame | DataCame | StreamEnded | StreamReset
+
+
+@attrs.frozen
+class Collected:
+    """Takes what the peer says on a stream as ``events``."""
+
+    events: list[Event]
+    stream: int
+
+    def take_headers(self, fields: tuple[Header, ...]) -> None:
+        """Take headers or trailers."""
+        self.events.append(HeadersCame(self.stream, fields))
+
+    def take_data(self, data: bytes | memoryview) -> None:
+        """Take bytes."""
+        self.events.append(DataCame(self.stream, bytes(data)))
+
+    def take_end(self) -> None:
+        """Take the peer's last word."""
+        self.events.append(StreamEnded(self.stream))
+
+    def take_reset(self, code: int) -> None:
+        """Take a reset."""
+        self.events.append(StreamReset(self.stream, code))
+
+
 @attrs.define(eq=False)
 class ServedStream(Stream):
     """A stream until both sides have ended it."""
@@ -43,11 +101,12 @@ class ServedStream(Stream):
 
 
 class ServedStreams(Streams):
-    """The streams that the client opens, ``most`` at once."""
+    """The streams that the client opens, ``most`` at once; ``events`` collects what it says on them."""
 
     def __init__(self, outbox: Outbox, most: int) -> None:
         super().__init__(outbox)
         self._most = most
+        self.events: list[Event] = []
 
     def admit(self, number: int) -> None:
         """Open the stream of a request, if it is a new one. Raises Http2Error."""
@@ -59,14 +118,16 @@ class ServedStreams(Streams):
             raise frames.protocol_error("more streams than were granted")
         self._next = number + 2
         self._open[number] = ServedStream(
-            Message(number, Window(self.initial_window), deque()), Credit(WINDOW)
+            Message(number, Window(self.initial_window), deque()),
+            Credit(WINDOW),
+            Collected(self.events, number),
         )
 
     def end(self, number: int, stream: Stream) -> None:
         """Take the client's last word."""
         assert isinstance(stream, ServedStream)
         stream.they_go_on = False
-        self.events.append(StreamEnded(number))
+        stream.taker.take_end()
         self._drop(number, stream)
 
     def end_ours(self, number: int) -> None:
@@ -111,7 +172,7 @@ class ServedFrames(StreamFrames):
         if not stream.answered:
             _check_request(block.fields)
             stream.answered = True
-            self.streams.events.append(HeadersCame(number, block.fields))
+            stream.taker.take_headers(block.fields)
         if ends:
             self.streams.end(number, stream)
 
@@ -146,13 +207,16 @@ class Http2(Connection):
             frames.CONTINUATION: taken.take_continuation,
         }
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take what came behind the preface. Raises Http2Error where the client broke the protocol."""
+    def events_in(self, data: bytes) -> list[Event]:
+        """Take what came, and return what it says of the streams. Raises Http2Error where the client broke the protocol."""
         size = min(len(data), len(self._preface))
         if data[:size] != self._preface[:size]:
             raise frames.protocol_error("no HTTP/2")
         self._preface = self._preface[size:]
-        return super().receive(data[size:])
+        self.receive(data[size:])
+        events = [*self.streams.events]
+        self.streams.events.clear()
+        return events
 
     def send_headers(
         self, stream_id: int, fields: Iterable[tuple[str, str]], end_stream: bool = False

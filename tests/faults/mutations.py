@@ -6,8 +6,9 @@ Each mutation names the promise that it breaks; ``tests/faults/test_mutations.py
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -222,20 +223,12 @@ def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
 def the_arrived_answer_is_not_shielded(monkeypatch: Any) -> None:
     """A drain ends the keeping of an answer that has arrived."""
 
-    class Unshielded:
-        shield = False
+    @contextmanager
+    def unshielded(**how: Any) -> Iterator[Any]:
+        with trio.CancelScope(**how):
+            yield SimpleNamespace(shield=False, deadline=math.inf)
 
-        def __init__(self, **how: Any) -> None:
-            self._scope, self.deadline = trio.CancelScope(**how), math.inf
-
-        def __enter__(self) -> Any:
-            self._scope.__enter__()
-            return self
-
-        def __exit__(self, *error: object) -> Any:
-            return self._scope.__exit__(*error)
-
-    monkeypatch.setattr(stage_runner, "trio", _Other(trio, CancelScope=Unshielded))
+    monkeypatch.setattr(stage_runner, "trio", _Other(trio, CancelScope=unshielded))
 
 
 class _Other:

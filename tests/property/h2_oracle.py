@@ -15,10 +15,10 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from kmsconn.emulator.http2 import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from kmsconn.transport.grpc import frames, http2, streams
 from kmsconn.transport.grpc.frames import Cutter, ErrorCode
 from kmsconn.transport.grpc.headers import MAX_BLOCK, Header
-from kmsconn.transport.grpc.streams import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 
 
 class Oracle:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kmsconn.errors import Broken, KmsconnError
 from kmsconn.transport.grpc.framing import GrpcReply, percent_decoded, request_headers
-from kmsconn.transport.grpc.http2 import Connection
+from tests.http2_events import Watched
 
 HEADERS = request_headers("/p.S/M", "host:1", "http")
 OK = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"0")]
@@ -73,9 +73,9 @@ def test_no_text_crashes_percent_decoding(text: bytes) -> None:
 # HTTP/2.
 
 
-def opened() -> tuple[Connection, h2.connection.H2Connection]:
+def opened() -> tuple[Watched, h2.connection.H2Connection]:
     """Return a client with two streams and the server that knows them."""
-    client = Connection()
+    client = Watched()
     server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     server.initiate_connection()
     client.receive(server.data_to_send())

@@ -14,12 +14,12 @@ import hpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kmsconn.emulator.http2 import Event
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Http2Error
 from kmsconn.transport.grpc.framing import request_headers
 from kmsconn.transport.grpc.headers import Header, Reader, encode
-from kmsconn.transport.grpc.http2 import Connection
-from kmsconn.transport.grpc.streams import Event
+from tests.http2_events import Watched
 from tests.property.h2_oracle import Oracle
 from tests.sampling import examples
 
@@ -104,15 +104,15 @@ def asking(oracle: Oracle) -> Oracle:
     return oracle
 
 
-def ours() -> Connection:
-    connection = Connection()
+def ours() -> Watched:
+    connection = Watched()
     for _ in STREAMS:
         connection.streams.open(HEADERS, [])
     connection.data_to_send()
     return connection
 
 
-def taken(connection: Connection, data: bytes, cuts: list[int]) -> tuple[list[Event], bool]:
+def taken(connection: Watched, data: bytes, cuts: list[int]) -> tuple[list[Event], bool]:
     """Return the events of data in pieces up to the end or the fault, and whether there was a fault."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     events: list[Event] = []

@@ -18,12 +18,13 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from kmsconn.emulator.http2 import DataCame, Event
 from kmsconn.errors import KmsconnError
 from kmsconn.transport.grpc import frames, headers, http2
 from kmsconn.transport.grpc.frames import Cutter, Http2Error, settings_frame
-from kmsconn.transport.grpc.http2 import Connection
 from kmsconn.transport.grpc.link import Link
-from kmsconn.transport.grpc.streams import MAX_OWED, DataCame, Event
+from kmsconn.transport.grpc.streams import MAX_OWED
+from tests.http2_events import Watched
 from tests.property.h2_oracle import Oracle
 from tests.property.test_http2_differential import (
     GREETING,
@@ -153,7 +154,7 @@ def pieces(rng: random.Random, data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in pairwise([0, *cuts, len(data)])]
 
 
-def taken(connection: Connection, chunks: list[bytes]) -> tuple[list[Event], bool]:
+def taken(connection: Watched, chunks: list[bytes]) -> tuple[list[Event], bool]:
     """Return the events, and whether the peer was refused; nothing else may come of any bytes."""
     events: list[Event] = []
     for chunk in chunks:
@@ -168,7 +169,7 @@ def taken(connection: Connection, chunks: list[bytes]) -> tuple[list[Event], boo
     return events, False
 
 
-def bounded(connection: Connection) -> None:
+def bounded(connection: Watched) -> None:
     """Assert that what is kept for a peer has its bounds."""
     assert len(connection._cutter._rest) < http2.MAX_FRAME + 9
     assert (

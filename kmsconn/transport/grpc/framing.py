@@ -8,7 +8,7 @@ Sources: gRPC over HTTP2 (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 from kmsconn.errors import Broken, KmsconnError
 from kmsconn.transport.grpc.frames import ErrorCode, code_name
 from kmsconn.transport.grpc.headers import Header
+from kmsconn.transport.grpc.streams import STREAM_WINDOW
 
 MAX_TEXT = 1024  # characters of a message that a server sent
 
@@ -103,14 +104,17 @@ def request_headers(path: str, authority: str, scheme: str) -> tuple[Header, ...
 
 
 class GrpcReply:
-    """The reply of one unary call, put together from events in whatever pieces they come.
+    """The reply of one unary call, put together from whatever pieces it comes in: what takes its stream.
 
-    ``finished`` becomes true when nothing more is awaited; ``message`` then gives the bytes or raises. HTTP status and content
+    ``finished`` becomes true when nothing more is awaited, and ``done`` is called; ``message`` then gives the bytes or raises. ``large``
+    is told the size of a message that does not fit into the stream's window, before the peer is granted more. HTTP status and content
     type say whether the body is gRPC at all: of any other, a proxy's page, the beginning is kept to be told.
     """
 
-    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+    def __init__(self, limit: int = MAX_MESSAGE, done: Callable[[], None] = lambda: None) -> None:
         self.finished = False
+        self.large: Callable[[int], None] = lambda _size: None
+        self._done = done
         self._limit = limit
         self._prefix = bytearray()
         self._body = (
@@ -120,11 +124,6 @@ class GrpcReply:
         self._foreign = False
         self._fields: dict[bytes, bytes] = {}
         self._error: KmsconnError | None = None
-
-    @property
-    def size(self) -> int:
-        """How many bytes the message has, as far as that is known."""
-        return self._missing + len(self._body)
 
     def take_headers(self, fields: Iterable[Header]) -> None:
         """Take headers or trailers. Of both, the trailers say how the call ended."""
@@ -166,6 +165,8 @@ class GrpcReply:
         if self._missing > self._limit:
             self.fail(Broken("core", f"reply of {self._missing} bytes, more than {self._limit}"))
             return b""
+        if self._missing > STREAM_WINDOW:
+            self.large(self._missing)
         return data[wanted:]
 
     def take_end(self) -> None:
@@ -173,6 +174,7 @@ class GrpcReply:
         if self.finished:
             return
         self.finished = True
+        self._done()
         said = self._fields.get(b"grpc-status")
         if said is None:
             self._error = _unsaid(self._fields, self._body if self._foreign else b"")
@@ -196,6 +198,7 @@ class GrpcReply:
         if not self.finished:
             self.finished, self._error = True, error
             self._body = bytearray()
+            self._done()
 
     def message(self) -> bytes:
         """Dispatch the message. Raises StatusError, Broken or whatever ``fail`` was given."""

@@ -1,4 +1,4 @@
-"""The client's side of an HTTP/2 connection as data: bytes in, events out, and the other way round; no I/O.
+"""The client's side of an HTTP/2 connection as data: bytes in, what they say of each stream out, and the other way round; no I/O.
 
 It covers what gRPC's unary calls need: no pushes, no priorities, requests without trailers.
 
@@ -21,7 +21,7 @@ import attrs
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import Credit, ErrorCode, Http2Error, PeerSettings, protocol_error
 from kmsconn.transport.grpc.headers import MAX_BLOCK, Reader
-from kmsconn.transport.grpc.streams import STREAM_WINDOW, DataCame, Event, HeadersCame, Outbox, Streams
+from kmsconn.transport.grpc.streams import STREAM_WINDOW, Outbox, Streams
 
 
 @attrs.define
@@ -63,7 +63,7 @@ class StreamFrames:
             self.streams.fail(number, ErrorCode.FLOW_CONTROL_ERROR)
         else:
             if data:
-                self.streams.events.append(DataCame(number, data))
+                stream.taker.take_data(data)
             if flags & frames.END_STREAM:
                 self.streams.end(number, stream)
             else:
@@ -103,7 +103,7 @@ class StreamFrames:
             self.streams.fail(number, ErrorCode.PROTOCOL_ERROR)
         elif not block.interim:
             stream.answered = True
-            self.streams.events.append(HeadersCame(number, block.fields))
+            stream.taker.take_headers(block.fields)
             if ends:
                 self.streams.end(number, stream)
 
@@ -216,11 +216,8 @@ class Connection:
             return farewell
         return b"".join(self._outbox.fill(BURST))
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take bytes from the peer and return the events in them.
-
-        Raises Http2Error when the peer broke the protocol; the events of the same bytes are lost with it.
-        """
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer; who opened a stream is told what they say of it. Raises Http2Error when the peer broke the protocol."""
         try:
             for kind, flags, stream, payload in self._cutter.cut(data):
                 if not self.settled and (kind != frames.SETTINGS or flags & frames.ACK):
@@ -232,8 +229,6 @@ class Connection:
         except Http2Error as error:
             self._break(error)
             raise
-        events, self.streams.events = self.streams.events, []
-        return events
 
     def _break(self, error: Http2Error) -> None:
         self.broken = True

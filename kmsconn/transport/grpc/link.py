@@ -1,7 +1,7 @@
 """One gRPC connection over one Trio stream: a reader, a writer, a watch, and the calls in flight; never dials and never retries.
 
 Calls only change ``http2.Connection`` and wake the writer, so no call ever waits inside another one's write, and a peer that takes no more
-bytes stops nobody's reading. Each call's reply is put together as events come, large ones as there is room. When the stream is lost, every
+bytes stops nobody's reading. Each call's reply is put together as it comes, large ones as there is room. When the stream is lost, every
 call in flight fails.
 """
 
@@ -19,24 +19,14 @@ from kmsconn.transport.grpc import framing, http2
 from kmsconn.transport.grpc.frames import Allowance, Claim, Http2Error
 from kmsconn.transport.grpc.framing import GrpcReply
 from kmsconn.transport.grpc.headers import Header
-from kmsconn.transport.grpc.streams import (
-    STREAM_WINDOW,
-    DataCame,
-    Event,
-    HeadersCame,
-    StreamEnded,
-    StreamReset,
-)
 
 
 @attrs.define(eq=False)
 class ClientCall:
-    """One call: its stream, its reply, the room that it claims, and whether it is over."""
+    """One call: its reply, and the room that it claims."""
 
-    stream: int
     reply: GrpcReply
     claim: Claim | None = None
-    done: trio.Event = attrs.field(factory=trio.Event)
 
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
@@ -87,11 +77,14 @@ class Link:
         """
         headers = [*framing.request_headers(path, *self._origin), *metadata]
         prefix = framing.PREFIX.pack(0, sum(map(len, parts)))
-        stream = self._http2.streams.open(headers, [prefix, *parts])
-        call = self._in_flight[stream] = ClientCall(stream, GrpcReply(self._max_message))
+        done = trio.Event()
+        reply = GrpcReply(self._max_message, done.set)
+        stream = self._http2.streams.open(headers, [prefix, *parts], reply)
+        reply.large = partial(self._claim, stream)
+        call = self._in_flight[stream] = ClientCall(reply)
         self._wake_up.set()
         try:
-            await call.done.wait()
+            await done.wait()
         finally:
             del self._in_flight[stream]
             self._http2.streams.close(stream)
@@ -99,7 +92,7 @@ class Link:
                 self._allowance.give_back(call.claim)
             self._wake()
             self._leave_if_drained()
-        return call.reply.message()
+        return reply.message()
 
     async def run(self) -> None:
         """Keep the connection until it is lost or, after the peer's GOAWAY, its last call has ended.
@@ -129,7 +122,6 @@ class Link:
             call
         ) in self._in_flight.values():  # each an error of its own: a shared one would hold what all had sent
             call.reply.fail(Unreachable(self.lost))
-            call.done.set()
         self.slots.total_tokens = math.inf
         self.ready.set()
         self._wake_up.set()
@@ -181,8 +173,7 @@ class Link:
 
     def _take(self, data: bytes) -> None:
         self._heard += 1
-        for event in self._http2.receive(data):
-            self._deliver(event)
+        self._http2.receive(data)
         # as many callers as the peer allows; all of them once they have to find another connection
         places = self._http2.max_streams if self._http2.usable else math.inf
         if self.slots.total_tokens != places:
@@ -192,30 +183,11 @@ class Link:
         self._wake()
         self._leave_if_drained()
 
-    def _deliver(self, event: Event) -> None:
-        """Let the call of a stream have what came on it."""
-        call = self._in_flight.get(event.stream)
-        if call is None:
-            return
-        match event:
-            case HeadersCame():
-                call.reply.take_headers(event.fields)
-            case DataCame():
-                call.reply.take_data(event.data)
-                if call.claim is None and call.reply.size > STREAM_WINDOW:
-                    self._claim(call)
-            case StreamEnded():
-                call.reply.take_end()
-            case StreamReset():
-                call.reply.take_reset(event.code)
-        if call.reply.finished:
-            call.done.set()
-
-    def _claim(self, call: ClientCall) -> None:
+    def _claim(self, stream: int, size: int) -> None:
         """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
-        self._http2.streams.hold(call.stream)
+        self._http2.streams.hold(stream)
         # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
-        call.claim = self._allowance.ask(call.reply.size, partial(self._come, call.stream))
+        self._in_flight[stream].claim = self._allowance.ask(size, partial(self._come, stream))
 
     def _come(self, stream: int) -> None:
         self._http2.streams.resume(stream)

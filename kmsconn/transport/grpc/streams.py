@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import attrs
 
@@ -122,58 +123,40 @@ STREAM_WINDOW = 1024 * 1024
 _LAST_STREAM = 2**31 - 3
 
 
-@attrs.frozen
-class HeadersCame:
-    """Headers or trailers of a stream."""
+class Taker(Protocol):
+    """Takes what the peer says on a stream, at once, as it is read from what came."""
 
-    stream: int
-    fields: tuple[Header, ...]
+    def take_headers(self, fields: tuple[Header, ...]) -> None:
+        """Take headers or trailers."""
 
+    def take_data(self, data: bytes | memoryview) -> None:
+        """Take bytes of the message, a view of what was received."""
 
-@attrs.frozen
-class DataCame:
-    """Message bytes of a stream, as a view of what was received."""
+    def take_end(self) -> None:
+        """Take that the peer has said all it has to say."""
 
-    stream: int
-    data: bytes | memoryview
-
-
-@attrs.frozen
-class StreamEnded:
-    """The peer said all it has to say on a stream."""
-
-    stream: int
-
-
-@attrs.frozen
-class StreamReset:
-    """A stream is over before its end; REFUSED_STREAM says that the peer did nothing with it."""
-
-    stream: int
-    code: int
-
-
-Event = HeadersCame | DataCame | StreamEnded | StreamReset
+    def take_reset(self, code: int) -> None:
+        """Take that the stream is over before its end; REFUSED_STREAM says that the peer did nothing with it."""
 
 
 @attrs.define(eq=False)
 class Stream:
-    """A stream that is not over: its unsent message, the bytes that the peer may send, whether its headers came.
+    """A stream that is not over: its unsent message, the bytes that the peer may send, who takes what it says, whether its headers came.
 
     A stream that is ``held`` is granted no more than it has.
     """
 
     message: Message
     credit: Credit
+    taker: Taker
     answered: bool = False
     held: bool = False
 
 
 class Streams:
-    """The streams that are not over. ``events`` collects the news for the caller."""
+    """The streams that are not over."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self.events: list[Event] = []
         self.initial_window = FIRST_WINDOW
         self._outbox = outbox
         self._open: dict[int, Stream] = {}
@@ -183,14 +166,14 @@ class Streams:
 
     # What the caller does.
 
-    def open(self, headers: Sequence[Header], parts: Iterable[bytes]) -> int:
-        """Open a stream, queue its headers and message, and return its number."""
+    def open(self, headers: Sequence[Header], parts: Iterable[bytes], taker: Taker) -> int:
+        """Open a stream, queue its headers and message, and return its number; ``taker`` has what is answered."""
         number = self._next
         self._next += 2
         self.exhausted = self._next > _LAST_STREAM
         unsent = deque([memoryview(part) for part in parts if part])
         message = Message(number, Window(self.initial_window), unsent)
-        self._open[number] = Stream(message, Credit(STREAM_WINDOW))
+        self._open[number] = Stream(message, Credit(STREAM_WINDOW), taker)
         block = (NO_TABLE if number == 1 else b"") + encode(headers)
         flags = frames.END_HEADERS | (0 if message.unsent else frames.END_STREAM)
         self._outbox.control.append(frames.frame(frames.HEADERS, flags, number, block))
@@ -241,28 +224,28 @@ class Streams:
             self._reset(number, ErrorCode.CANCEL)
         else:
             self._forget(number)
-        self.events.append(StreamEnded(number))
+        stream.taker.take_end()
 
     def fail(self, number: int, code: ErrorCode) -> None:
         """Reset a stream that the peer spoiled, if it is not over."""
         if number in self._open:
-            self._reset(number, code)
-            self.events.append(StreamReset(number, code))
+            self._reset(number, code).taker.take_reset(code)
 
     def take_reset(self, number: int, code: int) -> None:
         """Take the peer's word that a stream is over."""
         if number in self._open:
-            self._forget(number)
-            self.events.append(StreamReset(number, code))
+            self._forget(number).taker.take_reset(code)
 
     def refuse_above(self, last: int) -> None:
         """End the streams that the peer did not process."""
         for number in sorted(number for number in self._open if number > last):
             self.take_reset(number, ErrorCode.REFUSED_STREAM)
 
-    def _reset(self, number: int, code: ErrorCode) -> None:
-        self._forget(number)
+    def _reset(self, number: int, code: ErrorCode) -> Stream:
         self._outbox.control.append(frames.word_frame(frames.RST_STREAM, number, code))
+        return self._forget(number)
 
-    def _forget(self, number: int) -> None:
-        self._outbox.drop(self._open.pop(number).message)
+    def _forget(self, number: int) -> Stream:
+        stream = self._open.pop(number)
+        self._outbox.drop(stream.message)
+        return stream

@@ -23,11 +23,10 @@ from kmsconn.emulator.grpc_server import (
     health_method,
     seconds_of,
 )
-from kmsconn.emulator.http2 import Http2
+from kmsconn.emulator.http2 import DataCame, HeadersCame, Http2, StreamEnded, StreamReset
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.framing import Status
 from kmsconn.transport.grpc.headers import encode
-from kmsconn.transport.grpc.streams import DataCame, HeadersCame, StreamEnded, StreamReset
 from tests.unit.emulator.h2_caller import calling, framed
 
 CALLS = 3
@@ -102,7 +101,9 @@ def test_what_a_client_sends_means_the_same(name: str) -> None:
     received = HELLO + TAKEN[name]
     theirs = [told for event in open_h2().receive_data(received) if (told := summary(event))]
     server = Http2(CALLS)
-    ours = [told for byte in received for event in server.receive(bytes([byte])) if (told := summary(event))]
+    ours = [
+        told for byte in received for event in server.events_in(bytes([byte])) if (told := summary(event))
+    ]
     assert ours == theirs != []
 
 
@@ -127,7 +128,7 @@ def test_what_a_client_must_not_do_is_refused(name: str) -> None:
     with pytest.raises(ProtocolError):
         open_h2().receive_data(REFUSED[name])
     with pytest.raises(frames.Http2Error):
-        Http2(CALLS).receive(REFUSED[name])
+        Http2(CALLS).events_in(REFUSED[name])
 
 
 def client_of(server: Http2) -> h2.connection.H2Connection:
@@ -135,7 +136,7 @@ def client_of(server: Http2) -> h2.connection.H2Connection:
     client = h2.connection.H2Connection()
     client.initiate_connection()
     client.send_headers(1, [(name.decode(), value.decode()) for name, value in REQUEST])
-    server.receive(client.data_to_send())
+    server.events_in(client.data_to_send())
     client.receive_data(server.data_to_send())
     return client
 
@@ -152,7 +153,7 @@ def test_large_headers_go_out_in_parts() -> None:
 def test_what_is_sent_counts_against_both_windows() -> None:
     server = Http2(CALLS)
     grant = frames.word_frame(frames.WINDOW_UPDATE, 0, 100)
-    server.receive(HELLO + headers(REQUEST) + headers(REQUEST, 3) + grant)
+    server.events_in(HELLO + headers(REQUEST) + headers(REQUEST, 3) + grant)
     for _ in range(6):
         server.send_data(1, bytes(10_000))
     assert (server.room(1), server.room(3)) == (5_535, 5_635)
@@ -161,12 +162,12 @@ def test_what_is_sent_counts_against_both_windows() -> None:
 @pytest.mark.parametrize("first", ["client", "server"])
 def test_a_stream_that_both_sides_ended_is_forgotten(first: str) -> None:
     server = Http2(CALLS)
-    server.receive(HELLO)
+    server.events_in(HELLO)
     for stream in range(1, 20 * CALLS, 2):
-        server.receive(headers(REQUEST, stream, WHOLE if first == "client" else frames.END_HEADERS))
+        server.events_in(headers(REQUEST, stream, WHOLE if first == "client" else frames.END_HEADERS))
         server.send_headers(stream, [(":status", "200")], end_stream=True)
         if first == "server":
-            server.receive(data(0, stream, frames.END_STREAM))
+            server.events_in(data(0, stream, frames.END_STREAM))
 
 
 ECHO, FAIL, HANG, CUT, GOAWAY, SLOW = (f"/s/{name}" for name in ("E", "F", "H", "C", "G", "S"))

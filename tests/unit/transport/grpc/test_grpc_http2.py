@@ -11,13 +11,14 @@ import hpack
 import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
+from kmsconn.emulator.http2 import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from kmsconn.transport.grpc import frames, http2, streams
 from kmsconn.transport.grpc.frames import Cutter, ErrorCode, Http2Error, settings_frame
 from kmsconn.transport.grpc.framing import request_headers
 from kmsconn.transport.grpc.headers import encode
-from kmsconn.transport.grpc.http2 import Connection
-from kmsconn.transport.grpc.streams import MAX_OWED, DataCame, Event, HeadersCame, StreamEnded, StreamReset
+from kmsconn.transport.grpc.streams import MAX_OWED
 from tests.behaviours import SCRIPTED, shows
+from tests.http2_events import Watched
 
 HEADERS = request_headers("/p.S/M", "host:1", "http")
 ANSWER = [(":status", "200"), ("content-type", "application/grpc")]
@@ -29,7 +30,7 @@ class Pair:
     """A client under test and a server of h2, with what each has said to the other."""
 
     def __init__(self, **settings: int) -> None:
-        self.client = Connection()
+        self.client = Watched()
         self.server = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding=None)
         )
@@ -291,7 +292,7 @@ def test_after_goaway_no_stream_may_be_opened() -> None:
 
 
 def test_before_the_settings_no_stream_is_allowed_and_a_server_without_a_limit_gets_a_finite_one() -> None:
-    connection = Connection()
+    connection = Watched()
     assert (connection.settled, connection.max_streams) == (False, 0)
     connection.receive(SettingsFrame(0).serialize())
     assert connection.max_streams == http2.MAX_STREAMS
@@ -367,16 +368,16 @@ def test_unknown_frames_are_ignored() -> None:
 # Frame by frame: what h2's server cannot be made to send.
 
 
-def raw() -> Connection:
+def raw() -> Watched:
     """Return a connection that has the peer's settings and one stream whose message is gone; its output is empty."""
-    connection = Connection()
+    connection = Watched()
     connection.receive(settings_frame({}))
     connection.streams.open(HEADERS, [b"x"])
     connection.data_to_send()
     return connection
 
 
-def answering() -> Connection:
+def answering() -> Watched:
     """Return a connection whose call has the head of its answer."""
     connection = raw()
     assert connection.receive(RESPONSE) == [CAME]
@@ -406,7 +407,7 @@ def data(payload: bytes, stream: int = 1, flags: int = 0) -> bytes:
 
 def test_a_call_s_first_bytes_are_preface_settings_and_window() -> None:
     server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-    events = server.receive_data(Connection().data_to_send())
+    events = server.receive_data(Watched().data_to_send())
     assert [type(event) for event in events] == [h2.events.RemoteSettingsChanged, h2.events.WindowUpdated]
     assert server.remote_settings.enable_push == 0
     assert server.remote_settings.header_table_size == 0
@@ -424,7 +425,7 @@ def test_several_calls_leave_in_one_piece() -> None:
 @pytest.mark.parametrize("first", [RESPONSE, settings_frame({})[:3] + b"\x04\x01" + bytes(4)])
 def test_a_peer_that_does_not_begin_with_settings_speaks_something_else(first: bytes) -> None:
     with pytest.raises(Http2Error, match="did not begin"):
-        Connection().receive(first)
+        Watched().receive(first)
 
 
 # Headers.
