@@ -18,13 +18,14 @@ _SHORT = "RLP: the data ends before its value does"
 
 def encode(item: Rlp | int) -> bytes:
     """Write a byte string, a non-negative integer as one, or a list given as a tuple."""
-    if isinstance(item, tuple):
+    if isinstance(item, int):
+        item = encode_int(item)
+    elif isinstance(item, tuple):
         return encode_list(encode_all(*item))
-    text = item if isinstance(item, bytes) else encode_int(item)
-    size = len(text)
-    if size == 1 and text[0] < _STRING:
-        return text
-    return (_BYTES[_STRING + size] if size <= _LONGEST_SHORT else _prefix(_STRING, size)) + text
+    size = len(item)
+    if size == 1 and item[0] < _STRING:
+        return item
+    return (_BYTES[_STRING + size] if size <= _LONGEST_SHORT else _prefix(_STRING, size)) + item
 
 
 def encode_all(*items: Rlp | int) -> bytes:

@@ -16,7 +16,7 @@ from kmsconn.ethereum.ids import fhe_type_of, id_hex
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, is_canonical, recover
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.model.steps import Ciphertext
-from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.protobuf import decode, shared
 
 DEPENDENCY = "core"
 ECDSA256K1 = 0
@@ -77,12 +77,13 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
 @lru_cache
 def domain_message(kms: Any, domain: Domain) -> Any:
     """Return a domain with its chain id in 32 bytes, its address by EIP-55, and no salt (5.3)."""
-    return kms.Eip712DomainMsg(
+    message = kms.Eip712DomainMsg(
         name=domain.name,
         version=domain.version,
         chain_id=domain.chain_id.to_bytes(32),
         verifying_contract=checksum(domain.verifying_contract),
     )
+    return shared(message)
 
 
 def expect_named(message: Any, identifier: int) -> None:

@@ -214,6 +214,7 @@ class Chunks:
 
 
 _INT64 = 1 << 64
+_WHOLE = "_whole"  # where a message has its bytes that are written once
 _ONE_BYTE = [bytes([number]) for number in range(_CONTINUES)]  # most are tags and small sizes
 
 SPLICED = 16 * 1024
@@ -229,6 +230,12 @@ def encode(message: betterproto2.Message) -> Chunks:
     parts: Parts = []
     _write_message(message, parts)
     return splice(parts)
+
+
+def shared(message: M) -> M:
+    """Return a message that stands in many others and never changes, with its bytes, which are written once."""
+    message.__dict__[_WHOLE] = bytes(encode(message))
+    return message
 
 
 def varint(number: int) -> bytes:
@@ -261,6 +268,9 @@ _Writing = tuple[str, bool, Write]
 
 
 def _write_message(message: betterproto2.Message, parts: Parts) -> None:
+    if (whole := message.__dict__.get(_WHOLE)) is not None:
+        parts.append(whole)
+        return
     for attribute, has_presence, write in _writings(type(message)):
         value = getattr(message, attribute)
         if value is not None if has_presence else value:

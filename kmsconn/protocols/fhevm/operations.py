@@ -26,6 +26,7 @@ from kmsconn.protocols.fhevm.access import AccessControl
 from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DecryptionViews
 from kmsconn.protocols.fhevm.views import GatewayViews, KeyViews
 from kmsconn.protocols.port import Numbering, Operation, Revert, Verdict
+from kmsconn.protocols.protobuf import shared
 from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 
@@ -85,9 +86,10 @@ SIGNING_SCHEMES = [kms.SigningSchemeType.ECDSA256K1]
 """What every request asks for: the contracts take no other signature. Cores of 0.14 skip it (0.15: 4.2)."""
 
 
+@lru_cache(1024)
 def request_id(identifier: int) -> kms.RequestId:
     """Return an id as the Core knows it."""
-    return kms.RequestId(id_hex(identifier))
+    return shared(kms.RequestId(id_hex(identifier)))
 
 
 def under_context(content: UnderContext, domain: Domain) -> dict[str, Any]:

@@ -103,10 +103,11 @@ class Channel:
                 link.slots.acquire_nowait()  # the call that follows waits anyway
             else:
                 await link.slots.acquire()
+                if not link.usable:
+                    link.slots.release()
+                    continue
             try:
-                if link.usable:
-                    return await link.unary(path, parts, metadata)
-                continue
+                return await link.unary(path, parts, metadata)
             except NotProcessed:
                 if refusals == REFUSALS:
                     raise
