@@ -123,7 +123,7 @@ STREAM_WINDOW = 1024 * 1024
 _LAST_STREAM = 2**31 - 3
 
 
-class Taker(Protocol):
+class StreamTaker(Protocol):
     """Takes what the peer says on a stream, at once, as it is read from what came."""
 
     def take_headers(self, fields: tuple[Header, ...]) -> None:
@@ -148,7 +148,7 @@ class Stream:
 
     message: Message
     credit: Credit
-    taker: Taker
+    taker: StreamTaker
     answered: bool = False
     held: bool = False
 
@@ -166,7 +166,7 @@ class Streams:
 
     # What the caller does.
 
-    def open(self, headers: Sequence[Header], parts: Iterable[bytes], taker: Taker) -> int:
+    def open(self, headers: Sequence[Header], parts: Iterable[bytes], taker: StreamTaker) -> int:
         """Open a stream, queue its headers and message, and return its number; ``taker`` has what is answered."""
         number = self._next
         self._next += 2
