@@ -42,6 +42,9 @@ class Sent(StrEnum):
 THERE = frozenset({Sent.ACCEPTED, Sent.KNOWN, Sent.USED, Sent.OCCUPIED})
 """A node holds something for this nonce."""
 
+MAYBE_THERE = THERE | {Sent.UNANSWERED}
+"""Or it may."""
+
 UNPAYABLE = frozenset({Sent.FUNDS, Sent.CAPPED})
 """The node refused the bytes for a fee that is too high, for the account or for itself."""
 
@@ -284,20 +287,14 @@ class Broadcast:
 
     def is_due(self, now: float, block_time: float) -> bool:
         """Say whether the bytes are to be broadcast now: not taken, or no receipt for long."""
-        if self.on_its_way:
-            return False
-        if self.said not in THERE and self.said is not Sent.UNANSWERED:
-            return now - self.at >= self._pause()
-        doublings = 0 if self.said is Sent.USED else min(self.times - 1, _DOUBLINGS)
-        return now - self.at >= max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0**doublings
-
-    def _pause(self) -> float:
-        """Return the seconds until bytes that no node holds go out again. What fails for all has its pace elsewhere."""
-        if self.said in {None, Sent.FAILED, Sent.FUNDS}:
-            return 0.0
-        if self.said is Sent.GAP:
-            return REFUSED_BACKOFF.first
-        return REFUSED_BACKOFF.seconds(self.times - 1)
+        if self.said in MAYBE_THERE:
+            doublings = 0 if self.said is Sent.USED else min(self.times - 1, _DOUBLINGS)
+            pause = max(AGAIN_AFTER, _BLOCKS_TO_WAIT * block_time) * 2.0**doublings
+        elif self.said in {Sent.FAILED, Sent.FUNDS}:
+            pause = 0.0  # what fails for all has its pace elsewhere
+        else:
+            pause = REFUSED_BACKOFF.seconds(self.times - 1)
+        return not self.on_its_way and now - self.at >= pause
 
     def says_used(self, now: float, block_time: float) -> bool:
         """Say whether the node's word that the nonce is used still counts: a reorganisation may have opened it since."""
@@ -305,10 +302,8 @@ class Broadcast:
 
     def is_stuck(self, now: float, block_time: float, replace_after: float) -> bool:
         """Say whether the bytes need another fee: the node refuses them for it, or they have no receipt for ``replace_after`` seconds."""
-        if self.on_its_way:
-            return False
-        if self.said in UNHELD:
-            return True
         wait = max(replace_after, 2 * _BLOCKS_TO_WAIT * block_time)
-        waits = self.said in (THERE | {Sent.UNANSWERED}) - {Sent.USED}
-        return waits and self.times >= _SENT_TWICE and now - self.since >= wait
+        waits = (
+            self.said in MAYBE_THERE - {Sent.USED} and self.times >= _SENT_TWICE and now - self.since >= wait
+        )
+        return not self.on_its_way and (waits or self.said in UNHELD)

@@ -283,6 +283,12 @@ SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
 
 
+def _had_no_answer(track: Track, question: Question) -> bool:
+    """Say whether a question had no answer at all: it is asked alone the next time, so that it spoils no batch."""
+    before = track.findings.get(question)
+    return before is not None and isinstance(before.value, Unclear) and before.value.silent
+
+
 @attrs.frozen
 class Questioner:
     """Asks for one transaction manager."""
@@ -306,7 +312,7 @@ class Questioner:
     ) -> None:
         sender, began = self.state.manager.account, trio.current_time()
         calls = [call_for(track, question, sender) for track, question in wanted]
-        alone = frozenset(place for place, (track, question) in enumerate(wanted) if question in track.alone)
+        alone = frozenset(place for place, one in enumerate(wanted) if _had_no_answer(*one))
 
         def take(place: int, result: Any, head: int | None) -> None:
             track, question = wanted[place]
@@ -353,11 +359,10 @@ class Questioner:
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
         tracks, market = self.state.tracks, self.state.market
-        if market.history.median is not None and len(tracks.by_rid) <= len(tracks.by_state[State.INCLUDED]):
+        if market.history.median is not None and len(tracks.by_rid) <= len(tracks.in_state(State.INCLUDED)):
             return
         question = market.question(chain.base_fee, trio.current_time())
         if question is not None:
-            market.asked = True
             nursery.start_soon(self._ask_price, question)
 
     async def _ask_price(self, question: Call) -> None:

@@ -84,24 +84,15 @@ def bumped(fee: int) -> int:
     return fee + -(-fee // 8)
 
 
-def replacement(old: Transaction, price: Price) -> Transaction:
-    """Return the same transaction at the market's price, but for at least an eighth more than before."""
+def repriced(old: Transaction, price: Price, *, held: bool) -> Transaction:
+    """Return the same transaction at the market's price; where a node may hold its bytes, for at least an eighth more than before."""
     is_alike = price.is_legacy is isinstance(old, LegacyTransaction)
-    market, priority = (price.max_fee, price.priority) if is_alike else (0, 0)
+    fee, priority = (price.max_fee, price.priority) if is_alike else (0, 0)
+    if held or not is_alike:
+        fee, priority = max(fee, bumped(highest_fee(old))), max(priority, bumped(priority_fee(old)))
     if isinstance(old, LegacyTransaction):
-        return attrs.evolve(old, gas_price=max(bumped(old.gas_price), market))
-    return attrs.evolve(
-        old,
-        max_priority_fee=max(bumped(old.max_priority_fee), priority),
-        max_fee=max(bumped(old.max_fee), market),
-    )
-
-
-def repriced(old: Transaction, price: Price) -> Transaction:
-    """Return the same transaction at the market's price, which may be lower: for bytes that no node holds."""
-    if isinstance(old, LegacyTransaction):
-        return attrs.evolve(old, gas_price=price.max_fee)
-    return attrs.evolve(old, max_priority_fee=price.priority, max_fee=price.max_fee)
+        return attrs.evolve(old, gas_price=fee)
+    return attrs.evolve(old, max_priority_fee=priority, max_fee=fee)
 
 
 def highest_fee(transaction: Transaction) -> int:
@@ -225,42 +216,36 @@ class FeeHistory:
 
 # --- the market
 
-CURRENT = 3.0  # seconds for which an answer is taken as current
-ASKED_AGAIN_AFTER = 0.25  # seconds until an answer is asked for again that another one has to confirm
-USABLE = 30.0  # seconds for which it is used while a newer one is on its way
+CURRENT = 3.0  # seconds until the market is asked again; the last answer is used until then, and until there is a newer one
+ASKED_AGAIN_AFTER = 0.25  # likewise, after an answer that another one has to confirm
 
 
 @attrs.define
 class Market:
-    """The price on one chain. ``refusal`` says why there is none; empty when nobody was asked yet."""
+    """The price on one chain. ``refusal`` says which of the operator's limits it is beyond, where there is none for that."""
 
     limits: FeeLimits
     history: FeeHistory = attrs.field(factory=FeeHistory)
     price: Price | None = None
     refusal: str = ""
-    beyond: bool = False
-    """The refusal is the operator's limit."""
-    asked: bool = False
     failure: str = ""
     """Why the last question found no answer; empty when it found one."""
     reply_cost: int | None = None
     """What the last signed reply may cost at most, in wei."""
     _answer: int | None = None
-    _at: float = float("-inf")
+    """None before there was one, and after one that made a price which another one has to confirm."""
     _due: float = float("-inf")
-    _suspected: bool = False
-    """The last answer made a price that another one has to confirm."""
 
     def question(self, base_fee: int | None, now: float) -> Call | None:
-        """Return the question that is due, None while the last answer is current or one is on its way."""
-        if self.asked or now < self._due:
+        """Return the question that is due, which is on its way then; None while the last answer is current or one is on its way."""
+        if now < self._due:
             return None
+        self._due = float("inf")
         return GAS_PRICE if base_fee is None else FEE_HISTORY
 
     def take(self, question: Call, result: Any, now: float) -> None:
         """Take an answer; one that cannot be read leaves the last one in use."""
-        self.asked, self._suspected = False, False
-        self._at, self._due = now, now + CURRENT
+        self._due = now + CURRENT
         try:
             if isinstance(result, KmsconnError):
                 raise result
@@ -271,24 +256,13 @@ class Market:
 
     def judge(self, base_fee: int | None, head: int, now: float) -> None:
         """Find the price for a look at the chain; ``base_fee`` None: it has no fee market."""
-        self.price = None
-        if self._suspected:
+        self.price, answer = None, self._answer
+        if answer is None:
             return
-        self.refusal, self.beyond = self.failure, False
-        if self._answer is None or (now - self._at > USABLE and not self.failure):
-            return
-        answer = self._answer
         price = Price(answer, is_legacy=True) if base_fee is None else market_fees(base_fee, answer)
         if not self.history.accepts(price, head, now):
-            self._suspected, self._due = True, now + ASKED_AGAIN_AFTER
-            self.refusal = self._jump(price)
+            self._answer, self._due = None, min(self._due, now + ASKED_AGAIN_AFTER)
             return
         self.refusal = self.limits.refusal(price)
-        self.beyond = bool(self.refusal)
-        self.price = None if self.beyond else price.at_most(self.limits.fee)
-
-    def _jump(self, price: Price) -> str:
-        median = self.history.median
-        if median is None:
-            return ""
-        return f"the gas price is {in_gwei(price.needed)}, lately {in_gwei(median)}: the next look must confirm it"
+        if not self.refusal:
+            self.price = price.at_most(self.limits.fee)

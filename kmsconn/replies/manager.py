@@ -22,7 +22,7 @@ from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
 from kmsconn.replies.table import Action
-from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, TxConfig, View, top
+from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, TxConfig, View, gaps, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
 
@@ -135,7 +135,7 @@ class Rounds:
             if self.backoff.failures:
                 self.backoff.worked()
                 state.alerts.set("rounds", None)
-            is_idle = not state.backlog.waiting and not state.tracks.by_state[State.SIGNED]
+            is_idle = not state.backlog.waiting and not state.tracks.in_state(State.SIGNED)
             if state.manager.closing.is_set() and is_idle:
                 return
             await self._rest()
@@ -145,7 +145,6 @@ class Rounds:
         state, now, woken = self.state, trio.current_time(), self.woken
         self.woken = False
         self.owed = self.owed or woken
-        state.backlog.woken = state.backlog.woken or woken
         if now - self.looked_at < (PACE if self.owed else CURRENT):
             return
         self.owed, self.looked_at = False, now
@@ -158,7 +157,6 @@ class Rounds:
         if isinstance(self.moves, Sender):  # to a shadow its transactions are another connector's
             pooled = await self._pooled(chain)
             state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
-        state.backlog.woken = True
         judge_market(state, chain)
         if chain.fresh:
             await self._load_included(chain)
@@ -185,7 +183,7 @@ class Rounds:
         tracks, manager = self.state.tracks, self.state.manager
         if chain.blocks:
             await self._settle(chain)
-        tracked = len(tracks.by_state[State.INCLUDED])
+        tracked = len(tracks.in_state(State.INCLUDED))
         final = min(chain.final, min(tracks.standing, default=NO_END) - 1)
         same = final == self._final and chain.at - self._final_at < DETAILS_EVERY
         if same and not tracked and not tracks.newly_included:
@@ -219,11 +217,11 @@ class Rounds:
                 self.questioner.ask_market(chain, nursery)
             if not state.tracks.by_rid:
                 break
-            plan = decide(self.view(chain), moves.rows)
-            if asks := plan.steps[Action.ASK]:
+            steps, fills = decide(self.view(chain), state.tracks.by_rid.values(), moves.rows)
+            if asks := steps[Action.ASK]:
                 wanted = [(step.track, question) for step in asks for question in step.found.questions]
                 self.questioner.ask(wanted, nursery)
-            if not await moves.perform(plan, nursery):
+            if not await moves.perform(steps, fills, nursery):
                 break
         if isinstance(moves, Shadow):
             await moves.step(chain)
@@ -232,17 +230,14 @@ class Rounds:
     async def _load_answered(self) -> None:
         """Track what is answered and due, as much as there is room in flight."""
         state, backlog, journal = self.state, self.state.backlog, self.state.manager.journal
-        tick, now, wall = journal.answers_tick, trio.current_time(), state.manager.ports.wall()
-        if not backlog.is_due(tick, now, wall):
+        tick, wall = journal.answers_tick, state.manager.ports.wall()
+        room = min(REPLIES_AT_ONCE, state.manager.config.window - len(state.tracks.nonces))
+        if room <= 0 or not backlog.is_due(tick, wall):
             return
-        room = min(REPLIES_AT_ONCE, state.room)
-        if not room:
-            return
-        backlog.asks(tick, now, wall)
         due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)
-        backlog.take(due)
+        backlog.take(due, tick, wall)
         wanted = {row.rid for row in due.rows}
-        for track in [*state.tracks.by_state[State.ANSWERED].values()]:
+        for track in state.tracks.in_state(State.ANSWERED):
             if track.row.rid not in wanted:
                 state.tracks.drop(track)
         for row in due.rows:
@@ -254,10 +249,12 @@ class Rounds:
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""
         state, manager, now = self.state, self.state.manager, trio.current_time()
+        in_flight = state.tracks.nonces
         return View(
             chain=chain,
-            tracks=state.tracks.by_rid,
-            nonces=state.nonces.hold(chain, state.tracks.nonces, manager.config.window),
+            nonces=state.nonces,
+            in_flight=in_flight,
+            missing=gaps(chain.nonce, in_flight, state.nonces.high, manager.config.window),
             config=manager.config,
             settings=manager.settings,
             operations=manager.profile.operations,
@@ -271,7 +268,7 @@ class Rounds:
     def _name_late(self) -> None:
         """Say which replies no block has taken for long, whatever nodes say to their bytes."""
         state, now = self.state, trio.current_time()
-        signed, known = state.tracks.by_state[State.SIGNED].values(), self._in_flight_since
+        signed, known = state.tracks.in_state(State.SIGNED), self._in_flight_since
         self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
         if not signed:
             return
@@ -284,7 +281,7 @@ class Rounds:
     def _remember(self) -> None:
         state, chain, price = self.state, self.state.chain, self.state.market.price
         in_flight, waiting, included = (
-            len(state.tracks.by_state[one]) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
+            len(state.tracks.in_state(one)) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
         )
         state.manager.statistics = TxStatistics(
             balance=None if chain is None else chain.balance,
@@ -312,7 +309,7 @@ class Rounds:
         state = self.state
         pace = min(state.manager.endpoint.head.block_time, SLOWEST)  # nothing happens between two blocks
         unpriced = state.market.price is None and state.backlog.waiting
-        eager = (unpriced or bool(state.tracks.by_state[State.SIGNED])) and not self.heard
+        eager = (unpriced or bool(state.tracks.in_state(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
         with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:

@@ -10,70 +10,36 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from itertools import count
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, count
 
 import attrs
 
-from kmsconn.ethereum.transactions import Transaction
-from kmsconn.frozen import frozen
 from kmsconn.model.life import State
 from kmsconn.replies import table
 from kmsconn.replies.fees import new_transaction
-from kmsconn.replies.table import Action, Found, Phase
+from kmsconn.replies.table import Action, Phase, Step
 from kmsconn.replies.view import Track, View, top
 
-
-@frozen
-class Step:
-    """A reply for which something is done, and what was found for it."""
-
-    track: Track
-    found: Found
+Steps = defaultdict[Action, list[Step]]
 
 
-@attrs.frozen
-class Signature:
-    """Something to sign for a reply: with its nonce; ``transaction`` None: the earlier bytes go out again."""
-
-    track: Track
-    nonce: int
-    transaction: Transaction | None
-
-
-@attrs.frozen
-class ActionPlan:
-    """All that is done now, by action. ``fill`` are nonces to use up by an empty transfer."""
-
-    steps: defaultdict[Action, list[Step]]
-    sign: tuple[Signature, ...] = ()
-    fill: tuple[int, ...] = ()
-
-
-def decide(view: View, rows: table.Table | None = None) -> ActionPlan:
-    """Return what to do now, by other rows than those of the table where they are given."""
-    rows = rows or table.TABLE
-    steps = defaultdict[Action, list[Step]](list)
-    for track in view.tracks.values():
-        row, found = table.assess(view, track, rows)
+def decide(
+    view: View, tracks: Iterable[Track], rows: table.Table | None = None
+) -> tuple[Steps, tuple[int, ...]]:
+    """Return what to do now by action, and nonces to use up by an empty transfer; by other rows than the table's where they are given."""
+    steps = Steps(list)
+    for track in tracks:
+        row, found = table.assess(view, track, rows or table.TABLE)
         steps[row.action].append(Step(track, found))
-    ready = steps.pop(Action.SIGN, [])
-    planned = NoncePlan((), ())
-    if ready or view.nonces.missing:
-        planned = _plan_nonces(view, _claimed(view, steps), ready)
-    repriced = [
-        Signature(step.track, step.found.transaction.nonce, step.found.transaction)
-        for step in steps[Action.REPRICE]
-        if step.found.transaction is not None
-    ]
-    return ActionPlan(
-        steps,
-        sign=(*_signatures(view, ready, planned.nonces), *repriced),
-        fill=() if view.sends_held else tuple(_fills(view, steps[Action.FILL], planned.unfilled)),
-    )
+    unfilled: tuple[int, ...] = ()
+    if steps[Action.SIGN] or view.missing:
+        steps[Action.SIGN], unfilled = _plan_nonces(view, _claimed(view, steps), steps[Action.SIGN])
+    steps[Action.SIGN] += steps[Action.REPRICE]
+    return steps, () if view.sends_held else tuple(_fills(view, steps[Action.FILL], unfilled))
 
 
-def _claimed(view: View, steps: defaultdict[Action, list[Step]]) -> set[int]:
+def _claimed(view: View, steps: Steps) -> set[int]:
     """Return the open nonces of earlier bytes that go out again if the contract takes them, which is not known yet, or is asked next.
 
     With another transaction there the reply would be signed under a second nonce, and once its branch came back it would be sent twice.
@@ -84,51 +50,47 @@ def _claimed(view: View, steps: defaultdict[Action, list[Step]]) -> set[int]:
     return {nonce for nonce in nonces if nonce is not None}
 
 
-@attrs.frozen
-class NoncePlan:
-    """A nonce for each new reply, in their order; and the gaps that hold up something in flight and nothing new fills."""
-
-    nonces: tuple[int, ...]
-    unfilled: tuple[int, ...]
-
-
-def _plan_nonces(view: View, claimed: Collection[int], ready: list[Step]) -> NoncePlan:
-    """Give nonces to what may be signed, and take the others off ``ready``: without a price only earlier bytes go out.
+def _plan_nonces(
+    view: View, claimed: Collection[int], ready: Sequence[Step]
+) -> tuple[list[Step], tuple[int, ...]]:
+    """Give nonces to what may be signed: without a price to earlier bytes alone; return the gaps to fill, too.
 
     While a gap below something in flight is not confirmed, new replies would only wait behind it, and soon may fill it. One that is
     claimed is another reply's, and what stands above waits for it. On a branch that is not believed nobody gets a new nonce.
     """
-    in_flight, gaps, ripe = view.in_flight, view.gaps, view.ripe
-    _drop_second_claims(view, ready, in_flight)
-    blocking = [gap for gap in gaps if gap < max(in_flight, default=-1)]
+    gaps = view.missing if view.chain.fresh else ()
+    ripe = view.nonces.ripe.intersection(gaps)
+    blocking = [gap for gap in gaps if gap < max(view.in_flight, default=-1)]
     unsure = bool(claimed) or view.chain.suspicious or not ripe.issuperset(blocking)
+    signed = _first_claims(view, ready)
     if view.price is None or unsure:
-        ready[:] = [step for step in ready if _open_nonce(view, step) is not None]
-    if not ready and not ripe:
-        return NoncePlan((), ())
-    del ready[view.room :]
-    reusable = [step.track.earlier_nonce for step in ready]
+        signed = [(step, nonce) for step, nonce in signed if nonce is not None]
+    del signed[max(0, view.config.window - len(view.in_flight)) :]
     fillable = [gap for gap in ripe if gap < min(claimed, default=math.inf)]
-    return plan(view.chain.nonce, in_flight, view.nonces.high, fillable, reusable)
+    again = [nonce for _, nonce in signed]
+    nonces, unfilled = plan(view.chain.nonce, view.in_flight, view.nonces.high, fillable, again)
+    made = [_signed(view, step, nonce) for (step, _), nonce in zip(signed, nonces, strict=True)]
+    return sorted([one for one in made if one is not None], key=lambda one: one.nonce), unfilled
 
 
 def _open_nonce(view: View, step: Step) -> int | None:
     """Return the nonce of a reply's earlier bytes while the chain has not used it."""
-    nonce = step.track.earlier_nonce
+    nonce = step.track.row.reply.nonce
     return nonce if nonce is not None and nonce >= view.chain.nonce else None
 
 
-def _drop_second_claims(view: View, ready: list[Step], in_flight: Collection[int]) -> None:
-    """Let one reply claim each open nonce of earlier bytes: nobody signs two transactions for one nonce."""
-    claimed = set(in_flight)
-    kept = []
+def _first_claims(view: View, ready: Sequence[Step]) -> list[tuple[Step, int | None]]:
+    """Return replies, each with the open nonce of its earlier bytes, which it claims: nobody signs two transactions for one nonce.
+
+    Whoever has bytes for a nonce that another one holds or claims waits.
+    """
+    claimed, found = set[int | None](view.in_flight), list[tuple[Step, int | None]]()
     for step in ready:
         nonce = _open_nonce(view, step)
         if nonce is None or nonce not in claimed:
-            kept.append(step)
-        if nonce is not None:
-            claimed.add(nonce)
-    ready[:] = kept
+            found.append((step, nonce))
+        claimed.add(nonce)
+    return found
 
 
 def plan(
@@ -136,41 +98,33 @@ def plan(
     in_flight: Collection[int],
     high: int,
     ripe: Collection[int],
-    reusable: Sequence[int | None],
-) -> NoncePlan:
-    """Give a nonce to each new reply, oldest first; ``reusable`` holds for each the nonce of its earlier bytes, if any.
+    again: Sequence[int | None],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give a nonce to each new reply, oldest first; return also the gaps that hold up something in flight and nothing new fills.
 
-    Earlier bytes may still be included while their nonce is not below the chain's: such a reply takes the same nonce again, so that
-    it is never included twice. ``ripe`` are the gaps that may be filled.
+    ``again`` holds for each the open nonce of its earlier bytes, if any, which may still be included: such a reply takes the same nonce
+    again, so that it is never included twice. ``ripe`` are the gaps that may be filled.
     """
-    taken, again = set(in_flight), list[int | None]()
-    for nonce in reusable:
-        is_open = nonce is not None and nonce >= chain_nonce and nonce not in taken
-        again.append(nonce if is_open else None)
-        taken.update({nonce} if nonce is not None and is_open else ())
+    taken = {*in_flight, *(nonce for nonce in again if nonce is not None)}
     open_gaps = [nonce for nonce in sorted(ripe) if nonce not in taken]
-    fresh = iter([*open_gaps[: again.count(None)]])
-    beyond = (nonce for nonce in count(top(chain_nonce, taken, high)) if nonce not in taken)
-    nonces = tuple(next(fresh, None) if nonce is None else nonce for nonce in again)
-    filled = tuple(next(beyond) if nonce is None else nonce for nonce in nonces)
-    last = max((*in_flight, *filled), default=-1)
-    return NoncePlan(filled, tuple(n for n in open_gaps if n not in filled and n < last))
+    fresh = chain(open_gaps, count(top(chain_nonce, taken, high)))
+    nonces = tuple(next(fresh) if nonce is None else nonce for nonce in again)
+    last = max((*in_flight, *nonces), default=-1)
+    return nonces, tuple(gap for gap in open_gaps if gap not in nonces and gap < last)
 
 
-def _signatures(view: View, ready: Sequence[Step], planned: Sequence[int]) -> list[Signature]:
-    found = []
-    for step, nonce in zip(ready, planned, strict=True):
-        earlier, event, answer = step.track.earlier, step.track.row.event, step.track.row.answer
-        price = None if view.price is None else view.limits.for_gas(view.price, step.found.gas)
-        if earlier is not None and earlier.reply.nonce == nonce:
-            found.append(Signature(step.track, nonce, None))
-        elif price is not None:
-            assert answer is not None
-            new = new_transaction(
-                event.chain_id, event.contract, answer.calldata, step.found.gas, nonce=nonce, price=price
-            )
-            found.append(Signature(step.track, nonce, new))
-    return sorted(found, key=lambda one: one.nonce)
+def _signed(view: View, step: Step, nonce: int) -> Step | None:
+    """Return what is signed for a reply: its earlier bytes, else a new transaction, where there is a price."""
+    row, gas = step.track.row, step.found.gas
+    if row.reply.nonce == nonce:
+        return step
+    price = None if view.price is None else view.limits.for_gas(view.price, gas)
+    if price is None:
+        return None
+    assert row.answer is not None
+    to, data = row.event.contract, row.answer.calldata
+    new = new_transaction(row.event.chain_id, to, data, gas, nonce=nonce, price=price)
+    return Step(step.track, attrs.evolve(step.found, transaction=new))
 
 
 def _fills(view: View, poisoned: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:

@@ -31,9 +31,9 @@ from kmsconn.model.life import State
 from kmsconn.model.progress import PATIENCE
 from kmsconn.replies.answers import Broadcast, Sent, read_sent
 from kmsconn.replies.fees import highest_cost, in_ether, new_transaction
-from kmsconn.replies.plan import ActionPlan, Signature, Step
+from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
-from kmsconn.replies.table import REFUSED, Action, Found, out_of_gas, receipt_of
+from kmsconn.replies.table import REFUSED, Action, Found, Step, out_of_gas, receipt_of
 from kmsconn.replies.view import IncludedReply, Track, nonce_of
 from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff, together
@@ -48,10 +48,10 @@ class ReplyMoves:
 
     state: TxState
 
-    async def perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
-        """Carry out a plan, but for what it asks; say whether that changed something at once."""
-        del nursery
-        confirms = plan.steps[Action.CONFIRM]
+    async def perform(self, steps: Steps, fills: Sequence[int], nursery: trio.Nursery) -> bool:
+        """Carry out what was decided, but for what it asks; say whether that changed something at once."""
+        del fills, nursery
+        confirms = steps[Action.CONFIRM]
         confirmed = [step for step in confirms if step.track.row.state is State.SIGNED]
         by_action: dict[Action, Callable[[Track, Found], Awaitable[None]]] = {
             Action.DEFER: self.defer,
@@ -66,10 +66,10 @@ class ReplyMoves:
             if step.track.row.state is State.ANSWERED
         ]
         for action, move in by_action.items():
-            others += [partial(move, step.track, step.found) for step in plan.steps[action]]
+            others += [partial(move, step.track, step.found) for step in steps[action]]
         if confirmed:
             await self.confirm(confirmed)
-        if final := [(step.track.row, step.found.block) for step in plan.steps[Action.FINALIZE]]:
+        if final := [(step.track.row, step.found.block) for step in steps[Action.FINALIZE]]:
             await self.finalize([IncludedReply(row.rid, row.kind, row.id, block) for row, block in final])
         if others:
             await together(others)
@@ -93,7 +93,7 @@ class ReplyMoves:
 
     async def found(self, track: Track, found: Found) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
-        foreign, track.history.reusable = track.history.lost, None
+        foreign = track.history.lost
         if await self._move(track, "found_included", block=found.block):
             self.state.tracks.newly_included = True
             self._included(track, found.block, found=True, foreign=foreign)
@@ -112,7 +112,7 @@ class ReplyMoves:
     async def release(self, track: Track, found: Found) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
         row, history = track.row, track.history
-        history.reusable, history.lost = row, history.signed_once and not track.lacks_receipt
+        history.lost = history.signed_once and not track.lacks_receipt
         limit = out_of_gas(track)
         if limit is not None:
             history.least_gas = limit * 3 // 2
@@ -130,8 +130,6 @@ class ReplyMoves:
         seconds = self._delay(history.gone) if found.again and history.gone else FIRST
         due = self.state.manager.ports.wall() + seconds
         history.gone += found.again
-        if row.reply.raw is not None:
-            history.reusable = row
         if chain is not None:
             finality = (chain.number - chain.final) * self.state.manager.endpoint.head.block_time
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
@@ -206,13 +204,13 @@ class Sender(ReplyMoves):
     rows: ClassVar = None
     """Those of the whole table."""
 
-    async def perform(self, plan: ActionPlan, nursery: trio.Nursery) -> bool:
-        """Carry out a plan; broadcasts go on in ``nursery``."""
-        self.broadcast([step.track for step in plan.steps[Action.BROADCAST]], nursery)
-        moved = await super().perform(plan, nursery)
-        signed = bool(plan.sign) and await self.sign(plan.sign)
-        if plan.fill:
-            await self.fill(plan.fill, nursery)
+    async def perform(self, steps: Steps, fills: Sequence[int], nursery: trio.Nursery) -> bool:
+        """Carry out what was decided; broadcasts go on in ``nursery``."""
+        self.broadcast([step.track for step in steps[Action.BROADCAST]], nursery)
+        moved = await super().perform(steps, fills, nursery)
+        signed = bool(steps[Action.SIGN]) and await self.sign(steps[Action.SIGN])
+        if fills:
+            await self.fill(fills, nursery)
         return moved or signed
 
     async def _made(self, transactions: Sequence[Transaction]) -> list[Signed]:
@@ -233,7 +231,7 @@ class Sender(ReplyMoves):
         state.signings.worked()
         return signed
 
-    async def sign(self, signatures: Sequence[Signature]) -> bool:
+    async def sign(self, steps: Sequence[Step]) -> bool:
         """Sign, and make bytes durable ③, each with its nonce, in this order.
 
         It ends at the first that the wallet could not sign now: a gap would hold up what follows.
@@ -241,16 +239,16 @@ class Sender(ReplyMoves):
         Raises NonceTaken, when all others are signed, for one whose nonce another reply holds.
         Repeating: other bytes or another nonce for the same reply.
         """
-        state, signings = self.state, await self._signings(signatures)
+        state, signings = self.state, await self._signings(steps)
         if not signings:
             return False
         state.backlog.unsure = True
         outcomes = await state.manager.journal.run_each(moves.sign, signings)
-        for one, signing, outcome in zip(signatures, signings, outcomes, strict=False):
+        for step, signing, outcome in zip(steps, signings, outcomes, strict=False):
             if outcome is True:
-                self._signed(one.track, signing)
-            elif one.track.row.state is State.ANSWERED:
-                state.tracks.drop(one.track)
+                self._signed(step.track, signing)
+            elif step.track.row.state is State.ANSWERED:
+                state.tracks.drop(step.track)
             else:
                 state.backlog.loaded = False
         for outcome in outcomes:
@@ -258,33 +256,28 @@ class Sender(ReplyMoves):
                 raise outcome
         return True
 
-    async def _signings(self, signatures: Sequence[Signature]) -> list[Signing]:
-        new = [one.transaction for one in signatures if one.transaction is not None]
+    async def _signings(self, steps: Sequence[Step]) -> list[Signing]:
+        new = [step.found.transaction for step in steps if step.found.transaction is not None]
         made, signings = await self._made(new), list[Signing]()
         if made:
             self.state.market.reply_cost = highest_cost(new[len(made) - 1])
         waiting = iter(made)
-        for one in signatures:
-            earlier = one.track.earlier
-            if one.transaction is not None:
-                signed = next(waiting, None)
-            else:
-                assert earlier is not None
-                assert earlier.reply.raw is not None
-                signed = earlier.reply.raw, earlier.reply.hash or b""
+        for step in steps:
+            earlier = step.track.row.reply
+            kept = earlier.raw or b"", earlier.hash or b""
+            signed = kept if step.found.transaction is None else next(waiting, None)
             if signed is None:
                 break
-            signings.append(Signing(one.track.row.rid, one.nonce, *signed))
+            signings.append(Signing(step.track.row.rid, step.nonce, *signed))
         return signings
 
     def _signed(self, track: Track, by: Signing) -> None:
         row, history = track.row, track.history
-        first = row.state is State.ANSWERED and not history.returned and history.reusable is None
-        history.reusable, history.signed_once = None, first
+        history.signed_once = row.state is State.ANSWERED and row.reply.raw is None
         self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
         reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
         kept = row.on_chain, row.event, row.progress, row.answer, reply, row.times
-        self.state.tracks.move(track, Row(row.rid, row.id, row.kind, State.SIGNED, *kept))
+        track.moved(Row(row.rid, row.id, row.kind, State.SIGNED, *kept))
         track.signed_at = trio.current_time()
         self.state.manager.on_event(ReplySigned(row.rid, row.kind, by.nonce, by.reply_hash, id=row.id))
 

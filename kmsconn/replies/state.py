@@ -6,7 +6,6 @@ cause once, until it is over; texts have the figures and what to do.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 
 import attrs
@@ -77,16 +76,13 @@ class TxAlerts:
         default=attrs.Factory(lambda self: Board(self.on_event, trio.current_time), takes_self=True),
         init=False,
     )
-    _raised: set[str] = attrs.field(factory=set)
     to_a_block: Progress = attrs.field(factory=Progress)
     to_finality: Progress = attrs.field(factory=Progress)
     """By blocks: one that is final proves that replies passed when it was included, not now."""
 
     def set(self, cause: str, text: str | None, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, or clear it where there is nothing to say."""
-        if text or cause in self._raised:
-            self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
-            (self._raised.add if text else self._raised.discard)(cause)
+        self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
@@ -120,11 +116,10 @@ def _about(row: Row, text: str) -> str:
 
 def tell_market(alerts: TxAlerts, market: Market) -> None:
     """Say why nothing can be signed, or that it can again."""
-    if market.beyond or market.failure:
-        remedy = "raise the option in the text, if the chain really costs as much" if market.beyond else ""
+    if why := market.refusal or market.failure:
+        remedy = "raise the option in the text, if the chain really costs as much" if market.refusal else ""
         what = "nothing is signed" if market.price is None else "the connector pays the last known price"
-        text = f"{what}: {market.refusal or market.failure}"
-        alerts.set("fees", text, critical=market.beyond, remedy=remedy)
+        alerts.set("fees", f"{what}: {why}", critical=bool(market.refusal), remedy=remedy)
     elif market.price is not None:
         alerts.set("fees", None)
 
@@ -137,9 +132,8 @@ def tell_sent(
         alerts.set("funds", None)
         alerts.to_a_block.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
-        transaction = transaction_of(row)
-        need = "" if transaction is None else f", a reply needs {in_ether(highest_cost(transaction))}"
-        alerts.set("funds", f"{funds()}{need} ({result})", critical=True, remedy=SEND_FUNDS)
+        needs = f"a reply needs {in_ether(highest_cost(transaction_of(row)))}"
+        alerts.set("funds", f"{funds()}, {needs} ({result})", critical=True, remedy=SEND_FUNDS)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         why = (
@@ -254,51 +248,38 @@ class Tracks:
     """By block, until it is final: the replies whose receipts show that the contract took them. Others are asked about one by one."""
     newly_included: bool = True
     """A reply became included since the journal was asked for final ones."""
-    by_state: dict[State, dict[int, Track]] = attrs.field(factory=lambda: defaultdict(dict))
-    _nonces: frozenset[int] | None = None
+
+    def in_state(self, state: State) -> list[Track]:
+        """Return the replies whose rows are in a state."""
+        return [track for track in self.by_rid.values() if track.row.state is state]
 
     @property
     def nonces(self) -> frozenset[int]:
         """The nonces in flight."""
-        if self._nonces is None:
-            self._nonces = frozenset([nonce_of(track.row) for track in self.by_state[State.SIGNED].values()])
-        return self._nonces
+        return frozenset([nonce_of(track.row) for track in self.in_state(State.SIGNED)])
 
     def note(self, row: Row) -> Track:
         """Return the track of a row, with the row as it is now."""
         track = self.by_rid.get(row.rid)
         if track is None:
-            track = Track(row, self.histories.setdefault(row.rid, ReplyHistory()))
-            self._keep(track)
+            history = self.histories.setdefault(row.rid, ReplyHistory())
+            track = self.by_rid[row.rid] = Track(row, history)
         elif track.row.state is not row.state or track.row.reply.hash != row.reply.hash:
-            self.move(track, row)
-        else:
-            track.row = row
+            track.moved(row)
+        track.row = row
         return track
-
-    def _keep(self, track: Track) -> None:
-        self.by_rid[track.row.rid] = self.by_state[track.row.state][track.row.rid] = track
-        self._nonces = None
-
-    def move(self, track: Track, row: Row) -> None:
-        """Give a track its row after a step."""
-        self.by_state[track.row.state].pop(row.rid, None)
-        track.moved(row)
-        self._keep(track)
 
     def drop(self, track: Track) -> None:
         """Forget a reply that needs nothing now; its history stays while it says something."""
         rid = track.row.rid
         if self.by_rid.get(rid) is track:
-            del self.by_rid[rid], self.by_state[track.row.state][rid]
-            self._nonces = None
-        if not track.history.tells:
+            del self.by_rid[rid]
+        if track.history == ReplyHistory():
             self.histories.pop(rid, None)
 
     def forget(self, rid: int) -> None:
         """Forget a reply with its history: it is over."""
-        if (track := self.by_rid.get(rid)) is not None:
-            self.drop(track)
+        self.by_rid.pop(rid, None)
         self.histories.pop(rid, None)
 
     def stands(self, reply: IncludedReply) -> None:
@@ -318,33 +299,24 @@ class Backlog:
 
     waiting: bool = True
     """Something on chain is answered and not signed, due or not."""
-    woken: bool = True
-    """The chain was looked at, or somebody notified, since the journal was asked."""
     unsure: bool = True
     """The tracks may lack answers that were in the journal before."""
     loaded: bool = False
     """The tracks have what was signed."""
     _tick: int = -1
-    _asked: float = float("-inf")
-    _wall: float = float("-inf")
-    _next_due: float | None = None
+    _between: tuple[float, float] = (0.0, 0.0)
+    """The wall times between which the last word of the journal holds; a clock that was set back makes deferred answers due."""
 
-    def is_due(self, tick: int, now: float, wall: float) -> bool:
-        """Say whether the journal may tell something new; a clock that was set back makes deferred answers due."""
-        if not self.woken and not self.unsure:
-            return False
-        ripe = wall < self._wall or (self._next_due is not None and wall >= self._next_due)
-        return self.unsure or tick != self._tick or ripe or now - self._asked >= LOOK_AGAIN
+    def is_due(self, tick: int, wall: float) -> bool:
+        """Say whether the journal may tell something new."""
+        first, last = self._between
+        return self.unsure or tick != self._tick or not first <= wall < last
 
-    def asks(self, tick: int, now: float, wall: float) -> None:
-        """Note that the journal is asked; what moves meanwhile is asked for again."""
-        self.woken = self.unsure = False
-        self._tick, self._asked, self._wall = tick, now, wall
-
-    def take(self, due: Due) -> None:
-        """Note what the journal said."""
-        self.waiting = bool(due.rows) or due.next_due is not None
-        self._next_due = due.next_due
+    def take(self, due: Due, tick: int, wall: float) -> None:
+        """Note what the journal said that was asked at this tick and time; what moved meanwhile is asked for again."""
+        self.unsure, self.waiting = False, bool(due.rows) or due.next_due is not None
+        again = wall + LOOK_AGAIN
+        self._tick, self._between = tick, (wall, min(again, due.next_due or again))
 
 
 @attrs.define
@@ -380,11 +352,6 @@ class TxState:
             signings=Hold(SIGNING_BACKOFF, random),
         )
 
-    @property
-    def room(self) -> int:
-        """How many more replies may be in flight."""
-        return max(0, self.manager.config.window - len(self.tracks.by_state[State.SIGNED]))
-
     def forget(self, rid: int) -> None:
         """Forget a reply with its history and what it holds up: it is over."""
         self.tracks.forget(rid)
@@ -396,7 +363,7 @@ class TxState:
             row.rid: row
             for row in await self.manager.journal.run(queries.signed, self.manager.endpoint.rpc.chain_id)
         }
-        for track in [*self.tracks.by_state[State.SIGNED].values()]:
+        for track in [*self.tracks.in_state(State.SIGNED)]:
             if track.row.rid not in rows:
                 self.tracks.drop(track)
         for row in rows.values():

@@ -10,14 +10,13 @@ one look says of an absence is *believed* once a later head, or the reorg window
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 
-from kmsconn.errors import Undecodable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.values import Row
@@ -34,7 +33,7 @@ from kmsconn.replies.answers import (
     is_done,
     is_hopeless,
 )
-from kmsconn.replies.fees import highest_fee, replacement, repriced
+from kmsconn.replies.fees import highest_fee, repriced
 from kmsconn.replies.view import Belief, Finding, Question, Track, View, nonce_of
 
 REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
@@ -95,6 +94,20 @@ class Found:
 FOUND = Found()
 
 
+@frozen
+class Step:
+    """A reply for which something is done, and what was found for it."""
+
+    track: Track
+    found: Found
+
+    @property
+    def nonce(self) -> int:
+        """The nonce of the transaction that is signed for it; without one, of its bytes, which go out as they are."""
+        new = self.found.transaction
+        return nonce_of(self.track.row) if new is None else new.nonce
+
+
 When = Callable[..., Found | None]
 """What a row asks of a reply and of its evidence, or of the gaps of the account: None where it does not match."""
 
@@ -144,33 +157,30 @@ def _has_it(_view: View, _track: Track, probe: Finding) -> Found | None:
     return Found(str(said_in(probe)), block=probe.head) if is_done(said_in(probe)) else None
 
 
-def _never(view: View, track: Track, probe: Finding) -> Says | None:
-    """Return a final no of a node that can be believed: to a request whose block is settled."""
-    is_no = probe.trusted and is_hopeless(said_in(probe)) and view.chain.is_old(track.row)
-    return said_in(probe) if is_no else None
+def _never(view: View, track: Track, probe: Finding) -> bool | None:
+    """Say whether the contract will never take a reply: a node says so of a settled request, believed; None: it is not known yet.
 
-
-def _never_on_its_chain(view: View, track: Track, probe: Finding) -> Says | None:
-    """Return a final no that is believed, of a node that holds the request's block: on another branch the id may name something else."""
-    said = _never(view, track, probe)
-    if said is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
-        return None
+    That node holds the request's block: on another branch the id may name something else.
+    """
+    if not (probe.trusted and is_hopeless(said_in(probe)) and view.chain.is_old(track.row)):
+        return False
     block = track.finding(Question.BLOCK, view.now)
-    return said if block is not None and block.trusted and block.value is True else None
+    if block is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
+        return None
+    return block.trusted and block.value is True
 
 
 @_row(Phase.UNSIGNED, Action.FINISH, "others_only")
 def _not_ours(view: View, track: Track, probe: Finding) -> Found | None:
     """The contract will never take it from this node, only from others: believed, of a settled request, by a node with its block."""
-    said = _never_on_its_chain(view, track, probe)
-    return Found(str(said)) if said is not None and said.verdict is Verdict.SKIP else None
+    said = said_in(probe)
+    return Found(str(said)) if said.verdict is Verdict.SKIP and _never(view, track, probe) else None
 
 
 @_row(Phase.UNSIGNED, Action.REJECT, "id_given_away_for_good")
 def _never_ours(view: View, track: Track, probe: Finding) -> Found | None:
     """The contract will never take it: likewise."""
-    said = _never_on_its_chain(view, track, probe)
-    return Found(str(said)) if said is not None else None
+    return Found(str(said_in(probe))) if _never(view, track, probe) else None
 
 
 @_row(Phase.UNSIGNED, Action.SIGN, "plain_path")
@@ -188,7 +198,7 @@ def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
     A process before this one may have sent bytes that the journal has lost; a look that lacks transactions of the account hides them, and
     so does a pool while no block is made.
     """
-    nonce = track.earlier_nonce
+    nonce = track.row.reply.nonce
     if nonce is None:
         is_older = track.row.event.log.block_number <= (view.nonces.first_block or 0)
         return is_older and not (probe.trusted and probe.asked_at >= view.nonces.whole_since)
@@ -224,13 +234,9 @@ def _not_now(view: View, track: Track, probe: Finding) -> Found | None:
         case Unclear(reason):
             return Found(reason)
         case _ if _never(view, track, probe) is None:
-            return Found(str(said), alert=said.alert or REFUSED, critical=bool(said.alert))
+            return None
         case _:
-            block = track.finding(Question.BLOCK, view.now)
-            if block is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
-                return None
-            why = f"{said}, on a chain without the request's block"
-            return Found(why, alert=REFUSED)
+            return Found(str(said), alert=said.alert or REFUSED, critical=bool(said.alert))
 
 
 # --- in flight
@@ -277,12 +283,9 @@ def _may_go_out(view: View, track: Track, call: Finding | None) -> bool:
     return (since >= view.epoch or call is not None) and not _is_there(call)
 
 
-def transaction_of(row: Row) -> Transaction | None:
-    """Return the transaction in a row's bytes, None where they cannot be read."""
-    try:
-        return decode_transaction(row.reply.raw or b"").transaction
-    except Undecodable:
-        return None
+def transaction_of(row: Row) -> Transaction:
+    """Return the transaction in the bytes of a signed row."""
+    return decode_transaction(row.reply.raw or b"").transaction
 
 
 def _new_price(view: View, track: Track) -> Transaction | None:
@@ -290,17 +293,15 @@ def _new_price(view: View, track: Track) -> Transaction | None:
     broadcast = _still(track)
     if broadcast is None or view.price is None or view.sends_held:
         return None
-    stuck = _is_stuck(view, track, broadcast)
-    old = transaction_of(track.row) if stuck or broadcast.said in UNPAYABLE else None
-    price = None if old is None else view.limits.for_gas(view.price, old.gas)
-    if old is None or price is None:
+    held = broadcast.said not in UNPAYABLE
+    if held and not _is_stuck(view, track, broadcast):
         return None
-    if broadcast.said in UNPAYABLE:
-        is_dear = highest_fee(old) * 100 > view.price.max_fee * MARGIN_PERCENT
-        new = repriced(old, price) if is_dear else None
-    else:
-        new = replacement(old, price)
-    return new if new is not None and view.limits.allows(new) else None
+    old = transaction_of(track.row)
+    price = view.limits.for_gas(view.price, old.gas)
+    if price is None or not (held or highest_fee(old) * 100 > view.price.max_fee * MARGIN_PERCENT):
+        return None
+    new = repriced(old, price, held=held)
+    return new if view.limits.allows(new) else None
 
 
 def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
@@ -325,7 +326,7 @@ def _is_due(view: View, track: Track) -> bool:
         return False
     if broadcast is None:
         return True
-    if broadcast.said is Sent.GAP and any(gap < nonce_of(track.row) for gap in view.nonces.missing):
+    if broadcast.said is Sent.GAP and any(gap < nonce_of(track.row) for gap in view.missing):
         return False
     return broadcast.is_due(view.now, view.block_time)
 
@@ -357,8 +358,9 @@ def _succeeded(view: View, _track: Track, receipt: Receipt | None) -> Found | No
 def _lost(view: View, track: Track, receipt: Receipt | None) -> Found | None:
     """Its receipt has status 0, and it is known why; or its absence is believed."""
     if receipt is not None and not receipt.succeeded:
-        why = _why(track)
-        return None if why is None else Found(f"{_status_0(track.row, receipt)}: {why}")
+        why, limit = _why(track), out_of_gas(track)
+        used = "" if limit is None else f", out of gas ({receipt.gas_used} of {limit} used)"
+        return None if why is None else Found(f"mined with status 0{used}: {why}")
     absent = track.believes(Belief.ABSENT, view.settings.reading.reorg_window)
     if receipt is not None or not absent or nonce_of(track.row) >= view.chain.nonce:
         return None
@@ -380,17 +382,11 @@ def _why(track: Track) -> str | None:
 
 def out_of_gas(track: Track) -> int | None:
     """Return the gas limit of a failed reply that used it up; None for every other one."""
-    receipt, transaction = receipt_of(track), transaction_of(track.row)
-    if receipt is None or transaction is None or not receipt.used_up(transaction.gas):
+    receipt = receipt_of(track)
+    if receipt is None:
         return None
-    return transaction.gas
-
-
-def _status_0(row: Row, receipt: Receipt) -> str:
-    transaction = transaction_of(row)
-    if transaction is not None and receipt.used_up(transaction.gas):
-        return f"mined with status 0, out of gas ({receipt.gas_used} of {transaction.gas} used)"
-    return "mined with status 0"
+    limit = transaction_of(track.row).gas
+    return limit if receipt.used_up(limit) else None
 
 
 # --- included
@@ -415,22 +411,25 @@ def _gone(view: View, track: Track, _call: Finding | None) -> Found | None:
     return None
 
 
+def _counts(finding: Finding | None, view: View) -> TypeGuard[Finding]:
+    """Say whether an answer is of this epoch, and of a node that was not behind the look."""
+    return finding is not None and finding.trusted and finding.asked_at >= view.epoch
+
+
 @_row(Phase.INCLUDED, Action.FINALIZE, "plain_path", "destroyed_hides_answer")
 def _final(view: View, track: Track, call: Finding | None) -> Found | None:
     """Its block is final, as a receipt shows it too, and the contract has it; where that cannot tell, the receipt has status 1."""
-    block = track.row.reply.included_block or 0
-    if call is None or not call.trusted or call.asked_at < view.epoch or view.chain.suspicious:
-        return None
     shown = track.finding(Question.RECEIPT, view.now)
-    if shown is not None and not (shown.says_nothing or (shown.trusted and shown.asked_at >= view.epoch)):
-        shown = None  # of a branch that went, or of a node that lags
-    if (shown is None and track.row.reply.hash is not None) or isinstance(call.value, Accepts):
+    if not _counts(call, view) or view.chain.suspicious or isinstance(call.value, Accepts):
         return None
-    receipt = shown.value if shown is not None and isinstance(shown.value, Receipt) else None
-    if receipt is not None and receipt.succeeded:
-        block = max(
-            block, receipt.block
-        )  # where a branch came back it may be later than on the one in between
+    asked = track.row.reply.hash is not None
+    if asked and (shown is None or not (shown.says_nothing or _counts(shown, view))):
+        return None  # it is of a branch that went, or of a node that lags
+    block, receipt = track.row.reply.included_block or 0, receipt_of(track)
+    if (
+        receipt is not None and receipt.succeeded
+    ):  # where a branch came back it may be later than on the one in between
+        block = max(block, receipt.block)
     elif not is_done(said_in(call)):
         return None
     return Found(block=block) if block <= view.chain.final else None
@@ -504,16 +503,16 @@ Table = dict[Phase, tuple[TableRow, ...]]
 
 
 def by_phase(rows: Sequence[TableRow]) -> Table:
-    """Return the rows that count in each phase, in their order; those of any phase are told in which."""
+    """Return the rows that count in each phase, in their order; those of any phase of a reply are told in which."""
 
-    def in_phase(row: TableRow, phase: Phase) -> TableRow:
-        return attrs.evolve(row, when=partial(row.when, phase)) if row.phase is Phase.ANY else row
+    def counting(phase: Phase) -> Iterator[TableRow]:
+        for row in rows:
+            if row.phase is phase:
+                yield row
+            elif row.phase is Phase.ANY and phase is not Phase.ACCOUNT:
+                yield attrs.evolve(row, when=partial(row.when, phase))
 
-    every = {phase: {phase} if phase is Phase.ACCOUNT else {phase, Phase.ANY} for phase in Phase}
-    return {
-        phase: tuple(in_phase(row, phase) for row in rows if row.phase in counts)
-        for phase, counts in every.items()
-    }
+    return {phase: tuple(counting(phase)) for phase in Phase}
 
 
 TABLE = by_phase(ROWS)

@@ -74,8 +74,7 @@ def gaps(chain_nonce: int, in_flight: Collection[int], high: int, window: int) -
 class NonceTracker:
     """Follows the account's nonces over the looks at the chain.
 
-    ``in_flight`` are those that signed replies hold, ``missing`` those that nobody holds below one that somebody does: both of the last
-    decision. No nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when another transaction of the account was seen
+    No nonce below ``high`` is free, since it was seen used. ``stranger_at`` is when another transaction of the account was seen
     last, which may have been any reply. ``ripe`` are gaps that a later look confirmed. ``whole_since``: since when each look has had every
     transaction of the account that was seen, or been the newest one; inf while one has not, or a pool has more. ``first_block``: that of
     the first look; what was asked up to there, a process before this one may have answered.
@@ -87,13 +86,6 @@ class NonceTracker:
     ripe: frozenset[int] = frozenset()
     whole_since: float = math.inf
     first_block: int | None = None
-    in_flight: frozenset[int] = frozenset()
-    missing: Collection[int] = ()
-
-    def hold(self, chain: ChainView, in_flight: frozenset[int], window: int) -> NonceTracker:
-        """Take the nonces that are in flight now, on which the next decision rests."""
-        self.in_flight, self.missing = in_flight, gaps(chain.nonce, in_flight, self.high, window)
-        return self
 
     def look(self, chain: ChainView, in_flight: Collection[int], window: int, pooled: int = 0) -> None:
         """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool."""
@@ -166,25 +158,16 @@ class Finding:
 class ReplyHistory:
     """What this process remembers of a reply beside its row. A cache: journal and chain rebuild it.
 
-    ``reusable`` has bytes that lost their nonce or their block: while that nonce is open they go out again as they are. ``least_gas`` is
-    what a reply needs that ran out of gas; ``returned`` counts how often it lost its nonce, ``gone`` how often the contract had lost it.
-    ``signed_once``: this process signed all bytes that there ever were, and only one set of them; ``lost``: these are not in the chain,
-    or failed there, so whoever finds the reply in the contract finds another one's.
+    ``least_gas`` is what a reply needs that ran out of gas; ``returned`` counts how often it lost its nonce, ``gone`` how often the
+    contract had lost it. ``signed_once``: this process signed all bytes that there ever were, and only one set of them; ``lost``: these
+    are not in the chain, or failed there, so whoever finds the reply in the contract finds another one's.
     """
 
-    reusable: Row | None = None
     least_gas: int = 0
     returned: int = 0
     gone: int = 0
     signed_once: bool = False
     lost: bool = False
-
-    @property
-    def tells(self) -> bool:
-        """Whether it says something."""
-        return bool(
-            self.reusable or self.least_gas or self.returned or self.gone or self.signed_once or self.lost
-        )
 
     def included(self) -> None:
         """Forget what says nothing of a reply that is in the chain."""
@@ -196,8 +179,7 @@ class ReplyHistory:
 class Track:
     """A reply, with the answers about it. A cache: journal and chain rebuild it.
 
-    ``silences`` counts in a row, for each question, answers that do not tell; ``alone`` are questions that had no answer at all: they
-    are asked alone the next time, so that they spoil no batch.
+    ``silences`` counts in a row, for each question, answers that do not tell.
     """
 
     row: Row
@@ -205,7 +187,6 @@ class Track:
     findings: dict[Question, Finding] = attrs.field(factory=dict)
     asked: set[Question] = attrs.field(factory=set)
     silences: Counter[Question] = attrs.field(factory=Counter)
-    alone: set[Question] = attrs.field(factory=set)
     signed_at: float = -math.inf
     """When this process signed it last; never, for what an earlier one did."""
     broadcast: Broadcast | None = None
@@ -231,10 +212,8 @@ class Track:
         """Note an answer, and what it makes suspicious."""
         self.asked.discard(question)
         self.findings[question] = finding
-        self.alone.discard(question)
-        if isinstance(finding.value, Unclear):
+        if finding.says_nothing:
             self.silences[question] += 1
-            self.alone.update({question} if finding.value.silent else ())
         else:
             self.silences.pop(question, None)
         if chain is not None and finding.trusted:
@@ -256,7 +235,7 @@ class Track:
             self._note(Belief.GONE, finding, says=accepts)
 
     def _lost_nonce(self, chain: ChainView) -> bool:
-        nonce = self.earlier_nonce
+        nonce = self.row.reply.nonce
         return nonce is not None and nonce < chain.nonce
 
     def _note(self, belief: Belief, finding: Finding, *, says: bool) -> None:
@@ -282,18 +261,6 @@ class Track:
         found = self.findings.get(question)
         return found if found is not None and now < found.at + FINDING_LIFETIME else None
 
-    @property
-    def earlier(self) -> Row | None:
-        """The row with earlier bytes of this reply, where the journal or this process still has them."""
-        earlier = self.row if self.row.reply.raw is not None else self.history.reusable
-        return None if earlier is None or earlier.reply.raw is None else earlier
-
-    @property
-    def earlier_nonce(self) -> int | None:
-        """The nonce of earlier bytes."""
-        earlier = self.earlier
-        return None if earlier is None else earlier.reply.nonce
-
 
 @attrs.frozen
 class TxConfig:
@@ -310,14 +277,16 @@ class TxConfig:
 
 @attrs.frozen
 class View:
-    """Everything that a decision depends on; ``tracks`` by rid.
+    """Everything beside a reply that its next step depends on.
 
+    ``in_flight`` are the nonces that signed replies hold, ``missing`` those that nobody holds below one that somebody does.
     ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
     """
 
     chain: ChainView
-    tracks: Mapping[int, Track]
     nonces: NonceTracker
+    in_flight: frozenset[int]
+    missing: Collection[int]
     config: TxConfig
     settings: Settings
     operations: Mapping[Kind, Operation[Any]]
@@ -331,26 +300,6 @@ class View:
     def epoch(self) -> float:
         """Since when the chain is the present one, as far as is known: what was asked before may be of another one."""
         return max(self.chain.forked_at, self.nonces.stranger_at)
-
-    @property
-    def in_flight(self) -> frozenset[int]:
-        """The nonces that signed replies hold."""
-        return self.nonces.in_flight
-
-    @property
-    def gaps(self) -> Collection[int]:
-        """The missing nonces of a fresh look."""
-        return self.nonces.missing if self.chain.fresh else ()
-
-    @property
-    def ripe(self) -> frozenset[int]:
-        """The gaps that a later look confirmed."""
-        return self.nonces.ripe.intersection(self.gaps)
-
-    @property
-    def room(self) -> int:
-        """How many more replies may be in flight."""
-        return max(0, self.config.window - len(self.in_flight))
 
 
 def nonce_of(row: Row) -> int:

@@ -34,7 +34,8 @@ from kmsconn.replies import asking, table
 from kmsconn.replies import plan as nonces
 from kmsconn.replies.answers import Accepts
 from kmsconn.replies.asking import read_finding
-from kmsconn.replies.view import Question, View
+from kmsconn.replies.state import Tracks
+from kmsconn.replies.view import Question
 from kmsconn.requests import dispatcher, failures, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness
@@ -264,7 +265,7 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     monkeypatch.setattr("kmsconn.journal.sqlite.MIGRATIONS", lenient)
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
-    monkeypatch.setattr(View, "in_flight", frozenset())
+    monkeypatch.setattr(Tracks, "nonces", frozenset())
 
 
 def first_look_believed(monkeypatch: Any) -> None:

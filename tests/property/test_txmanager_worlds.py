@@ -60,7 +60,6 @@ class Story:
     requests: int
     troubles: frozenset[Trouble]
     notifies: bool
-    keeps: bool = True
 
 
 stories = st.builds(
@@ -86,7 +85,6 @@ class Life:
         self.world.node.on_accepted = self.check_not_doubled
         self.world.node.in_order = "unordered" not in story.troubles
         self.world.journal.delay = self.delay
-        self.world.journal.keeps = story.keeps
         self.healing = False
         self.sent: dict[bytes, dict[int, bytes]] = {}
         self.doubled: list[str] = []
@@ -346,14 +344,4 @@ def test_nothing_is_lost_and_nothing_doubled_when_the_chain_reorganises(story: S
     life = live_through(attrs.evolve(story, troubles=story.troubles | {"reorg"}))
     assert life.wrong() == []
     assert life.doubled == []
-    assert life.world.journal.conflicts == 0
-
-
-@LIVES
-@hypothesis.given(stories)
-def test_nothing_is_lost_with_a_journal_that_drops_the_bytes_of_what_goes_back(story: Story) -> None:
-    """Only a process that dies between taking back and signing again may then give a second nonce to bytes that still wait."""
-    life = live_through(attrs.evolve(story, troubles=story.troubles | {"reorg"}, keeps=False))
-    assert life.wrong() == []
-    assert life.doubled == [] or "kill" in story.troubles
     assert life.world.journal.conflicts == 0

@@ -19,7 +19,7 @@ from kmsconn.replies.answers import (
     Broadcast,
     Sent,
 )
-from kmsconn.replies.plan import NoncePlan, plan
+from kmsconn.replies.plan import plan
 from kmsconn.replies.view import NonceTracker, ReplyHistory, Track, gaps
 from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.world import KEY, SECRET, World
@@ -40,19 +40,17 @@ def is_stuck(broadcast: Broadcast, now: float) -> bool:
 @pytest.mark.parametrize(
     ("flying", "seen", "ripe", "kept", "expected"),
     [
-        pytest.param(set(), 0, (), [None, None], NoncePlan((5, 6), ()), id="from the chain's on"),
-        pytest.param({5, 6, 9}, 0, (), [None], NoncePlan((10,), ()), id="beyond what flies"),
-        pytest.param(set(), 8, (), [None], NoncePlan((8,), ()), id="beyond what was seen used, though a node lags"),
-        pytest.param({5, 7}, 8, (6,), [None, None], NoncePlan((6, 8), ()), id="a ripe hole first"),
-        pytest.param({7}, 0, (5, 6), [None], NoncePlan((5,), (6,)), id="a hole that nothing new fills, below what flies"),
-        pytest.param({5}, 8, (6, 7), [], NoncePlan((), ()), id="no hole above everything"),
-        pytest.param({6}, 0, (5,), [None, 7], NoncePlan((5, 7), ()), id="that of earlier bytes, while it is open"),
-        pytest.param({6}, 0, (), [4], NoncePlan((7,), ()), id="and not where it is used"),
-        pytest.param({6}, 0, (), [6], NoncePlan((7,), ()), id="or flies"),
+        pytest.param(set(), 0, (), [None, None], ((5, 6), ()), id="from the chain's on"),
+        pytest.param({5, 6, 9}, 0, (), [None], ((10,), ()), id="beyond what flies"),
+        pytest.param(set(), 8, (), [None], ((8,), ()), id="beyond what was seen used, though a node lags"),
+        pytest.param({5, 7}, 8, (6,), [None, None], ((6, 8), ()), id="a ripe hole first"),
+        pytest.param({7}, 0, (5, 6), [None], ((5,), (6,)), id="a hole that nothing new fills, below what flies"),
+        pytest.param({5}, 8, (6, 7), [], ((), ()), id="no hole above everything"),
+        pytest.param({6}, 0, (5,), [None, 7], ((5, 7), ()), id="that of earlier bytes, while it is open"),
     ],
 )  # fmt: skip
 def test_which_nonces_are_taken(
-    flying: set[int], seen: int, ripe: tuple[int, ...], kept: list[int | None], expected: NoncePlan
+    flying: set[int], seen: int, ripe: tuple[int, ...], kept: list[int | None], expected: object
 ) -> None:
     assert plan(5, flying, seen, ripe, kept) == expected
 

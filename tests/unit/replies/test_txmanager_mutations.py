@@ -20,8 +20,6 @@ from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies import asking, plan, table, view
 from kmsconn.replies.asking import ChainObserver
-from kmsconn.replies.sending import ReplyMoves
-from kmsconn.replies.state import TxState
 from kmsconn.replies.table import Found
 from kmsconn.replies.view import Belief, Finding, NonceTracker, Question
 from tests.unit.replies.test_bad_day import running
@@ -127,7 +125,6 @@ async def receipts_come_from_a_node_that_lags() -> bool:
 async def a_nonce_that_another_took_opens_again() -> bool:
     """A reply gave its nonce up to another process's transaction, whose block then goes: the same bytes are due."""
     world = World(pool="geth")
-    world.journal.keeps = False
     world.chain.mine_many(10)
     world.request(1)
     world.node.refuse = lambda call: (
@@ -317,7 +314,13 @@ def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
 
 
 def l2_two_replies_claim_one_kept_nonce(monkeypatch: Any) -> None:
-    monkeypatch.setattr(plan, "_drop_second_claims", lambda *_: None)
+    def every(view: Any, ready: Any) -> Any:
+        nonces = [plan._open_nonce(view, step) for step in ready]
+        held = view.in_flight
+        firsts = [None if one in {*held, *nonces[:at]} else one for at, one in enumerate(nonces)]
+        return list(zip(ready, firsts, strict=True))
+
+    monkeypatch.setattr(plan, "_first_claims", every)
 
 
 def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
@@ -328,31 +331,28 @@ def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
 
 
 def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
-    honest = ReplyMoves.release
-
-    async def release(self: ReplyMoves, track: Any, found: Found) -> None:
-        await honest(self, track, found)
-        track.history.reusable = None
-
-    monkeypatch.setattr(ReplyMoves, "release", release)
-
-
-def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
     monkeypatch.setattr(MemoryJournal, "_unsigned", lambda _self: dict.fromkeys(("nonce", "raw", "hash")))
 
 
+def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
+    l12_bytes_of_a_released_reply_forgotten(monkeypatch)
+
+
 def l19_the_full_window_ignored(monkeypatch: Any) -> None:
-    monkeypatch.setattr(view.View, "room", 1000)
-    monkeypatch.setattr(TxState, "room", 1000)
+    monkeypatch.setattr(view.TxConfig, "window", property(lambda _self: 1000, lambda *_: None))
 
 
 def gaps_of_a_lagging_node_awaited(monkeypatch: Any) -> None:
     """New replies wait while a node that lags shows nonces as open that are used."""
-    honest: Any = view.View.ripe
-    monkeypatch.setattr(
-        view.View, "ripe", property(lambda self: honest.fget(self) if self.chain.fresh else frozenset())
-    )
-    monkeypatch.setattr(view.View, "gaps", property(lambda self: self.nonces.missing))
+    honest = plan._plan_nonces
+
+    def planned(view: Any, *rest: Any) -> Any:
+        if not view.chain.fresh:
+            nonces, chain = attrs.evolve(view.nonces, ripe=frozenset()), attrs.evolve(view.chain, fresh=True)
+            view = attrs.evolve(view, nonces=nonces, chain=chain)
+        return honest(view, *rest)
+
+    monkeypatch.setattr(plan, "_plan_nonces", planned)
 
 
 def remember(monkeypatch: Any, **values: Any) -> None:

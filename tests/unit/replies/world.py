@@ -362,8 +362,6 @@ class MemoryJournal:
 
     wall: Callable[[], float]
     delay: Callable[[], Awaitable[None]] = no_delay
-    keeps: bool = True
-    """Rows that go back keep nonce and bytes; without, only the transaction manager's memory has them."""
     conflicts: int = 0
     failure: str = ""
     answers_tick: int = 0
@@ -536,7 +534,8 @@ class MemoryJournal:
         )
 
     def _unsigned(self) -> dict[str, None]:
-        return {} if self.keeps else {"nonce": None, "raw": None, "hash": None}
+        """Return what rows that go back lose: they keep nonce and bytes."""
+        return {}
 
     async def defer(self, rid: int, next_attempt: float, reason: str, *, max_wait: float = 60.0) -> bool:
         def work() -> bool:
