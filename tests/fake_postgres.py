@@ -120,7 +120,7 @@ class FakeServer:
     is_locked: bool = False
     """Whether somebody has the writers' lock, and keeps it."""
 
-    def connect(self, address: PostgresAddress, limits: SessionLimits) -> Any:
+    def connect(self, address: PostgresAddress, limits: SessionLimits, *, looks: bool = False) -> Any:
         """Make a connection. Raises OperationalError while connections are refused."""
         assert (address, limits.lock > 0) == (ADDRESS, True)
         if self.refusals:
@@ -248,7 +248,7 @@ def _locked(server: FakeServer, _call: BoundStatement) -> Reply:
 _ANSWERS: dict[str, Callable[[FakeServer, BoundStatement], Reply]] = {
     postgres_schema.LOCK: _locked,
     _COUNT: _counted,
-    postgres_schema._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public")], 0),
+    postgres_schema._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public", "public")], 0),
     TABLE_COUNTS: lambda _server, _call: Reply([(9, 1)], 0),
     postgres_schema._KNOWN_INDICES: lambda server, _call: Reply(
         server.database.execute(_INDICES).fetchall(), 0

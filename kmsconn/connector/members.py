@@ -56,8 +56,8 @@ class LeaseClock:
     """What one process knows of its renewals; times are of a clock that goes on while the process is stopped."""
 
     lease: float
-    _sent: float = -math.inf
-    """When the newest renewal that succeeded was sent."""
+    _sent: float
+    """When the newest renewal that succeeded was sent, at first the question by which the process became a member."""
     _in_touch_since: float = -math.inf
     """Since when no renewal was missing for longer than a lease."""
 
@@ -65,10 +65,6 @@ class LeaseClock:
     def interval(self) -> float:
         """Seconds between renewals."""
         return self.lease / RENEWALS
-
-    def joined(self, sent: float) -> None:
-        """Note that the process became a member by a question that was sent then."""
-        self._sent, self._in_touch_since = sent, -math.inf
 
     def renewed(self, sent: float) -> None:
         """Note that a renewal succeeded that was sent then."""
@@ -280,12 +276,11 @@ async def open_member(
     limits = SessionLimits(lock=seconds, statement=seconds, reply=seconds + 1, stopped=seconds)
     side = SideSession(address, "membership", offload, limits)
     claiming = SideSession(address, "claims", offload, attrs.evolve(limits, is_fleeting=True))
-    clock, sent = LeaseClock(lease), trio.current_time()
+    clock = LeaseClock(lease, trio.current_time())
     name = f"{settings.monitoring.service_name}@{socket.gethostname()}"
     ours = name, settings.work.roles, common_settings(settings)
     try:
         token = await side.ask(lambda batch: members.join(batch, *ours))
-        clock.joined(sent)
         board = Board(on_event, trio.current_time)
         member = Member(
             journal=journal,

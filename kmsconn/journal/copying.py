@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.database import Driver, opening
+from kmsconn.journal.members import MEMBERS, member_of
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION, storable
 from kmsconn.journal.schema import TABLES, Table
 
@@ -28,11 +29,6 @@ _KEPT_EMPTY: Final = frozenset({"tally", "meta"})
 """Tables that a journal without requests may have rows in; those of the source replace them."""
 _OWN: Final = {"meta": f"key <> '{SCHEMA_KEY}'"}
 """Which rows are copied of a table, where not all are: the version of the tables is each database's own."""
-
-_MEMBERS: Final = (
-    "SELECT name FROM member JOIN presence USING (token) "
-    "WHERE renewed_at > clock_timestamp() - make_interval(secs => ?::float8) ORDER BY token"
-)
 
 
 class CopyFailed(StartRefused):
@@ -127,8 +123,8 @@ def _claim(driver: Driver) -> None:
     for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
         driver.execute(f"SET LOCAL {setting} = 0")
     driver.execute("LOCK TABLE member, request IN SHARE ROW EXCLUSIVE MODE")
-    if members := driver.execute(_MEMBERS, (SILENCE,)).fetchall():
-        named = ", ".join(name or "a process without a name" for (name,) in members)
+    members = map(member_of, driver.execute(MEMBERS))
+    if named := ", ".join(one.label for one in members if one.silent < SILENCE):
         raise StartRefused(
             f"the journal {driver.where} is in use by {named}; stop it (one that was killed counts as gone after {SILENCE} s)"
         )

@@ -360,9 +360,8 @@ def driver_of(where: Path | PostgresAddress, shards: int, synchronous: Synchrono
         return SqliteDriver(where, shards, synchronous)
     require_extra("postgres", "a journal in PostgreSQL")
     from kmsconn.journal.postgres import PostgresDriver
-    from kmsconn.journal.postgres_servers import connect
 
-    return PostgresDriver(where, shards, connect_first=partial(connect, looks=True))
+    return PostgresDriver(where, shards)
 
 
 def _readers(where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers | None:

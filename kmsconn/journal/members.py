@@ -9,9 +9,7 @@ All times are the database's. The questions here go over connections beside the 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
@@ -25,15 +23,17 @@ from kmsconn.journal.rows import COLUMNS
 if TYPE_CHECKING:
     from kmsconn.journal.postgres import Batch, PostgresDriver
 
-_JOIN: Final = "INSERT INTO member (name, roles, settings) VALUES (?, ?, ?) RETURNING token"
-_VERSIONS: Final = "SELECT value FROM meta WHERE key = ?"
-_APPEAR: Final = "INSERT INTO presence (token) VALUES (?)"
+# Whoever changes the tables locks members out meanwhile: what is compared here is the version that stands then.
+_JOIN: Final = (
+    "WITH joined AS (INSERT INTO member (name, roles, settings) SELECT ?, ?, ? FROM meta "
+    "WHERE key = ? AND split_part(value, ' ', 2)::bigint <= ? RETURNING token), "
+    "present AS (INSERT INTO presence (token) SELECT token FROM joined) SELECT token FROM joined"
+)
 _RENEW: Final = "UPDATE presence SET renewed_at = clock_timestamp(), pid = ? WHERE token = ?"
 MEMBERS: Final = (
-    "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8, settings "
-    "FROM member JOIN presence USING (token) ORDER BY token"
+    "SELECT token, name, roles, extract(epoch FROM since)::float8, extract(epoch FROM clock_timestamp() - renewed_at)::float8, settings, "
+    "ARRAY(SELECT name FROM lease WHERE lease.token = member.token ORDER BY name) FROM member JOIN presence USING (token) ORDER BY token"
 )
-_LEASES: Final = "SELECT name, token FROM lease ORDER BY name"
 _TAKE: Final = "INSERT INTO lease (name, token) SELECT value, ? FROM json_array_elements_text(?::json) AS value ON CONFLICT DO NOTHING"
 _GIVE: Final = "DELETE FROM lease WHERE name = ? AND token = ?"
 # A process that was stopped within a transaction holds what all others wait for; the server may even wait for it to take an answer.
@@ -120,12 +120,12 @@ class Gathering:
 
 def member_of(stored: Sequence[Any]) -> MemberRow:
     """Return a member as stored (``MEMBERS``); without settings where it wrote none, or in another form."""
-    token, name, roles, since, silent, written = stored
+    token, name, roles, since, silent, written, leases = stored
     try:
         settings = msgspec.json.decode(written or "{}", type=dict[str, str])
     except msgspec.MsgspecError:
         settings = {}
-    return MemberRow(token, name, frozenset(roles.split()), since, silent, settings)
+    return MemberRow(token, name, frozenset(roles.split()), since, silent, settings, tuple(leases))
 
 
 def join(batch: Batch, name: str, roles: Collection[str], settings: Mapping[str, str] | None = None) -> int:
@@ -133,18 +133,10 @@ def join(batch: Batch, name: str, roles: Collection[str], settings: Mapping[str,
 
     Raises LeaseLost where a newer version has changed the tables since they were opened: who begins anew is refused, and told why.
     """
-    batch.execute("BEGIN")
-    words = (name, " ".join(sorted(roles)), msgspec.json.encode(settings or {}).decode())
-    joined, versions = batch.execute(_JOIN, words), batch.execute(_VERSIONS, (SCHEMA_KEY,))
-    if int(versions.fetchone()[0].split()[1]) > VERSION:
-        batch.execute("ROLLBACK")
-        batch.flush()
+    words = name, " ".join(sorted(roles)), msgspec.json.encode(settings or {}).decode()
+    if (joined := batch.execute(_JOIN, (*words, SCHEMA_KEY, VERSION)).fetchone()) is None:
         raise LeaseLost("a newer version has just changed the tables of the journal")
-    token = int(joined.fetchone()[0])
-    batch.execute(_APPEAR, (token,))
-    batch.execute("COMMIT")
-    batch.flush()
-    return token
+    return int(joined[0])
 
 
 def renew(batch: Batch, token: int, pid: int) -> Gathering:
@@ -153,26 +145,14 @@ def renew(batch: Batch, token: int, pid: int) -> Gathering:
     batch.execute("SET LOCAL synchronous_commit = off")  # nothing stands on it for longer than a lease
     renewed = batch.execute(_RENEW, (pid, token))
     batch.execute("COMMIT")
-    members, leases = batch.execute(MEMBERS), batch.execute(_LEASES)
-    return _gathering(renewed.rowcount == 1, members.fetchall(), leases.fetchall())
+    there = batch.execute(MEMBERS)
+    return Gathering(renewed.rowcount == 1, tuple(map(member_of, there)))
 
 
 @reads
 def gathering(db: Database) -> Gathering:
     """Return who is there and who holds what, as somebody sees it who is no member; nobody where the journal is a file."""
-    if not db.driver.is_remote:
-        return Gathering(is_member=False)
-    return _gathering(False, db.execute(MEMBERS).fetchall(), db.execute(_LEASES).fetchall())
-
-
-def _gathering(
-    is_member: bool, members: Sequence[tuple[Any, ...]], leases: Sequence[tuple[Any, ...]]
-) -> Gathering:
-    held: dict[int, list[str]] = defaultdict(list)
-    for name, token in leases:
-        held[token].append(name)
-    known = map(member_of, members)
-    return Gathering(is_member, tuple(attrs.evolve(one, leases=tuple(held[one.token])) for one in known))
+    return Gathering(False, tuple(map(member_of, db.execute(MEMBERS))) if db.driver.is_remote else ())
 
 
 def take(batch: Batch, token: int, names: Collection[str]) -> None:
@@ -217,16 +197,10 @@ def claim(
     """
     lines = {"kinds": _listed(kinds), "shards": _listed(of_shards), "now": now}
     values = {**lines, "me": token, "limit": limit, "busy": _listed(busy)}
-    due, following = statements(shards)
-    found, later = batch.execute(due, values), batch.execute(following, lines)
+    found = batch.execute(_CLAIM.format(shards=shards), values)
+    later = batch.execute(_NEXT.format(shards=shards), lines)
     stored = found.fetchall()
     return stored, now if len(stored) >= limit else later.fetchone()[0]
-
-
-@cache
-def statements(shards: int) -> tuple[str, str]:
-    """Return the statements that claim what is due, and that tell when the next row is due."""
-    return _CLAIM.format(shards=shards), _NEXT.format(shards=shards)
 
 
 def give_back(db: Database, token: int, name: str) -> bool:

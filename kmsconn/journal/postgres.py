@@ -39,11 +39,11 @@ from kmsconn.journal.postgres_session import (
 class BatchResult:
     """The result of a statement, once it was sent: see ``journal.database.QueryResult``."""
 
-    __slots__ = ("_batch", "_row", "reply")
+    __slots__ = ("_batch", "_left", "reply")
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._row = 0
+        self._left: Iterator[Any] | None = None
         self.reply: Reply | None = None
 
     @property
@@ -53,21 +53,18 @@ class BatchResult:
             return 1
         return self._sent().changed
 
+    def __iter__(self) -> Iterator[Any]:
+        if self._left is None:
+            self._left = iter(self._sent().rows)
+        return self._left
+
     def fetchone(self) -> Any:
         """Return the next row as a tuple; None when there is none."""
-        rows = self._sent().rows
-        if self._row == len(rows):
-            return None
-        self._row += 1
-        return rows[self._row - 1]
+        return next(iter(self), None)
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
-        rows, self._row = self._sent().rows[self._row :], len(self._sent().rows)
-        return rows
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.fetchall())
+        return [*self]
 
     def _sent(self) -> Reply:
         if self.reply is None:
@@ -192,8 +189,6 @@ _TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
 _ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
 _COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, {_ALONE}"  # noqa: S608 - of our own literals
 
-Connect = Callable[[PostgresAddress, SessionLimits], Session]
-
 
 class PostgresDriver:
     """A database on a server; see ``journal.database.Driver``.
@@ -208,11 +203,7 @@ class PostgresDriver:
     stop_capturing: ClassVar[Sequence[str]] = STOP_CAPTURING
 
     def __init__(
-        self,
-        address: PostgresAddress,
-        shards: int = 1,
-        connect: Connect = connect,
-        connect_first: Connect | None = None,
+        self, address: PostgresAddress, shards: int = 1, connect: Callable[..., Session] = connect
     ) -> None:
         self.where = str(address)
         self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, self.where)
@@ -220,7 +211,7 @@ class PostgresDriver:
         self.tally = Tally()
         self.batch = Batch(partial(connect, address, SessionLimits()))
         self.execute = self.batch.execute
-        self._connect_to_migrate = partial(connect_first or connect, address, MIGRATING)
+        self._connect_to_migrate = partial(connect, address, MIGRATING, looks=True)
         self._has_begun = False
         self._token: int | None = None
         self._commits = 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from kmsconn.errors import JournalTooNew, StartRefused
-from kmsconn.journal.schema import INDICES, TABLES, Table, shard_index
+from kmsconn.journal.schema import AUDITED, INDICES, NEW_ROW, TABLES, Table, shard_index
 
 if TYPE_CHECKING:
     from kmsconn.journal.postgres import BatchResult
@@ -107,34 +107,31 @@ _INDICES: Final = (
 # An ``ON CONFLICT`` would make a dead row each time; the row is nearly always there, and writers come one at a time.
 _FUNCTIONS: Final = (
     """
-    CREATE FUNCTION tally_add(of_kind text, of_state text, of_chain bigint, parked bigint) RETURNS void LANGUAGE plpgsql AS $$
+    CREATE FUNCTION tally_add(of_kind text, of_state text, of_chain bigint, parked boolean, by bigint, gone bigint) RETURNS void
+    LANGUAGE plpgsql AS $$
     BEGIN
-        UPDATE tally SET rows = rows + 1, deferred = deferred + parked
+        UPDATE tally SET rows = rows + by, deferred = deferred + by * parked::int, deleted = deleted + gone
         WHERE kind = of_kind AND state = of_state AND on_chain = of_chain;
         IF NOT FOUND THEN
-            INSERT INTO tally VALUES (of_kind, of_state, of_chain, 1, parked, 0);
+            INSERT INTO tally VALUES (of_kind, of_state, of_chain, by, by * parked::int, gone);
         END IF;
     END $$
     """,
     """
     CREATE FUNCTION request_goes() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        UPDATE tally SET rows = rows - 1, deferred = deferred - (old.deferred > 0)::int, deleted = deleted + 1
-        WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
+        PERFORM tally_add(old.kind, old.state, old.on_chain, old.deferred > 0, -1, 1);
         RETURN NULL;
     END $$
     """,
-    """
+    f"""
     CREATE FUNCTION audit_transition() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO audit_outbox (at, old_state, rid, kind, id, chain_id, contract, state, block, transaction_hash, nonce, reply_hash,
-            included_block, reason)
-        VALUES (extract(epoch FROM clock_timestamp()), CASE TG_OP WHEN 'INSERT' THEN NULL ELSE old.state END, new.rid, new.kind, new.id,
-            new.chain_id, new.contract, new.state, new.block, new.transaction_hash, new.nonce, new.reply_hash, new.included_block,
-            new.reason);
+        INSERT INTO audit_outbox (at, old_state, {AUDITED})
+        VALUES (extract(epoch FROM clock_timestamp()), CASE TG_OP WHEN 'INSERT' THEN NULL ELSE old.state END, {NEW_ROW});
         RETURN NULL;
     END $$
-    """,
+    """,  # noqa: S608 - our own names
     """
     CREATE FUNCTION request_told(of_state text, of_kind text, of_chain_id bigint, of_id bytea) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
@@ -150,7 +147,7 @@ _FUNCTIONS: Final = (
     """
     CREATE FUNCTION request_appears() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM tally_add(new.kind, new.state, new.on_chain, (new.deferred > 0)::int);
+        PERFORM tally_add(new.kind, new.state, new.on_chain, new.deferred > 0, 1, 0);
         IF current_setting('kmsconn.alone', true) IS DISTINCT FROM 'on' THEN
             PERFORM request_told(new.state, new.kind, new.chain_id, new.id);
         END IF;
@@ -178,9 +175,8 @@ _FUNCTIONS: Final = (
                 INSERT INTO tally VALUES (new.kind, new.state, new.on_chain, 1, (new.deferred > 0)::int, 0) ON CONFLICT DO NOTHING;
             END IF;
         ELSIF (old.kind, old.state, old.on_chain, old.deferred > 0) <> (new.kind, new.state, new.on_chain, new.deferred > 0) THEN
-            UPDATE tally SET rows = rows - 1, deferred = deferred - (old.deferred > 0)::int
-            WHERE kind = old.kind AND state = old.state AND on_chain = old.on_chain;
-            PERFORM tally_add(new.kind, new.state, new.on_chain, (new.deferred > 0)::int);
+            PERFORM tally_add(old.kind, old.state, old.on_chain, old.deferred > 0, -1, 0);
+            PERFORM tally_add(new.kind, new.state, new.on_chain, new.deferred > 0, 1, 0);
         END IF;
         IF (old.state <> new.state OR (new.on_chain = 1 AND old.on_chain = 0))
             AND current_setting('kmsconn.alone', true) IS DISTINCT FROM 'on' THEN
@@ -229,8 +225,9 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 VERSION: Final = len(MIGRATIONS)
 
-_HAS_TRIGGER: Final = "SELECT FROM pg_trigger WHERE tgname = '{name}' AND tgrelid = 'request'::regclass"
-_AUDITED: Final = {"audit_records": "AFTER INSERT", "audit_moves": "AFTER UPDATE OF state"}
+_HAS_TRIGGER: Final = (
+    "EXISTS (SELECT FROM pg_trigger WHERE tgname = 'request_audited' AND tgrelid = 'request'::regclass)"
+)
 
 
 def _only_if(condition: str, statement: str) -> str:
@@ -238,42 +235,31 @@ def _only_if(condition: str, statement: str) -> str:
     return f"DO $$ BEGIN IF {condition} THEN {statement}; END IF; END $$"
 
 
-CAPTURE: Final = tuple(
+CAPTURE: Final = (
     _only_if(
-        f"NOT EXISTS ({_HAS_TRIGGER.format(name=name)})",
-        f"CREATE TRIGGER {name} {when} ON request FOR EACH ROW EXECUTE FUNCTION audit_transition()",
-    )
-    for name, when in _AUDITED.items()
+        f"NOT {_HAS_TRIGGER}",
+        "CREATE TRIGGER request_audited AFTER INSERT OR UPDATE OF state ON request FOR EACH ROW EXECUTE FUNCTION audit_transition()",
+    ),
 )
 """What lets every transition go into the outbox of the audit log (``journal.outbox``)."""
 
-STOP_CAPTURING: Final = tuple(
-    _only_if(f"EXISTS ({_HAS_TRIGGER.format(name=name)})", f"DROP TRIGGER {name} ON request")
-    for name in _AUDITED
-)
+STOP_CAPTURING: Final = (_only_if(_HAS_TRIGGER, "DROP TRIGGER request_audited ON request"),)
 
 
 Execute = Callable[..., "BatchResult"]
 
-BEGIN: Final = "BEGIN"
-COMMIT: Final = "COMMIT"
-ROLLBACK: Final = "ROLLBACK"
 _LOCK_KEY: Final = "hashtextextended('kmsconn journal ' || current_schema(), 0)"
 LOCK: Final = f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"
 """The writers' lock: one journal has one, and two journals of a database, in schemas of their own, have two."""
 
-_SURROUNDINGS: Final = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema()"
-_SEARCH_PATH: Final = "SELECT current_setting('search_path')"
+_SURROUNDINGS: Final = (
+    "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), current_schema(), "
+    "current_setting('search_path')"
+)
 _VERSION: Final = "SELECT value FROM meta WHERE key = ?"
 _NOTE: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _KNOWN_INDICES: Final = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE 'request\\_due\\_%'"
 _MEMBERS: Final = "SELECT count(*) FROM member"
-
-_DISMISS_ALL: Final = ("LOCK TABLE member IN SHARE ROW EXCLUSIVE MODE", "DELETE FROM member")
-"""What ends all processes that work on the journal: each begins anew, and one that is too old is refused then.
-
-Who joins meanwhile waits for the lock, and looks at the version (``members.join``).
-"""
 
 
 def migrate(execute: Execute, shards: int, where: str, *, make: bool) -> None:
@@ -285,7 +271,7 @@ def migrate(execute: Execute, shards: int, where: str, *, make: bool) -> None:
     psycopg's errors for everything else, and leaves nothing behind then.
     """
     _check_server(execute, where, make=make)
-    _do(execute, BEGIN)
+    _do(execute, "BEGIN")
     _do(execute, LOCK)
     version = _known_version(execute, where, make=make)
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
@@ -293,10 +279,11 @@ def migrate(execute: Execute, shards: int, where: str, *, make: bool) -> None:
             execute(statement)
         _do(execute, _NOTE, SCHEMA_KEY, f"{number} {migration.compatible_from}")
     if version and MIGRATIONS[-1].compatible_from > MIGRATIONS[version - 1].compatible_from:
-        for statement in _DISMISS_ALL:
-            _do(execute, statement)
+        # Each begins anew, and one that is too old is refused then. Who joins meanwhile waits, and looks at the version (``members.join``).
+        _do(execute, "LOCK TABLE member IN SHARE ROW EXCLUSIVE MODE")
+        _do(execute, "DELETE FROM member")
     _index_shards(execute, shards)
-    _do(execute, COMMIT)
+    _do(execute, "COMMIT")
 
 
 def _index_shards(execute: Execute, shards: int) -> None:
@@ -311,7 +298,8 @@ def _index_shards(execute: Execute, shards: int) -> None:
 
 
 def _check_server(execute: Execute, where: str, *, make: bool) -> None:
-    ((version, encoding, schema),) = _do(execute, _SURROUNDINGS)
+    """Refuse what the journal cannot use; make the schema that the search path names, where it is a single one in plain letters."""
+    ((version, encoding, schema, path),) = _do(execute, _SURROUNDINGS)
     if version < OLDEST_SERVER:
         raise StartRefused(
             f"the server of the journal {where} is PostgreSQL {version // 10_000}, which is too old; "
@@ -321,13 +309,8 @@ def _check_server(execute: Execute, where: str, *, make: bool) -> None:
         raise StartRefused(
             f"the database of the journal {where} stores text as {encoding}; create it with ENCODING 'UTF8'"
         )
-    if schema is None:
-        _make_schema(execute, where, make=make)
-
-
-def _make_schema(execute: Execute, where: str, *, make: bool) -> None:
-    """Make the schema that the search path names, where it names a single one in plain letters."""
-    ((path,),) = _do(execute, _SEARCH_PATH)
+    if schema is not None:
+        return
     if not PLAIN_SCHEMA.fullmatch(path):
         raise StartRefused(
             f"the database of the journal {where} has no schema on the search path; create it, or change search_path"

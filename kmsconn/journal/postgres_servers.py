@@ -19,7 +19,6 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import Any, Final
 
-import attrs
 import psycopg
 from psycopg import errors
 
@@ -54,37 +53,26 @@ _LISTS: Final = ("host", "hostaddr", "port")
 """The parameters of a connection that have a place for each server, or one value for all."""
 
 
-@attrs.frozen
-class ServerTimeline:
-    """A timeline of a server and its copies: ``system`` is what they have in common, nothing of a server that does not tell."""
+Timeline = tuple[str, int]
+"""A timeline of a server and its copies: what they have in common, and its number."""
 
-    system: str = ""
-    number: int = 0
+MET: Final[set[Timeline]] = set()
+"""What this process has met: it holds for all its connections, and for those of a connector that is started anew.
 
-
-class NewestTimelines:
-    """The timelines that were met. Used by several threads: they only ever add, so that none undoes what another one has noted."""
-
-    def __init__(self) -> None:
-        self._met: set[ServerTimeline] = set()
-
-    def note(self, timeline: ServerTimeline) -> None:
-        """Note that a server was met."""
-        self._met.add(timeline)
-
-    def behind(self, timeline: ServerTimeline) -> str:
-        """Say what is wrong with a server, and what to do, where a newer timeline than its own was met."""
-        newest = max((one.number for one in tuple(self._met) if one.system == timeline.system), default=0)
-        if timeline.number >= newest:
-            return ""
-        return (
-            f"was left behind by a fail-over: its timeline is {timeline.number}, and timeline {newest} was met "
-            "already; stop it, or make it a standby of the new primary (if it is the one you want, a restored backup, restart kmsconn)"
-        )
+Several threads only ever add, so that none undoes what another one has noted.
+"""
 
 
-MET: Final = NewestTimelines()
-"""What this process has met: it holds for all its connections, and for those of a connector that is started anew."""
+def behind(timeline: Timeline) -> str:
+    """Say what is wrong with a server, and what to do, where a newer timeline than its own was met."""
+    system, number = timeline
+    newest = max((one for of, one in tuple(MET) if of == system), default=number)
+    if number >= newest:
+        return ""
+    return (
+        f"was left behind by a fail-over: its timeline is {number}, and timeline {newest} was met already; "
+        "stop it, or make it a standby of the new primary (if it is the one you want, a restored backup, restart kmsconn)"
+    )
 
 
 def connect(address: PostgresAddress, limits: SessionLimits, *, looks: bool = False) -> Session:
@@ -160,9 +148,9 @@ def _meet(keywords: Mapping[str, Any], limits: SessionLimits) -> Session:
             raise
         return session
     if number:
-        timeline = ServerTimeline(system, int(number, 16))
-        MET.note(timeline)
-        session.behind = partial(MET.behind, timeline)
+        timeline = system, int(number, 16)
+        MET.add(timeline)
+        session.behind = partial(behind, timeline)
     return session
 
 
@@ -206,11 +194,7 @@ def is_shared(session: Session, keywords: Mapping[str, Any]) -> bool:
 
 
 def serves_by_transaction(ask: Callable[[], int], hold: Callable[[], int]) -> bool:
-    """Say whether connections share the processes of a server.
-
-    ``ask`` returns which process serves a connection at present, ``hold`` begins a transaction on a further one and returns which serves
-    that.
-    """
+    """Say whether connections share processes of a server: one is asked which serves it, further ones once they hold a transaction."""
     served = ask()
     return any(hold() == served or ask() != served for _ in range(HELD))
 
@@ -276,30 +260,20 @@ _REMEDIES: Final = (
 )
 
 
-def remedy_of(words: str) -> str:
-    """Say what to do; nothing where the words are not known."""
-    return _found(words)[1]
-
-
-def _found(words: str) -> tuple[bool, str]:
-    for pattern, lasts, remedy in _REMEDIES:
-        if re.search(pattern, words):
-            return lasts, remedy
-    return False, ""
-
-
-def may_pass(error: Exception) -> bool:
-    """Say whether an error at the opening may pass by itself: the server is away, starts, is full, or is a standby at present."""
-    if isinstance(error, (errors.ReadOnlySqlTransaction, OutcomeUnknown)):
-        return True
-    return isinstance(error, psycopg.OperationalError) and not (
-        error.sqlstate is None and _found(str(error))[0]
-    )
+def remedy_of(words: str) -> tuple[bool, str]:
+    """Say whether somebody must mend what a refusal tells, and what to do; nothing where the words are not known."""
+    return next(((lasts, remedy) for said, lasts, remedy in _REMEDIES if re.search(said, words)), (False, ""))
 
 
 def refusal_of(where: str, error: Exception) -> StartRefused:
-    """Say why a journal cannot be opened, in the server's words, and what to do."""
+    """Say why a journal cannot be opened, in the server's words, and what to do.
+
+    It may pass by itself where the server is away, starts, is full, or is a standby at present.
+    """
     said = " ".join(str(error).split())
-    kind = JournalUnreachable if may_pass(error) else StartRefused
-    what = ": ".join(filter(None, (said, remedy_of(said))))
-    return kind(f"the journal {where} cannot be opened: {what}")
+    must_mend, remedy = remedy_of(said)
+    may_pass = isinstance(error, (errors.ReadOnlySqlTransaction, OutcomeUnknown)) or (
+        isinstance(error, psycopg.OperationalError) and not (must_mend and error.sqlstate is None)
+    )
+    kind = JournalUnreachable if may_pass else StartRefused
+    return kind(f"the journal {where} cannot be opened: {': '.join(filter(None, (said, remedy)))}")

@@ -234,14 +234,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 VERSION = len(MIGRATIONS)
 
-_AUDITED: Final = "rid, kind, id, chain_id, contract, state, block, transaction_hash, nonce, reply_hash, included_block, reason"
-_NEW_ROW: Final = ", ".join(f"new.{field}" for field in _AUDITED.split(", "))
+AUDITED: Final = "rid, kind, id, chain_id, contract, state, block, transaction_hash, nonce, reply_hash, included_block, reason"
+NEW_ROW: Final = ", ".join(f"new.{field}" for field in AUDITED.split(", "))
 _WRITE_OUT: Final = (
-    f"INSERT INTO audit_outbox (at, old_state, {_AUDITED}) VALUES ((julianday('now') - 2440587.5) * 86400.0, "  # noqa: S608 - our own names
+    f"INSERT INTO audit_outbox (at, old_state, {AUDITED}) VALUES ((julianday('now') - 2440587.5) * 86400.0, "  # noqa: S608 - our own names
 )
 _AUDIT_TRIGGERS: Final = {
-    "audit_records": f"AFTER INSERT ON request BEGIN {_WRITE_OUT} NULL, {_NEW_ROW}); END",
-    "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE_OUT} old.state, {_NEW_ROW}); END",
+    "audit_records": f"AFTER INSERT ON request BEGIN {_WRITE_OUT} NULL, {NEW_ROW}); END",
+    "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE_OUT} old.state, {NEW_ROW}); END",
 }
 CAPTURE: Final = tuple(
     statement

@@ -44,7 +44,9 @@ class Leases(RuleBasedStateMachine):
         """Members with the times of their renewals, as the database has them."""
         self.tokens = 0
         self.is_down = False
-        self.processes = [Process(1.0 + SKEW * (place - 1), LeaseClock(LEASE)) for place in range(PROCESSES)]
+        self.processes = [
+            Process(1.0 + SKEW * (place - 1), LeaseClock(LEASE, 0.0)) for place in range(PROCESSES)
+        ]
         for process in self.processes:
             self.join(process)
 
@@ -58,8 +60,7 @@ class Leases(RuleBasedStateMachine):
         self.tokens += 1
         process.token, process.sent = self.tokens, None
         self.rows[self.tokens] = self.now
-        process.clock = LeaseClock(LEASE)
-        process.clock.joined(self.local(process))
+        process.clock = LeaseClock(LEASE, self.local(process))
 
     @rule(seconds=MOMENTS)
     def time_passes(self, seconds: float) -> None:
@@ -159,30 +160,26 @@ TestLeases.settings = settings(stateful_step_count=40, max_examples=150, deadlin
 
 def test_a_lease_less_its_margin_is_counted_from_the_question() -> None:
     """Not from the answer, which may come late: the process may have been stopped between."""
-    clock = LeaseClock(LEASE)
-    clock.joined(100.0)
+    clock = LeaseClock(LEASE, 100.0)
     clock.renewed(101.0)
     assert clock.is_valid(104.9)
     assert not clock.is_valid(105.0)
 
 
 def test_an_older_answer_takes_nothing_back() -> None:
-    clock = LeaseClock(LEASE)
-    clock.joined(100.0)
+    clock = LeaseClock(LEASE, 100.0)
     clock.renewed(103.0)
     clock.renewed(101.0)
     assert clock.is_valid(106.9)
 
 
 def test_a_process_that_has_just_begun_judges_at_once() -> None:
-    clock = LeaseClock(LEASE)
-    clock.joined(100.0)
+    clock = LeaseClock(LEASE, 100.0)
     assert clock.may_judge(100.0)
 
 
 def test_who_was_out_of_touch_judges_a_lease_after_its_return() -> None:
-    clock = LeaseClock(LEASE)
-    clock.joined(100.0)
+    clock = LeaseClock(LEASE, 100.0)
     clock.renewed(110.0)
     assert not clock.may_judge(110.0)
     clock.renewed(114.0)

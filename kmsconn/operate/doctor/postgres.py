@@ -123,7 +123,7 @@ def look_at_postgres(address: PostgresAddress) -> PostgresPlace:
             return attrs.evolve(_look(session), is_pooled=is_pooled(session))
     except psycopg.Error as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        return PostgresPlace(said, remedy_of(said))
+        return PostgresPlace(said, remedy_of(said)[1])
 
 
 def _look(session: Session) -> PostgresPlace:

@@ -27,8 +27,7 @@ DO $$ DECLARE one text; BEGIN
         END IF;
     END LOOP;
     PERFORM setval(format('%I', sequencename), start_value, false) FROM pg_sequences WHERE last_value IS NOT NULL;
-    DROP TRIGGER IF EXISTS audit_records ON request;
-    DROP TRIGGER IF EXISTS audit_moves ON request;
+    DROP TRIGGER IF EXISTS request_audited ON request;
     DELETE FROM meta WHERE key <> 'kmsconn_tables';
 END $$
 """

@@ -359,7 +359,7 @@ def test_a_claim_walks_over_no_closed_row(path: PostgresAddress, db: Database) -
 
 
 def explained(path: PostgresAddress) -> list[tuple[str]]:
-    due, *_ = members.statements(1)
+    due = members._CLAIM.format(shards=1)
     values = {"kinds": f'["{KIND}"]', "shards": "[0]", "now": 1.0, "me": 1, "limit": 5, "busy": "[]"}
     with session(path) as side:
         return side.execute(f"EXPLAIN {due}", values).fetchall()

@@ -181,7 +181,9 @@ def test_a_connection_that_the_server_ends_is_lost_through_a_pooler_too(poolers:
     address = poolers("session")
     limits = SessionLimits(stopped=1)
     with (
-        closing(Database(PostgresDriver(address, 1, lambda where, _: connect(where, limits)), wall)) as one,
+        closing(
+            Database(PostgresDriver(address, 1, lambda where, _, **__: connect(where, limits)), wall)
+        ) as one,
         closing(opened(address)) as other,
     ):
         one.open(BINDING)

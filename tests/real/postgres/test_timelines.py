@@ -16,7 +16,7 @@ from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
 from kmsconn.config.values import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
 from kmsconn.journal import postgres_servers, postgres_side
-from kmsconn.journal.postgres_servers import NewestTimelines, connect, look_around
+from kmsconn.journal.postgres_servers import Timeline, connect, look_around
 from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.journal.postgres_side import listen
 from kmsconn.model.events import AlertRaised
@@ -64,9 +64,9 @@ def fork(postgresql_programs: Path) -> Iterator[Fork]:
 
 
 @pytest.fixture
-def met(monkeypatch: pytest.MonkeyPatch) -> NewestTimelines:
+def met(monkeypatch: pytest.MonkeyPatch) -> set[Timeline]:
     """What the process has met: nothing, as at its start."""
-    made = NewestTimelines()
+    made = set[Timeline]()
     monkeypatch.setattr(postgres_servers, "MET", made)
     return made
 
@@ -86,18 +86,18 @@ def reached(address: PostgresAddress) -> int:
         session.close()
 
 
-def test_without_a_newer_timeline_the_first_server_is_taken(fork: Fork, met: NewestTimelines) -> None:
+def test_without_a_newer_timeline_the_first_server_is_taken(fork: Fork, met: set[Timeline]) -> None:
     assert reached(fork.both) == fork.old.port
 
 
 @pytest.mark.parametrize("user", [OWNER, "plain"])
-def test_a_server_that_was_left_behind_is_passed_over(user: str, fork: Fork, met: NewestTimelines) -> None:
+def test_a_server_that_was_left_behind_is_passed_over(user: str, fork: Fork, met: set[Timeline]) -> None:
     """Also by a user without any right."""
     assert reached(address_of(fork.new, user=user)) == fork.new.port
     assert reached(address_of(fork.old, fork.new, user=user)) == fork.new.port
 
 
-def test_a_single_server_that_was_left_behind_is_refused(fork: Fork, met: NewestTimelines) -> None:
+def test_a_single_server_that_was_left_behind_is_refused(fork: Fork, met: set[Timeline]) -> None:
     reached(address_of(fork.new))
     with pytest.raises(psycopg.OperationalError, match=REFUSED):
         reached(address_of(fork.old))
@@ -105,7 +105,7 @@ def test_a_single_server_that_was_left_behind_is_refused(fork: Fork, met: Newest
         opened(address_of(fork.old))
 
 
-def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: NewestTimelines) -> None:
+def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: set[Timeline]) -> None:
     reached(address_of(fork.new))
     address = attrs.evolve(
         address_of(fork.old, fork.old), hosts=("127.0.0.1", "127.0.0.1"), ports=(fork.old.port, 1)
@@ -115,7 +115,7 @@ def test_what_other_servers_say_stands_beside_the_refusal(fork: Fork, met: Newes
 
 
 def test_a_connection_to_the_old_server_is_given_up_once_a_newer_timeline_is_met(
-    fork: Fork, met: NewestTimelines
+    fork: Fork, met: set[Timeline]
 ) -> None:
     session = connect(fork.both, SessionLimits())
     assert (port_of(session), session.is_lost) == (fork.old.port, False)
@@ -125,19 +125,19 @@ def test_a_connection_to_the_old_server_is_given_up_once_a_newer_timeline_is_met
         port_of(session)
 
 
-def test_who_begins_looks_at_all_servers(fork: Fork, met: NewestTimelines) -> None:
+def test_who_begins_looks_at_all_servers(fork: Fork, met: set[Timeline]) -> None:
     opened(fork.both).close()
     journals = "SELECT count(*) FROM pg_tables WHERE tablename = 'meta'"
     assert [one.run(journals) for one in (fork.old, fork.new)] == ["0", "1"]
 
 
-def test_a_look_tells_who_was_left_behind(fork: Fork, met: NewestTimelines) -> None:
+def test_a_look_tells_who_was_left_behind(fork: Fork, met: set[Timeline]) -> None:
     said = look_around(fork.both)
     assert said.startswith(f"the server at 127.0.0.1, port {fork.old.port} was left behind")
     assert look_around(address_of(fork.new)) == ""
 
 
-def test_a_server_that_does_not_tell_is_taken(fork: Fork, met: NewestTimelines) -> None:
+def test_a_server_that_does_not_tell_is_taken(fork: Fork, met: set[Timeline]) -> None:
     """As managed ones may refuse it."""
     reached(address_of(fork.new))
     fork.old.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
@@ -148,7 +148,7 @@ def test_a_server_that_does_not_tell_is_taken(fork: Fork, met: NewestTimelines) 
 
 
 async def test_a_listener_moves_to_the_new_server(
-    fork: Fork, met: NewestTimelines, monkeypatch: pytest.MonkeyPatch
+    fork: Fork, met: set[Timeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_side, "LOOK_AROUND", 0.1)
     send, heard = trio.open_memory_channel[frozenset[str]](10)
@@ -164,7 +164,7 @@ async def test_a_listener_moves_to_the_new_server(
 
 
 async def test_a_primary_that_lives_on_beside_a_promoted_one_is_left(
-    met: NewestTimelines, monkeypatch: pytest.MonkeyPatch, postgresql_programs: Path
+    met: set[Timeline], monkeypatch: pytest.MonkeyPatch, postgresql_programs: Path
 ) -> None:
     """A connector that has all its connections there finds the new one by its looks, and goes on there, or is started anew."""
     monkeypatch.setattr(postgres_side, "LOOK_AROUND", 0.2)

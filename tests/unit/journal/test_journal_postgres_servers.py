@@ -11,45 +11,42 @@ import attrs
 import pytest
 
 from kmsconn.ethereum.addresses import Address
+from kmsconn.journal import postgres_servers
 from kmsconn.journal.postgres_servers import (
     HELD,
-    NewestTimelines,
-    ServerTimeline,
+    Timeline,
+    behind,
     servers_of,
     serves_by_transaction,
 )
 from kmsconn.journal.postgres_session import call_of, prepare
 
 
-@pytest.fixture
-def met() -> NewestTimelines:
-    made = NewestTimelines()
-    made.note(ServerTimeline("one", 2))
+@pytest.fixture(autouse=True)
+def met(monkeypatch: pytest.MonkeyPatch) -> set[Timeline]:
+    made = {("one", 2)}
+    monkeypatch.setattr(postgres_servers, "MET", made)
     return made
 
 
-@pytest.mark.parametrize(("number", "behind"), [(1, True), (2, False), (3, False)])
+@pytest.mark.parametrize(("number", "is_behind"), [(1, True), (2, False), (3, False)])
 def test_a_server_is_behind_whose_timeline_is_lower_than_one_that_was_met(
-    number: int, met: NewestTimelines, *, behind: bool
+    number: int, *, is_behind: bool
 ) -> None:
-    assert (met.behind(ServerTimeline("one", number)) != "") is behind
+    assert (behind(("one", number)) != "") is is_behind
 
 
-def test_an_older_timeline_that_is_met_later_changes_nothing(met: NewestTimelines) -> None:
-    met.note(ServerTimeline("one", 1))
-    assert met.behind(ServerTimeline("one", 1))
+def test_an_older_timeline_that_is_met_later_changes_nothing(met: set[Timeline]) -> None:
+    met.add(("one", 1))
+    assert behind(("one", 1))
 
 
-@pytest.mark.parametrize("other", [ServerTimeline("two", 1), ServerTimeline()])
-def test_what_is_no_copy_or_does_not_tell_is_not_compared(
-    other: ServerTimeline, met: NewestTimelines
-) -> None:
-    met.note(other)
-    assert met.behind(other) == ""
+def test_what_is_no_copy_is_not_compared() -> None:
+    assert behind(("two", 1)) == ""
 
 
-def test_the_words_name_both_timelines_and_the_remedy(met: NewestTimelines) -> None:
-    said = met.behind(ServerTimeline("one", 1))
+def test_the_words_name_both_timelines_and_the_remedy() -> None:
+    said = behind(("one", 1))
     assert "its timeline is 1, and timeline 2 was met already; stop it, or make it a standby" in said
 
 
