@@ -20,7 +20,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, recording
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
-from kmsconn.journal.values import Arrival, Read
+from kmsconn.journal.recording import Arrival, Read
 from kmsconn.model.events import ReplyIncluded
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer

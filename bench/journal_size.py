@@ -21,9 +21,11 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
 from kmsconn.journal import moves, queries, recording, retention
 from kmsconn.journal.database import Binding, Database
+from kmsconn.journal.queries import JournalPlace
+from kmsconn.journal.recording import Arrival, Read
+from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.journal.rows import RESIDUES, find_odd_rows, pack_log
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.journal.values import Arrival, JournalPlace, Position, Read, RetentionStep, Shards
 from kmsconn.model.requests import Kind
 
 CHAIN, CONTRACT, KIND = 31337, Address(b"\xdc" * 20), Kind.PUBLIC_DECRYPTION
@@ -127,7 +129,7 @@ def record(db: Database, first: int) -> None:
 
 def queries_of(db: Database, last: int) -> None:
     def due(now: float, full: int | None = None) -> Callable[[], Any]:
-        without = Shards(SHARDS, frozenset() if full is None else frozenset({full}))
+        without = frozenset[int]() if full is None else frozenset({full})
         busy = frozenset(range(last - 128, last))
         return lambda: queries.due(db, [KIND], now, 32, busy, without=without)
 

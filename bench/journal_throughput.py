@@ -25,7 +25,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.journal import Journal, open_journal
-from kmsconn.journal.values import Arrival, Read, Signing
+from kmsconn.journal.moves import Signing
+from kmsconn.journal.recording import Arrival, Read
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
 from kmsconn.transport.ports import offload_to_threads

@@ -9,7 +9,7 @@ Each such batch asks for the hash of an *anchor* beside it, the newest kept bloc
 
 A fork that is not deeper than the reorg window is believed at once; a deeper one, which would have years read again, when a look
 ``CONFIRMING`` seconds after the first doubt says so too. That doubt is durable, so that a process that lives for less leaves it to the
-next one. What is believed is one commit for all contracts of the chain (``journal.rewinding``), and begins a *generation*: an answer of an
+next one. What is believed is one commit for all contracts of the chain (``journal.retention``), and begins a *generation*: an answer of an
 earlier one counts no more. The head that proved the fork is kept as the anchor then, so that a node that stayed on the old branch
 does not pass for *same*.
 """

@@ -21,7 +21,7 @@ from kmsconn.errors import JournalFailed
 from kmsconn.journal import queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Counts
+from kmsconn.journal.queries import Counts
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.progress import alert_of

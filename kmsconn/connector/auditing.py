@@ -14,10 +14,9 @@ import trio
 from kmsconn import __version__
 from kmsconn.errors import JournalFailed
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.journal import outbox
-from kmsconn.journal.audit import AuditFile
+from kmsconn.journal import audit
+from kmsconn.journal.audit import AuditFile, Transition
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.outbox import Transition
 from kmsconn.model.alerts import Board
 from kmsconn.requests.components import Components
 from kmsconn.transport.ports import Offload
@@ -75,7 +74,7 @@ class Auditing:
         """Write all that waits; say whether the log took it."""
         try:
             await self._open()
-            while happened := await self.journal.run(outbox.pending, AUDIT_BATCH):
+            while happened := await self.journal.run(audit.pending, AUDIT_BATCH):
                 await self._append(happened)
         except OSError as error:
             self._opened = False
@@ -90,11 +89,11 @@ class Auditing:
     async def _open(self) -> None:
         if self._opened:
             return
-        known = await self.journal.run(outbox.read_head)
+        known = await self.journal.run(audit.read_head)
         for warning in await self.offload("audit", lambda: self.file.open(known)):
             self.board.set("misplaced", AUDIT_LOG, warning, critical=False, remedy=_LOOK)
         self._opened = True
 
     async def _append(self, happened: Sequence[Transition]) -> None:
         await self.offload("audit", lambda: self.file.append(happened))
-        await self.journal.run(outbox.written, self.file.head)
+        await self.journal.run(audit.written, self.file.end)

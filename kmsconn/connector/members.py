@@ -38,8 +38,8 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering
 from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.journal.postgres_side import SideSession, listen, watch_servers
-from kmsconn.journal.rows import UNREADABLE, read_row
-from kmsconn.journal.values import Due, Row, Shards
+from kmsconn.journal.queries import Due
+from kmsconn.journal.rows import UNREADABLE, Row, read_row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
@@ -224,10 +224,16 @@ class Member(Membership):
             self._wanted.popitem()[1].set()
 
     async def pick(
-        self, kinds: Collection[Kind], now: float, limit: int, busy: frozenset[int], *, without: Shards
+        self,
+        kinds: Collection[Kind],
+        now: float,
+        limit: int,
+        busy: frozenset[int],
+        *,
+        without: frozenset[int],
     ) -> Due:
         """Claim due rows, and set aside those that cannot be read; see ``Membership``."""
-        shards = [shard for shard in range(self.shards) if shard not in without.chosen]
+        shards = [shard for shard in range(self.shards) if shard not in without]
         claim = partial(members.claim, token=self.token, shards=self.shards, kinds=kinds, of_shards=shards)
         asked = self.claiming.ask(partial(claim, now=now, limit=limit, busy=busy))
         stored, next_due = await self.journal.failures.noting(asked)

@@ -27,7 +27,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.model.life import RowCause, State

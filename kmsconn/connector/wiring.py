@@ -17,7 +17,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.connector.following import Topics, recovered, take_pauses, wake_by
 from kmsconn.core.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable
-from kmsconn.journal import outbox
+from kmsconn.journal import audit
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal, until_kept
 from kmsconn.model.events import OnEvent, ignore
@@ -126,7 +126,7 @@ async def _open_journal(stack: AsyncExitStack, base: Resources, topics: Topics) 
     audited = settings.storage.audit_log is not None
     try:
         membership = await _open_membership(stack, base, topics, journal)
-        await journal.run(outbox.capture if audited else outbox.stop_capturing)
+        await journal.run(audit.capture, wanted=audited)
     except JournalFailed as error:
         raise JournalUnreachable(str(error)) from error
     return journal, membership

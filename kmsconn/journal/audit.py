@@ -1,4 +1,9 @@
-"""An audit log: its lines, JSON objects each with the hash of the one before, their verification, and the files that they stand in.
+"""An audit log: its outbox in the journal, its lines, JSON objects each with the hash of the one before, their verification and files.
+
+Every transition of a request is written to the outbox by triggers (``journal.schema``) in the transaction that makes it: so none is missed,
+whatever statement or command made it, and none stands there that was not committed. It leaves the outbox once the log's file holds it for
+good; what a process leaves behind is for the next one. Triggers are there only while the audit log is on, and the database's own clock
+gives the time, so that they work in whichever program changes a row.
 
 A line's hash is the SHA-256 of its bytes without the line feed. The first line of a log has 64 zeros in place of one. Every line has
 its ``number``, counted from 1 through all files of a log, its ``type`` and, as ``seq``, the last transition that the log holds with it.
@@ -14,6 +19,7 @@ full disk leaves no half of a line.
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +32,7 @@ import msgspec
 
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal.outbox import Head, Transition
+from kmsconn.journal.database import Database, reads
 from kmsconn.model.requests import NO_BLOCK
 from kmsconn.transport.urls import hide_urls
 
@@ -43,9 +49,23 @@ GENESIS, STARTED, TRANSITION, CONTINUED, REPAIRED, GAP = (
 )
 
 
+_HEAD: Final = "audit head"
+_PENDING: Final = (
+    "SELECT seq, at, rid, kind, id, chain_id, contract, old_state, state, block, transaction_hash, nonce, reply_hash, included_block, "
+    "reason FROM audit_outbox ORDER BY seq LIMIT ?"
+)
+_FIELDS: Final = (
+    "seq", "at", "row", "kind", "id", "chain", "contract", "from", "to", "block", "transaction", "nonce", "reply", "included", "reason",
+)  # fmt: skip
+
+Transition = Mapping[str, Any]
+"""One transition of a request under the names of its line, with the values of the outbox: ``at`` in Unix seconds, no ``from`` of a new
+one, ``nonce``, ``reply`` and ``included`` as far as a reply has come."""
+
+
 @attrs.frozen
 class End:
-    """Where a chain ends: the number, the hash and the transition of its last line."""
+    """Where a chain ends: the number (0 where nobody noted it), the hash and the transition of its last line."""
 
     number: int = 0
     line_hash: str = NO_LINE
@@ -53,7 +73,8 @@ class End:
 
     def line(self, kind: str, at: float, fields: Mapping[str, Any]) -> bytes:
         """Return the next line, without its line feed."""
-        head = {"number": self.number + 1, "type": kind, "at": time_text(at), "seq": self.seq}
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        head = {"number": self.number + 1, "type": kind, "at": when, "seq": self.seq}
         return msgspec.json.encode({**head, **fields, "previous": self.line_hash})
 
     def after(self, line: bytes, seq: int | None = None) -> End:
@@ -61,36 +82,58 @@ class End:
         return End(self.number + 1, hash_of(line), self.seq if seq is None else seq)
 
 
+def capture(db: Database, *, wanted: bool = True) -> None:
+    """Let every transition go into the outbox from now on, or none any more; what waits there stays. Repeating: no effect."""
+    with db.savepoint():
+        for statement in db.driver.capture if wanted else db.driver.stop_capturing:
+            db.execute(statement)
+
+
+@reads
+def pending(db: Database, most: int) -> Sequence[Transition]:
+    """Return the oldest transitions of the outbox."""
+    return [dict(zip(_FIELDS, row, strict=True)) for row in db.execute(_PENDING, (most,)).fetchall()]
+
+
+def written(db: Database, end: End) -> None:
+    """Take out of the outbox what the log's file holds for good, and remember where that ends. Repeating: no effect."""
+    with db.savepoint():
+        db.execute("DELETE FROM audit_outbox WHERE seq <= ?", (end.seq,))
+        values = (_HEAD, f"{end.seq} {end.line_hash}")
+        db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", values
+        )
+
+
+@reads
+def read_head(db: Database) -> End | None:
+    """Return where the audit log ended when it was last written; None where there never was one."""
+    found = db.execute("SELECT value FROM meta WHERE key = ?", (_HEAD,)).fetchone()
+    if found is None:
+        return None
+    seq, _, line_hash = found[0].partition(" ")
+    return End(line_hash=line_hash, seq=int(seq))
+
+
 def transitions(end: End, happened: Iterable[Transition]) -> tuple[list[bytes], End]:
     """Return the lines of transitions that the chain does not hold yet, and where it ends with them."""
     lines = []
     for one in happened:
-        if one.seq > end.seq:
-            line = end.line(TRANSITION, one.at, {**_fields(one), "seq": one.seq})
+        if one["seq"] > end.seq:
+            line = end.line(TRANSITION, one["at"], _said(one))
             lines.append(line)
-            end = end.after(line, one.seq)
+            end = end.after(line, one["seq"])
     return lines, end
 
 
-def _fields(one: Transition) -> dict[str, Any]:
-    fields = {
-        "row": one.subject.rid,
-        "kind": one.subject.kind,
-        "id": to_hex(one.subject.id),
-        "chain": one.subject.chain_id,
-        "contract": checksum(Address(one.subject.contract))
-        if len(one.subject.contract) == ADDRESS_BYTES
-        else to_hex(one.subject.contract),
-        "from": one.old_state,
-        "to": one.state,
-        "block": None if one.subject.block == NO_BLOCK else one.subject.block,
-        "transaction": to_hex(one.subject.transaction_hash) if one.subject.transaction_hash else None,
-        "nonce": one.reply.nonce,
-        "reply": None if one.reply.transaction_hash is None else to_hex(one.reply.transaction_hash),
-        "included": one.reply.block,
-        "reason": hide_urls(one.reason)[:LONGEST_REASON],
-    }
-    return {name: value for name, value in fields.items() if value not in {None, ""}}
+def _said(one: Transition) -> dict[str, Any]:
+    """Return what the line of a transition says of it: its time stands there already, and what is empty is left out."""
+    contract, block = one["contract"], None if one["block"] == NO_BLOCK else one["block"]
+    whose = checksum(Address(contract)) if len(contract) == ADDRESS_BYTES else contract
+    fields = {**one, "contract": whose, "block": block, "reason": hide_urls(one["reason"])[:LONGEST_REASON]}
+    del fields["at"]
+    told = {name: value for name, value in fields.items() if value not in {None, "", b""}}
+    return {name: to_hex(value) if isinstance(value, bytes) else value for name, value in told.items()}
 
 
 def hash_of(line: bytes) -> str:
@@ -116,11 +159,6 @@ def end_of(line: bytes) -> End | None:
     return End(number, hash_of(line), seq) if isinstance(number, int) and isinstance(seq, int) else None
 
 
-def time_text(seconds: float) -> str:
-    """Return a time in UTC as in log lines, to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 @attrs.frozen
 class LogVerification:
     """What came of a look at a log: how many lines hold, the hash of the last of them, where it broke, and gaps that it tells of itself."""
@@ -136,24 +174,23 @@ def verify(paths: Iterable[Path], head: str = "") -> LogVerification:
 
     ``head``: a hash that a line of the log must have. Raises OSError for a file that cannot be read.
     """
-    number, previous, seen = 0, "", not head
+    number, previous, seen, broken = 0, "", not head, ""
     gaps: list[str] = []
     for where, line in numbered_lines(paths):
         found = read_line(line.removesuffix(b"\n"))
-        broken = (
+        fault = (
             "has no line feed: it was cut" if not line.endswith(b"\n") else _fault(found, number, previous)
         )
-        if broken or found is None:
-            return LogVerification(number, previous or NO_LINE, f"{where} {broken}", tuple(gaps))
+        if fault or found is None:
+            broken = f"{where} {fault}"
+            break
         if found["type"] == GAP:
             gaps.append(f"{where} says that transitions {found['first']} to {found['last']} are lost")
         number, previous = found["number"], hash_of(line.removesuffix(b"\n"))
         seen = seen or previous == head
-    if not seen:
-        return LogVerification(
-            number, previous or NO_LINE, f"the log has no line with the hash {head}", tuple(gaps)
-        )
-    return LogVerification(number, previous or NO_LINE, "" if number else "the log is empty", tuple(gaps))
+    if not broken and not (seen and number):
+        broken = "the log is empty" if seen else f"the log has no line with the hash {head}"
+    return LogVerification(number, previous or NO_LINE, broken, tuple(gaps))
 
 
 def _fault(found: dict[str, Any] | None, number: int, previous: str) -> str:
@@ -185,12 +222,7 @@ def numbered_lines(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 ROTATED_SIZE: Final = 64 * 1024 * 1024  # bytes after which a file is renamed and the next one begins
-LONGEST_LINE: Final = 64 * 1024  # bytes; lines have some 500
 _DIGITS: Final = 6  # of the number of a rotated file
-
-
-class InUse(OSError):  # noqa: N818 - says what happened
-    """Another process writes this audit log."""
 
 
 class AuditFile:
@@ -207,18 +239,14 @@ class AuditFile:
         rotated_size: int = ROTATED_SIZE,
     ) -> None:
         self._path, self._origin, self._wall, self._rotated_size = path, origin, wall, rotated_size
-        self._descriptor: int | None = None
-        self._end = End()
+        self._descriptor = -1
+        self.end = End()
+        """Where the log ends, as far as it is durable."""
 
-    @property
-    def head(self) -> Head:
-        """How far the log is."""
-        return Head(self._end.seq, self._end.line_hash)
-
-    def open(self, known: Head | None) -> tuple[str, ...]:
+    def open(self, known: End | None) -> tuple[str, ...]:
         """Open or make the file, repair its end, and note the start of a process; return what an operator should know.
 
-        ``known``: what the journal knows of the log. Raises InUse.
+        ``known``: what the journal knows of the log. Raises BlockingIOError where another process writes it.
         """
         cut = self._open()
         warnings = [self._begin(), self._note_cut(cut), self._note_gap(known)]
@@ -227,19 +255,18 @@ class AuditFile:
 
     def append(self, happened: Sequence[Transition]) -> None:
         """Append transitions that the log does not hold yet; beyond the size, in a new file."""
-        assert self._descriptor is not None, "the audit log is not open"
         if self._is_gone():
             self._begin_anew()
-        lines, end = transitions(self._end, happened)
+        lines, end = transitions(self.end, happened)
         self._put(lines, end)
         if os.fstat(self._descriptor).st_size > self._rotated_size:
             self._rotate()
 
     def close(self) -> None:
         """Close the file. Repeating: no effect."""
-        if self._descriptor is not None:
+        if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = None
+            self._descriptor = -1
 
     def _open(self) -> int:
         """Open or make the file, for this process alone; return how many bytes were cut off its end."""
@@ -248,19 +275,15 @@ class AuditFile:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InUse(error.errno, "another process writes this audit log") from error
+            raise BlockingIOError(error.errno, "another process writes it", str(self._path)) from error
         _sync_folder(self._path)
         return self._find_end()
 
     def _find_end(self) -> int:
         """Find the last whole line and cut off what comes after it; return how many bytes that were."""
-        assert self._descriptor is not None
         size = os.fstat(self._descriptor).st_size
-        end, found = _last_line(self._descriptor, size)
-        if found is not None:
-            self._end = found
-        elif size == 0 or end == 0:
-            self._end = End()
+        end, found = _last_line(self._descriptor)
+        self.end = found or End()
         if size > end:
             os.ftruncate(self._descriptor, end)
             os.fsync(self._descriptor)
@@ -268,13 +291,13 @@ class AuditFile:
 
     def _begin(self) -> str:
         """Begin a file that is empty: the log itself, or the next file of it."""
-        if self._end.number:
+        if self.end.number:
             return ""
         before = rotated(self._path)
         if not before:
             self._write(GENESIS, self._origin)
             return ""
-        self._end = _end_of_file(before[-1]) or self._end
+        self.end = _end_of_file(before[-1]) or self.end
         self._write(CONTINUED, {"after": before[-1].name})
         return ""
 
@@ -284,24 +307,23 @@ class AuditFile:
         self._write(REPAIRED, {"bytes": cut})
         return f"the last line of {self._path} was incomplete: {cut} bytes were cut off; its transition is written again"
 
-    def _note_gap(self, known: Head | None) -> str:
+    def _note_gap(self, known: End | None) -> str:
         """Note that the log lacks lines that it held: it was cut, restored from a backup, or is another file."""
-        if known is None or known.seq <= self._end.seq:
+        if known is None or known.seq <= self.end.seq:
             return ""
-        first, last = self._end.seq + 1, known.seq
+        first, last = self.end.seq + 1, known.seq
         self._write(GAP, {"first": first, "last": last, "lost_head": known.line_hash})
         return f"{self._path} lacks transitions {first} to {last}, which it held before: it was cut, replaced or restored"
 
     def _write(self, kind: str, fields: Mapping[str, Any]) -> None:
-        line = self._end.line(kind, self._wall(), fields)
+        line = self.end.line(kind, self._wall(), fields)
         seq = fields["last"] if kind == GAP else None
-        self._put([line], self._end.after(line, seq))
+        self._put([line], self.end.after(line, seq))
 
     def _put(self, lines: Sequence[bytes], end: End) -> None:
         """Write lines and make them durable; take them back where they cannot be written whole."""
         if not lines:
             return
-        assert self._descriptor is not None
         size = os.fstat(self._descriptor).st_size
         try:
             _write_all(self._descriptor, b"".join(line + b"\n" for line in lines))
@@ -309,7 +331,7 @@ class AuditFile:
         except OSError:
             os.ftruncate(self._descriptor, size)
             raise
-        self._end = end
+        self.end = end
 
     def _rotate(self) -> None:
         before = rotated(self._path)
@@ -319,19 +341,16 @@ class AuditFile:
 
     def _is_gone(self) -> bool:
         """Say whether the path names another file than ours, or none: somebody rotated it."""
-        assert self._descriptor is not None
         try:
-            there = self._path.stat()
+            return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
         except FileNotFoundError:
             return True
-        ours = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _begin_anew(self) -> None:
         """Begin the next file; the chain goes on in it."""
-        end = self._end
+        end = self.end
         self._open()
-        self._end = end
+        self.end = end
         self._write(CONTINUED, {})
 
 
@@ -341,29 +360,23 @@ def rotated(path: Path) -> list[Path]:
     return sorted(path.parent.glob(pattern))
 
 
-def _last_line(descriptor: int, size: int) -> tuple[int, End | None]:
-    """Return where the last line that is whole ends, and the chain with it; (0, None) where there is none."""
-    end = size
-    while end > 0:
-        start = max(0, end - LONGEST_LINE)
-        tail = os.pread(descriptor, end - start, start)
-        end = start + tail.rfind(b"\n") + 1  # behind the last line feed; before the chunk where it has none
-        if end == start:
-            continue
-        body = tail[: end - start - 1]
-        line = body[body.rfind(b"\n") + 1 :]
-        if found := end_of(line):
-            return end, found
-        end -= len(line) + 1
+def _last_line(descriptor: int) -> tuple[int, End | None]:
+    """Return where the last line of a file that is whole ends, and the chain with it; (0, None) where there is none."""
+    if os.fstat(descriptor).st_size == 0:
+        return 0, None
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as file:
+        end = file.rfind(b"\n") + 1
+        while end:
+            start = file.rfind(b"\n", 0, end - 1) + 1
+            if found := end_of(file[start : end - 1]):
+                return end, found
+            end = start
     return 0, None
 
 
 def _end_of_file(path: Path) -> End | None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return _last_line(descriptor, os.fstat(descriptor).st_size)[1]
-    finally:
-        os.close(descriptor)
+    with path.open("rb") as file:
+        return _last_line(file.fileno())[1]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -281,8 +281,8 @@ class Database:
             self.roll_back()
 
     def commit(self) -> None:
-        """Make everything since ``begin`` durable, the tick included. Raises OutcomeUnknown when nobody can tell."""
-        if self.tick != self._kept_tick:
+        """Make everything since ``begin`` durable, the tick included that others find. Raises OutcomeUnknown when nobody can tell."""
+        if self.driver.is_remote and self.tick != self._kept_tick:
             self.execute("UPDATE meta SET value = ? WHERE key = ?", (str(self.tick), _TICK))
         self.driver.commit()
         self._kept_tick = self.tick

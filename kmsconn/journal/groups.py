@@ -88,27 +88,16 @@ async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Of
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
         asking = [one for one in group if not db.driver.is_remote and one.operation in READING]
-        answered = await _answered(db, asking, offload) if asking else ()
-        _settle(db, answered)
-        return _settle(db, [one for one in group if one not in answered], error)
+        if len(asking) == len(group):
+            asking = []
+        why = _settle(db, [one for one in group if one not in asking], error)
+        for question in asking:
+            question.error = None
+        if asking:
+            await apply_group(db, asking, offload)
+        return why
     _settle(db, group)
     return "" if db.driver.changes != before else None
-
-
-async def _answered(
-    db: Database, questions: Sequence[Execution[Any]], offload: Offload
-) -> Sequence[Execution[Any]]:
-    """Answer those who only ask in a group that could not be written, and return them; nobody if that fails too."""
-    for question in questions:
-        question.error = None
-    try:
-        db.begin()
-        await _apply_all(db, questions, offload)
-    except (db.driver.error, NotWritten):
-        return ()
-    finally:
-        db.roll_back()
-    return questions
 
 
 def _settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:
@@ -134,6 +123,8 @@ async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Of
     await _apply_all(db, group, offload)
     if db.driver.changes != before:
         await offload("journal", db.keep)
+    elif all(one.operation in READING for one in group):  # a full disk can be read
+        db.roll_back()
     else:
         db.commit()
 

@@ -17,9 +17,8 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.moves import move
-from kmsconn.journal.recording import record
-from kmsconn.journal.rows import HistoryEntry, pack_id, read_history, read_rows, unpack_log
-from kmsconn.journal.values import Arrival, FoundRows, Read, Recorded, Row, Wanted
+from kmsconn.journal.recording import REPLACED, Arrival, Read, Recorded, record
+from kmsconn.journal.rows import HistoryEntry, Row, pack_id, read_history, read_rows, unpack_log
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind
 
@@ -40,37 +39,37 @@ _STANDING = "SELECT state, on_chain, length(log), reason FROM request WHERE rid 
 _REFUSED = {
     State.PENDING: "it is pending already",
     State.ANSWERED: "the Core has answered it already, and its reply is on its way",
-    State.SIGNED: "its reply is signed and on its way already",
-    State.INCLUDED: "its reply is included already",
-    State.FINALIZED: "its reply is final already",
-    State.DONE: "the Core has finished it already, and it needs no reply",
-    State.ABORTED: "the chain asked for its abort",
-}
-
-
-_SKIP_REFUSED = {
     State.SIGNED: "its reply is signed and may be included at any moment; what is signed cannot be taken back",
     State.INCLUDED: "its reply is included already",
     State.FINALIZED: "its reply is final already",
     State.EXPIRED: "it has ended already: it is expired",
     State.REJECTED: "it has ended already: it is rejected",
-    State.DONE: "it has ended already: the Core has finished it",
-    State.ABORTED: "it has ended already: the chain asked for its abort",
+    State.DONE: "the Core has finished it already, and it needs no reply",
+    State.ABORTED: "the chain asked for its abort",
 }
+"""Why an operator may not let a request begin again, or end it, in a state that does not allow that."""
 
 
-class SkipError(KmsconnError):
-    """A request is not ended by an operator, and why."""
+class InspectionError(KmsconnError):
+    """A request does not begin again or is not ended, or a log does not become a request; and why."""
 
 
-class RetryError(KmsconnError):
-    """A request does not begin again, and why."""
+@attrs.frozen
+class Wanted:
+    """Which requests an operator wants: of these kinds and states (none: all), whose reason holds ``cause``, in whatever case."""
+
+    kinds: frozenset[Kind] = frozenset()
+    states: frozenset[State] = frozenset()
+    cause: str = ""
 
 
 @reads
 @off_loop()
-def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> FoundRows:
-    """Return the newest rows that are wanted below a row number (None: of all); a look may find none and yet not be at the end."""
+def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> tuple[tuple[Row, ...], int | None]:
+    """Return the newest rows that are wanted below a row number (None: of all), and below which one the look goes on.
+
+    A look may find none and yet not be at the end; None: there are no more.
+    """
     start = db.execute(_NEWEST).fetchone()[0] + 1 if before is None else before
     first = max(1, start - SLICE)
     values = {
@@ -82,7 +81,7 @@ def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> FoundR
     statement = _WANTED.format(kinds=_one_of("kind", wanted.kinds), states=_one_of("state", wanted.states))
     rids = [rid for (rid,) in db.execute(statement, values)]
     further = rids[-1] if len(rids) == limit else first
-    return FoundRows(read_rows(db, rids), further if further > 1 else None)
+    return read_rows(db, rids), further if further > 1 else None
 
 
 def _one_of(column: str, values: Collection[StrEnum]) -> str:
@@ -106,18 +105,18 @@ def of_id(db: Database, identifier: int) -> tuple[Row, ...]:
 def retry(db: Database, rid: int, now: float, deadline: float) -> None:
     """Let a rejected, expired or quarantined request begin again, as if recorded now; ``deadline`` in chain time.
 
-    Raises RetryError with the reason why it does not. Repeating: the second time it is pending, and says so.
+    Raises InspectionError with the reason why it does not. Repeating: the second time it is pending, and says so.
     """
     found = db.execute(_STANDING, (rid,)).fetchone()
     if found is None:
-        raise RetryError("there is no such row")
+        raise InspectionError("there is no such row")
     state, on_chain, length, reason = found
     if state not in RETRIED:
-        raise RetryError(_REFUSED.get(state, f"its state is {state!r}"))
+        raise InspectionError(_REFUSED.get(state, f"its state is {state!r}"))
     if not on_chain:
-        raise RetryError("it is off chain: it restarts without a retry once the chain has it again")
+        raise InspectionError("it is off chain: it restarts without a retry once the chain has it again")
     if not length:
-        raise RetryError("its event is no longer in the journal: read the chain again from its block")
+        raise InspectionError("its event is no longer in the journal: read the chain again from its block")
     why = f"retried by an operator; it had ended as {state}: {reason}"
     move(db, "retry", rid, reason=why, now=now, deadline=deadline)
 
@@ -132,14 +131,14 @@ def history(db: Database, rid: int) -> tuple[HistoryEntry, ...]:
 def skip(db: Database, rid: int, reason: str) -> str:
     """End a pending, answered or quarantined request for good, and return the reason as it is kept.
 
-    Raises SkipError with the reason why it does not end. Repeating: the second time it has ended, and says so.
+    Raises InspectionError with the reason why it does not end. Repeating: the second time it has ended, and says so.
     """
     found = db.execute(_STANDING, (rid,)).fetchone()
     if found is None:
-        raise SkipError("there is no such row")
+        raise InspectionError("there is no such row")
     kept = f"skipped by an operator: {reason}"
     if not move(db, "skip", rid, reason=kept, cause=RowCause.SKIPPED):
-        raise SkipError(_SKIP_REFUSED.get(found[0], f"its state is {found[0]!r}"))
+        raise InspectionError(_REFUSED.get(found[0], f"its state is {found[0]!r}"))
     return kept
 
 
@@ -180,18 +179,10 @@ _NAMED = f"SELECT {_COLUMNS} FROM quarantined_log WHERE log_index = ? ORDER BY b
 _OF_CONTRACT = f"SELECT {_COLUMNS} FROM quarantined_log WHERE chain_id = ? AND contract = ?"  # noqa: S608
 _DROP = "DELETE FROM quarantined_log WHERE chain_id = ? AND block_hash = ? AND log_index = ?"
 _OTHER_CHECKPOINT = "SELECT hash FROM checkpoint WHERE chain_id = ? AND block = ? AND hash <> ?"
-_OTHER_REQUEST = (
-    "SELECT block_hash FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block = ? "
-    "AND block_hash <> ?"
-)
 _OTHER_CONTENT = "SELECT rid FROM request WHERE chain_id = ? AND contract = ? AND id = ? AND kind = ? AND digest <> ? AND on_chain = 1"
 
 PREFIX_BYTES = 4
 """Of a block hash, with which a log is named: logs that cannot be decoded are few."""
-
-
-class ReplayError(KmsconnError):
-    """A log does not become a request, and why."""
 
 
 @attrs.frozen
@@ -227,10 +218,9 @@ def undecodable_logs(db: Database, limit: int) -> tuple[UndecodableLog, ...]:
 
 
 @reads
-def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[Log, ...]:
-    """Return the logs of a contract that could not be decoded; one that cannot even be read as a log is left out."""
-    found = (_read(stored).log for stored in db.execute(_OF_CONTRACT, (chain_id, contract)))
-    return tuple(log for log in found if log is not None)
+def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[UndecodableLog, ...]:
+    """Return the logs of a contract that could not be decoded."""
+    return tuple(_read(stored) for stored in db.execute(_OF_CONTRACT, (chain_id, contract)))
 
 
 @reads
@@ -253,47 +243,31 @@ def drop_log(db: Database, log: UndecodableLog) -> bool:
 
 
 @off_loop()
-def replay_log(db: Database, log: UndecodableLog, read: Read) -> Recorded:
-    """Record the request in a log that can be decoded now, and delete the log. All or nothing. ``read``: see ``read_of``.
+def replay_log(
+    db: Database, log: UndecodableLog, arrival: Arrival, *, now: float, chain_time: float, expiry: float
+) -> Recorded:
+    """Record the request in a log that can be decoded now, and delete the log. All or nothing.
 
-    Raises ReplayError where the log is gone, its block has left the chain, or another request has its id. Repeating: the log is gone.
+    No row is judged, for nothing was asked, and no cursor moves. Raises InspectionError where the log is gone, its block has left the
+    chain, or another request has its id. Repeating: the log is gone.
     """
+    of, (block, block_hash, *_) = (log.chain_id, log.contract), log.place
     with db.savepoint():
-        for arrival in read.arrivals:
-            _refuse_outdated(db, log, arrival)
+        other_blocks = (
+            db.execute(_OTHER_CHECKPOINT, (log.chain_id, block, block_hash)),
+            db.execute(REPLACED, (*of, block, block_hash)),
+        )
+        if any(found.fetchone() for found in other_blocks):
+            raise InspectionError(
+                f"the chain has another block {block} now: the log is of a branch that it has left"
+            )
+        identity = (*of, pack_id(arrival.id), arrival.kind.value, arrival.digest)
+        other = db.execute(_OTHER_CONTENT, identity).fetchone()
+        if other is not None:
+            raise InspectionError(f"row {other[0]} has the same id with other content on the chain")
         if not drop_log(db, log):
-            raise ReplayError("it is no longer there")
-        return record(db, read)
-
-
-def _refuse_outdated(db: Database, log: UndecodableLog, arrival: Arrival) -> None:
-    block, block_hash, *_ = log.place
-    here = (block, block_hash)
-    others = (
-        db.execute(_OTHER_CHECKPOINT, (log.chain_id, *here)),
-        db.execute(_OTHER_REQUEST, (log.chain_id, log.contract, *here)),
-    )
-    if any(found.fetchone() for found in others):
-        raise ReplayError(f"the chain has another block {block} now: the log is of a branch that it has left")
-    identity = (log.chain_id, log.contract, pack_id(arrival.id), arrival.kind.value, arrival.digest)
-    other = db.execute(_OTHER_CONTENT, identity).fetchone()
-    if other is not None:
-        raise ReplayError(f"row {other[0]} has the same id with other content on the chain")
-
-
-def read_of(log: UndecodableLog, arrival: Arrival, now: float, chain_time: float, expiry: float) -> Read:
-    """Return the read of one log, for ``replay_log``: it judges no row, for nothing was asked, and moves no cursor."""
-    block, block_hash, *_ = log.place
-    return Read(
-        log.chain_id,
-        log.contract,
-        (block, block - 1),
-        (arrival,),
-        (),
-        cursor=0,
-        generation=None,
-        now=now,
-        chain_time=chain_time,
-        expiry=expiry,
-        headers={block: block_hash},
-    )
+            raise InspectionError("it is no longer there")
+        nothing, headers = (block, block - 1), {block: block_hash}
+        return record(
+            db, Read(*of, nothing, (arrival,), (), 0, None, now, chain_time, expiry, headers=headers)
+        )

@@ -111,6 +111,8 @@ class Journal:
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
         self.tick, self.answers_tick = db.tick, db.answers_tick
         self.warnings = db.warnings
+        self.damaged: Mapping[int, str] = db.damaged
+        """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
         self.failures = JournalFailures()
         self.is_closed = False
         self._readers = readers
@@ -119,11 +121,6 @@ class Journal:
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
         self._ahead = -math.inf
-
-    @property
-    def damaged(self) -> Mapping[int, str]:
-        """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
-        return self._db.damaged
 
     @property
     def failure(self) -> str:

@@ -1,19 +1,29 @@
 """The transitions of one request as guarded updates, generated from ``model.life``. Never decides which one is due.
 
 Each statement names the states it may leave, so a late or doubled call changes nothing and says so.
+
+What comes over HTTP is one row for ever: its id is the hash of all that it says. So whoever posts it, and however often, is told of the
+same work: one operation inserts it, finds it in work or ended, or lets it begin again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
-from kmsconn.errors import NonceTaken
+from kmsconn.errors import KmsconnError, NonceTaken
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database, counted
-from kmsconn.journal.rows import appended, line_of
-from kmsconn.journal.values import Signing
+from kmsconn.journal.queries import row
+from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
+
+if TYPE_CHECKING:
+    from sqlite3 import Cursor
 
 LONGEST_WAIT = 60.0  # seconds; the cap of a row that was not deferred with another one
 FIRST = -86_400.0  # seconds from now: due before all that was answered today
@@ -128,21 +138,17 @@ def move(
     """
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
-    line = line_of(now, transition, reason or _detail(values), db.stage_times.pop(rid, None))
+    detail = reason
+    if not reason:  # then what it came with
+        name = "nonce" if "nonce" in values else "block"
+        detail = f"{name} {values[name]}" if values.get(name) is not None else ""
+    line = line_of(now, transition, detail, db.stage_times.pop(rid, None))
     values.update(rid=rid, closed_at=now, line=line, reason=reason, cause=cause.value)
     moved = db.execute(STATEMENTS[transition], values).rowcount == 1
     db.tick += moved
     if moved and transition in OF_ANSWERS:
         db.answers_tick = db.tick
     return moved
-
-
-def _detail(values: Mapping[str, object]) -> str:
-    """Return what is worth keeping of what a transition came with, where it has no reason."""
-    for name in ("nonce", "block"):
-        if values.get(name) is not None:
-            return f"{name} {values[name]}"
-    return ""
 
 
 @counted
@@ -155,6 +161,16 @@ def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
 def deliver(db: Database, rid: int, kept: Answer, now: float) -> bool:
     """PENDING → DONE with the Core's answer ②: whoever asks over HTTP has it from here, and no chain gets it."""
     return move(db, "deliver", rid, calldata=kept.calldata, signer=kept.signer, now=now)
+
+
+@frozen
+class Signing:
+    """Signed bytes for the reply of a row, with their nonce and hash."""
+
+    rid: int
+    nonce: int
+    raw: bytes
+    reply_hash: bytes
 
 
 @counted
@@ -241,12 +257,93 @@ def hurry(db: Database, kinds: Collection[Kind], shard: int, shards: int) -> boo
     return sum(db.execute(statement, values).rowcount for values in of_kinds) > 0
 
 
-_KEEP = "UPDATE request SET choice = ? WHERE rid = ? AND choice = ''"
-_KEPT = "SELECT choice FROM request WHERE rid = ?"
+_KEEP = (
+    "UPDATE request SET choice = CASE WHEN choice = '' THEN ? ELSE choice END WHERE rid = ? RETURNING choice"
+)
 
 
 def keep_choice(db: Database, rid: int, choice: str) -> str:
     """Keep the choice for a row, and return the one that holds: the first one that was kept. Repeating: changes nothing."""
-    db.execute(_KEEP, (choice, rid))
-    found = db.execute(_KEPT, (rid,)).fetchone()
+    found = db.execute(_KEEP, (choice, rid)).fetchone()
     return choice if found is None else str(found[0])
+
+
+_NEW = (
+    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, "
+    "next_attempt, max_wait, deadline, recorded_at, log, residue) "
+    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_RETURNING = f"{_NEW} RETURNING rid"
+
+
+@frozen
+class NewRequest:
+    """A request with its identity, its content as a log, and until when (chain time) its answer is of use. ``now`` is the wall time."""
+
+    chain_id: int
+    contract: Address
+    id: int
+    kind: Kind
+    digest: bytes
+    log: Log
+    deadline: float
+    now: float
+
+
+def insert(db: Database, requests: Iterable[NewRequest]) -> list[int]:
+    """Insert requests as pending and on chain, due at once, and return their rows in the same order."""
+    values = (_values(db, new) for new in requests)
+    if db.driver.is_remote:
+        return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
+    return [
+        cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values
+    ]  # for a third of the time less
+
+
+def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:
+    db.tick += 1
+    identity = (new.chain_id, new.contract, pack_id(new.id), new.digest, new.kind.value)
+    times = (new.now, LONGEST_WAIT, new.deadline, new.now)
+    return (*identity, *place_of(new.log), *times, pack_log(new.log), new.id % RESIDUES)
+
+
+_SAME = "SELECT rid FROM request WHERE chain_id = ? AND contract = ? AND id = ? AND digest = ?"
+_PENDING = "SELECT coalesce(sum(rows), 0) FROM tally WHERE kind = ? AND state = 'pending'"
+
+MOST_PENDING = 10_000
+"""Requests of a kind that are in work or wait for it: clients that leave give up their turn, and not their work."""
+
+
+class TooManyPosts(KmsconnError):  # noqa: N818 - what a client gets, not a fault of the program
+    """So many requests over HTTP are in work that none more is taken."""
+
+
+def take(db: Database, post: NewRequest) -> tuple[Row | None, bool]:
+    """Insert a request that is new, or let one begin again that may. All or nothing.
+
+    Return its row (None: it cannot be read), and whether it begins now, for the first time or again.
+    Raises TooManyPosts where it would begin beside ``MOST_PENDING`` others. Repeating: finds the row that the first time made.
+    """
+    with db.savepoint():
+        identity = (post.chain_id, post.contract, pack_id(post.id), post.digest)
+        found = db.execute(_SAME, identity).fetchone()
+        if found is None:
+            [rid], begins = insert(db, [post]), True
+        else:
+            rid, begins = found[0], _repeat(db, found[0], post)
+        db.driver.tally.write(db.execute)
+        if begins and db.execute(_PENDING, (post.kind.value,)).fetchone()[0] > MOST_PENDING:
+            raise TooManyPosts(f"{MOST_PENDING} requests of this kind are in work")
+        return row(db, rid), begins
+
+
+def _repeat(db: Database, rid: int, post: NewRequest) -> bool:
+    return move(
+        db,
+        "repeat",
+        rid,
+        reason="asked for again",
+        now=post.now,
+        deadline=post.deadline,
+        log=pack_log(post.log),
+    )

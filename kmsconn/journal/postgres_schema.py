@@ -241,7 +241,7 @@ CAPTURE: Final = (
         "CREATE TRIGGER request_audited AFTER INSERT OR UPDATE OF state ON request FOR EACH ROW EXECUTE FUNCTION audit_transition()",
     ),
 )
-"""What lets every transition go into the outbox of the audit log (``journal.outbox``)."""
+"""What lets every transition go into the outbox of the audit log (``journal.audit``)."""
 
 STOP_CAPTURING: Final = (_only_if(_HAS_TRIGGER, "DROP TRIGGER request_audited ON request"),)
 

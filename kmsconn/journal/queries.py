@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from operator import itemgetter
 from typing import Any
 
+import attrs
 import msgspec
 
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Followed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
-from kmsconn.journal.rows import pack_id, read_one, read_rows
-from kmsconn.journal.values import (
-    NO_SHARDS,
-    Counts,
-    Due,
-    JournalPlace,
-    ReadUpTo,
-    Reread,
-    Row,
-    Shards,
-)
+from kmsconn.journal.rows import Row, pack_id, read_rows
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
 
@@ -112,8 +104,59 @@ _KINDS, _STATES = frozenset(Kind), frozenset(State)
 LONG_LIST = 256  # rows: reading so many takes some milliseconds
 
 Values = Mapping[str, Any]
-Head = tuple[float, int, int, int]
-"""What a row that may be due is chosen by: its next try, block and log index; and the row."""
+
+
+@attrs.frozen
+class ReadUpTo:
+    """How far a contract is read: all blocks below ``next_block``. Blocks up to ``settled`` are never read again.
+
+    Those up to ``passed`` were read before ``since`` (chain time), and nothing was learned of them after it.
+    """
+
+    next_block: int
+    settled: int
+    passed: int
+    since: float
+
+
+@attrs.frozen
+class Reread:
+    """What was asked to be read once more, from ``from_block`` to ``to_block``; everything below ``next_block`` is done."""
+
+    from_block: int
+    next_block: int
+    to_block: int
+
+
+@attrs.frozen
+class JournalPlace:
+    """A request's id with the block where it stands."""
+
+    id: int
+    block: int
+
+
+@attrs.frozen
+class Due:
+    """Rows to work on now, best first, and when the next one after them is due (wall time; None: nothing waits)."""
+
+    rows: tuple[Row, ...]
+    next_due: float | None
+
+
+@attrs.frozen
+class Counts:
+    """Rows by kind and state, deferred ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
+
+    ``deleted`` are rows that retention has taken out since the journal was made, by kind and the state they were in.
+    """
+
+    states: Mapping[tuple[Kind, State], int]
+    deferred: Mapping[Kind, int]
+    oldest: Mapping[Kind, float]
+    off_chain: int
+    quarantined_logs: int
+    deleted: Mapping[tuple[Kind, State], int] = attrs.field(factory=dict)
 
 
 @reads
@@ -161,32 +204,26 @@ def due(
     limit: int,
     busy: frozenset[int] = frozenset(),
     *,
-    without: Shards = NO_SHARDS,
+    without: frozenset[int] = frozenset(),
 ) -> Due:
     """Return up to ``limit`` PENDING rows of ``kinds`` that are on chain, due and not ``busy``, by (next_attempt, block, log index).
 
-    Rows of the shards ``without`` are left out, also of when the next one is due.
+    Rows of the shards ``without`` (the id modulo the journal's number of them) are left out, also of when the next one is due.
     """
     asked = {"now": now, "limit": limit + 1, "busy": _listed(busy)}
     lines = _lines(db, kinds, without, asked)
-    heads = sorted(_heads(db, _DUE, lines))
+    statement = _for_shards(_DUE, db.shards)
+    heads = sorted(head for line in lines for head in db.execute(statement, line))
     if len(heads) > limit:  # one further row tells that others are due
-        return Due(_of(db, heads[:limit]), min(now, heads[limit][0]))
+        return Due(_rows(db, heads[:limit]), min(now, heads[limit][0]))
     later = (db.execute(_for_shards(_NEXT_SEEN, db.shards), line).fetchone()[0] for line in lines)
-    return Due(_of(db, heads), min((one for one in later if one is not None), default=None))
+    return Due(_rows(db, heads), min((one for one in later if one is not None), default=None))
 
 
-def _lines(db: Database, kinds: Collection[Kind], without: Shards, asked: Values) -> list[Values]:
-    """Return the values of one query for each kind and each shard that is wanted. Raises ValueError for another number of shards."""
-    if without.chosen and without.count != db.shards:
-        raise ValueError(f"the journal was opened for {db.shards} shards, not {without.count}")
-    wanted = [shard for shard in range(db.shards) if shard not in without.chosen]
+def _lines(db: Database, kinds: Collection[Kind], without: frozenset[int], asked: Values) -> list[Values]:
+    """Return the values of one query for each kind and each shard that is wanted."""
+    wanted = [shard for shard in range(db.shards) if shard not in without]
     return [{**asked, "kind": kind.value, "shard": shard} for kind in kinds for shard in wanted]
-
-
-def _heads(db: Database, statement: str, lines: Iterable[Values]) -> Iterator[Head]:
-    for line in lines:
-        yield from db.execute(_for_shards(statement, db.shards), line)
 
 
 @cache
@@ -194,18 +231,12 @@ def _for_shards(statement: str, shards: int) -> str:
     return statement.format(shards=shards)
 
 
-def _of(db: Database, heads: Iterable[Head]) -> tuple[Row, ...]:
-    return read_rows(db, [rid for *_, rid in heads])
-
-
 @reads
 def in_order(db: Database, kinds: Collection[Kind], limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not."""
     statement = _for_shards(_IN_ORDER, db.shards)
     asked = ({"kind": kind.value, "limit": limit} for kind in kinds)
-    return read_rows(
-        db, [rid for *_, rid in sorted(p for one in asked for p in db.execute(statement, one))[:limit]]
-    )
+    return _rows(db, sorted(place for one in asked for place in db.execute(statement, one))[:limit])
 
 
 @reads
@@ -214,7 +245,7 @@ def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
     following = db.execute(_NEXT_UNSENT, values)
     heads = list(db.execute(_UNSENT, values))
-    rows = _of(db, sorted(heads[:limit], key=itemgetter(1, 2)))
+    rows = _rows(db, sorted(heads[:limit], key=itemgetter(1, 2)))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(rows, min(now, heads[limit][0]))
     return Due(rows, following.fetchone()[0])
@@ -226,7 +257,7 @@ def answered_after(db: Database, chain_id: int, after: tuple[int, int], limit: i
     """Return ANSWERED rows of a chain that are on chain, due or not, by (block, log index), those that stand behind ``after``."""
     block, log_index = after
     values = {"chain_id": chain_id, "block": block, "log_index": log_index, "limit": limit}
-    return read_rows(db, [rid for (rid,) in db.execute(_BEHIND, values)])
+    return _rows(db, db.execute(_BEHIND, values))
 
 
 @reads
@@ -244,8 +275,8 @@ def included(db: Database, chain_id: int, up_to_block: int, limit: int) -> tuple
 
 @reads
 def row(db: Database, rid: int) -> Row | None:
-    """Return one row; None when there is none, or when it cannot be read."""
-    return read_one(db, rid)
+    """Return one row; None when there is none, or when it cannot be read and was set aside."""
+    return next(iter(read_rows(db, [rid])), None)
 
 
 @reads
@@ -291,7 +322,7 @@ def places(
 def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
     found = sorted(one for kind in kinds for one in db.execute(_WAITING, (kind.value, before, limit)))
-    return read_rows(db, [rid for _, rid in found[:limit]])
+    return _rows(db, found[:limit])
 
 
 @reads
@@ -306,42 +337,33 @@ def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple
 @reads
 def counts(db: Database, now: float) -> Counts:
     """Return what health and metrics show. Rows are counted as they move, so the cost is that of a table of kinds and states."""
-    states: dict[tuple[Kind, State], int] = {}
-    deleted: dict[tuple[Kind, State], int] = {}
+    db.driver.tally.write(db.execute)
+    states: Counter[tuple[Kind, State]] = Counter()
+    deleted: Counter[tuple[Kind, State]] = Counter()
     deferred: dict[Kind, int] = {}
+    oldest: dict[Kind, float] = {}
     off_chain = 0
-    for kind, state, on_chain, rows, waiting, gone in _tally(db):
-        _add(states, (kind, state), rows)
-        _add(deleted, (kind, state), gone)
+    for kind, state, on_chain, *numbers in db.execute(_TALLY).fetchall():
+        if kind not in _KINDS or state not in _STATES or not any(numbers):
+            continue  # of a damaged row they may be anything
+        key, (rows, waiting, gone) = (Kind(kind), State(state)), numbers
+        states[key] += rows
+        deleted[key] += gone
         if state in OPEN and on_chain:
-            deferred[kind] = deferred.get(kind, 0) + waiting
+            deferred[key[0]] = deferred.get(key[0], 0) + waiting
         elif state in OPEN:  # waits for nobody: neither late nor deferred
             off_chain += rows
-    oldest = {kind: now - since for kind in deferred if (since := _oldest(db, kind)) is not None}
+    for kind in deferred:
+        since = db.execute(_OLDEST, (kind.value,)).fetchone()[0]
+        if since is not None:
+            oldest[kind] = now - since
     logs = db.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
-    return Counts(states, deferred, oldest, off_chain, logs, deleted)
+    return Counts(+states, deferred, oldest, off_chain, logs, +deleted)
 
 
-def _tally(db: Database) -> Iterator[tuple[Kind, State, bool, int, int, int]]:
-    db.driver.tally.write(db.execute)
-    for kind, state, on_chain, *numbers in db.execute(_TALLY).fetchall():
-        if kind in _KINDS and state in _STATES and any(numbers):  # of a damaged row they may be anything
-            rows, deferred, deleted = numbers
-            yield Kind(kind), State(state), bool(on_chain), rows, deferred, deleted
-
-
-def _add(numbers: dict[tuple[Kind, State], int], key: tuple[Kind, State], amount: int) -> None:
-    if amount:
-        numbers[key] = numbers.get(key, 0) + amount
-
-
-def _oldest(db: Database, kind: Kind) -> float | None:
-    since: float | None = db.execute(_OLDEST, (kind.value,)).fetchone()[0]
-    return since
-
-
-def _rows(db: Database, rids: Iterable[tuple[int]]) -> tuple[Row, ...]:
-    return read_rows(db, [rid for (rid,) in rids])
+def _rows(db: Database, found: Iterable[tuple[Any, ...]]) -> tuple[Row, ...]:
+    """Return the rows whose numbers stand last in what was found."""
+    return read_rows(db, [rid for *_, rid in found])
 
 
 def _listed(numbers: Collection[int]) -> str:

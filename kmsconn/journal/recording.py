@@ -1,4 +1,4 @@
-"""Records requests: those of one trusted read of a block range, with what moved and left the chain, and those that come over HTTP.
+"""Records the requests of one trusted read of a block range, with what moved and left the chain.
 
 Runs in one savepoint; never asks a chain.
 
@@ -17,126 +17,26 @@ of what it aborts.
 8. A read of another generation changes nothing.
 
 Most of what is read was read before, above what is settled: what stands where it stood is told by one look at the whole range.
-
-What comes over HTTP is one row for ever: its id is the hash of all that it says. So whoever posts it, and however often, is told of the
-same work: one operation inserts it, finds it in work or ended, or lets it begin again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
 
 import attrs
 
 from kmsconn.chain.fork import Checkpoint
-from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database, off_loop
-from kmsconn.journal.moves import LONGEST_WAIT, move
-from kmsconn.journal.rows import RESIDUES, appended, line_of, pack_id, pack_log, place_of, read_one
-from kmsconn.journal.values import Arrival, Read, ReadUpTo, Recorded, Row
+from kmsconn.journal.moves import NewRequest, insert, move
+from kmsconn.journal.queries import ReadUpTo
+from kmsconn.journal.rows import appended, line_of, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, State
 from kmsconn.model.requests import Kind
-
-if TYPE_CHECKING:
-    from sqlite3 import Cursor
-
-_NEW = (
-    "INSERT INTO request (chain_id, contract, id, digest, kind, state, on_chain, block, block_hash, transaction_hash, log_index, "
-    "next_attempt, max_wait, deadline, recorded_at, log, residue) "
-    "VALUES (?, ?, ?, ?, ?, 'pending', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_RETURNING = f"{_NEW} RETURNING rid"
-
-
-@frozen
-class NewRequest:
-    """A request with its identity, its content as a log, and until when (chain time) its answer is of use. ``now`` is the wall time."""
-
-    chain_id: int
-    contract: Address
-    id: int
-    kind: Kind
-    digest: bytes
-    log: Log
-    deadline: float
-    now: float
-
-
-def insert(db: Database, new: NewRequest) -> int:
-    """Insert a request as pending and on chain, due at once, and return its row."""
-    return insert_all(db, [new])[0]
-
-
-def insert_all(db: Database, requests: Iterable[NewRequest]) -> list[int]:
-    """Insert requests as pending and on chain, due at once, and return their rows in the same order."""
-    values = (_values(db, new) for new in requests)
-    if db.driver.is_remote:
-        return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
-    return [
-        cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values
-    ]  # for a third of the time less
-
-
-def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:
-    db.tick += 1
-    identity = (new.chain_id, new.contract, pack_id(new.id), new.digest, new.kind.value)
-    times = (new.now, LONGEST_WAIT, new.deadline, new.now)
-    return (*identity, *place_of(new.log), *times, pack_log(new.log), new.id % RESIDUES)
-
-
-_SAME = "SELECT rid FROM request WHERE chain_id = ? AND contract = ? AND id = ? AND digest = ?"
-_PENDING = "SELECT coalesce(sum(rows), 0) FROM tally WHERE kind = ? AND state = 'pending'"
-
-MOST_PENDING = 10_000
-"""Requests of a kind that are in work or wait for it: clients that leave give up their turn, and not their work."""
-
-
-class TooManyPosts(KmsconnError):  # noqa: N818 - what a client gets, not a fault of the program
-    """So many requests over HTTP are in work that none more is taken."""
-
-
-@attrs.frozen
-class Taken:
-    """The row of a posted request (None: it cannot be read), and whether it begins now, for the first time or again."""
-
-    row: Row | None
-    begins: bool
-
-
-def take(db: Database, post: NewRequest) -> Taken:
-    """Insert a request that is new, let one begin again that may, and return its row in any case. All or nothing.
-
-    Raises TooManyPosts where it would begin beside ``MOST_PENDING`` others. Repeating: finds the row that the first time made.
-    """
-    with db.savepoint():
-        identity = (post.chain_id, post.contract, pack_id(post.id), post.digest)
-        found = db.execute(_SAME, identity).fetchone()
-        if found is None:
-            rid, begins = insert(db, post), True
-        else:
-            rid, begins = found[0], _repeat(db, found[0], post)
-        db.driver.tally.write(db.execute)
-        if begins and db.execute(_PENDING, (post.kind.value,)).fetchone()[0] > MOST_PENDING:
-            raise TooManyPosts(f"{MOST_PENDING} requests of this kind are in work")
-        return Taken(read_one(db, rid), begins)
-
-
-def _repeat(db: Database, rid: int, post: NewRequest) -> bool:
-    return move(
-        db,
-        "repeat",
-        rid,
-        reason="asked for again",
-        now=post.now,
-        deadline=post.deadline,
-        log=pack_log(post.log),
-    )
-
 
 _KNOWN = (
     "SELECT rid, digest, state, on_chain, block, block_hash, transaction_hash, log_index FROM request "
@@ -151,7 +51,7 @@ _IN_RANGE = (
     "SELECT rid, id, kind, digest, block, block_hash, transaction_hash, log_index FROM request INDEXED BY request_place "
     "WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block BETWEEN ? AND ?"
 )
-_REPLACED = (
+REPLACED = (
     "SELECT rid FROM request INDEXED BY request_place WHERE chain_id = ? AND contract = ? AND on_chain = 1 AND block = ? "
     "AND block_hash <> ?"
 )
@@ -184,28 +84,79 @@ LONG_READ = 64  # arrivals: recording so many takes some milliseconds
 
 JUDGED_BY_BLOCK = frozenset({State.REJECTED, State.DONE})
 
-_CHECKPOINT = (
+CHECKPOINT = (
     "INSERT INTO checkpoint VALUES (?, ?, ?) ON CONFLICT (chain_id, block) DO UPDATE SET hash = excluded.hash"
 )
 
 
+_Standing = tuple[bytes, str, bytes, int, bytes, bytes, int]
+"""Id, kind and digest of a request, and where it stands."""
+
+
+@frozen
+class Arrival:
+    """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id.
+
+    ``expires``: it is given up at ``Read.expiry``. ``whole``: the log says all that a log can say; one of several for the same
+    content is kept, rather a whole one.
+    """
+
+    id: int
+    kind: Kind
+    digest: bytes
+    log: Log
+    expires: bool = True
+    whole: bool = True
+
+
+@attrs.frozen
+class Read:
+    """What one trusted read of a block range of one contract saw: everything there, nothing else.
+
+    ``generation`` is that of the chain (``chain.follower``) when the question was sent; in another one nothing of the read counts,
+    unless it is None.
+    ``blocks`` are the first and the last one. ``cursor`` is the first block not read yet; a read never takes it back. ``now`` wall,
+    ``chain_time`` the head's timestamp.
+    ``headers``: the hashes of some of the blocks as the chain has them. ``head`` is to be kept from now on.
+    """
+
+    chain_id: int
+    contract: Address
+    blocks: tuple[int, int]
+    arrivals: Sequence[Arrival]
+    undecodable: Sequence[tuple[Log, str]]
+    cursor: int
+    generation: int | None
+    now: float
+    chain_time: float
+    expiry: float
+    headers: Mapping[int, bytes] = MappingProxyType({})
+    head: Checkpoint | None = None
+
+
 @attrs.define
-class _Changes:
-    new: list[tuple[int, Arrival]] = attrs.Factory(list)
-    back: list[tuple[int, Arrival]] = attrs.Factory(list)
+class Recorded:
+    """What a read changed: requests new to the journal with their rows, requests that moved, left the chain, came back."""
+
+    new: tuple[tuple[int, Arrival], ...] = ()
     moved: int = 0
     gone: int = 0
-    doubtful: set[int] = attrs.Factory(set)
-    false: int = 0
-    """How many logs the read shows that are not of their block."""
+    back: tuple[tuple[int, Arrival], ...] = ()
+    quarantined: int = 0
+    doubtful: frozenset[int] = frozenset()
+    """Blocks whose headers tell what the read alone does not: what it shows of them is not what was known."""
+    clean: bool = True
+    """Nothing was learned of blocks that were read before."""
+    outdated: bool = False
+    """The chain has another generation: nothing was changed."""
 
 
 @attrs.frozen
 class _Known:
     rid: int
     digest: bytes
-    state: State
-    on_chain: bool
+    state: str
+    on_chain: int
     place: tuple[int, bytes, bytes, int]
 
 
@@ -225,28 +176,30 @@ def _record(db: Database, read: Read) -> Recorded:
     generation, passed = db.execute(_STANDS, {"chain": read.chain_id, "contract": read.contract}).fetchone()
     if read.generation not in {None, generation or 0}:
         return Recorded(outdated=True)
-    changes, of = _Changes(), (read.chain_id, read.contract)
-    unmoved = {standing: rid for rid, standing in _in_range(db, read)}
+    changes, of = Recorded(), (read.chain_id, read.contract)
+    unmoved = _in_range(db, read)
     shown = _true(read, changes) if read.headers else read.arrivals
-    arrivals = [(unmoved.pop(_standing(one), None), one) for one in _last_of_each_id(shown)]
-    _take(db, read, [arrival for rid, arrival in arrivals if rid is None], changes)
-    if read.headers:
-        _drop_replaced(db, of, read.headers, changes)
-    if unmoved:
-        _doubt_absent(db, read, unmoved, changes)
-    quarantined = _quarantine(db, read)
-    clean = not (unmoved or changes.doubtful or changes.false or changes.gone) and (
-        passed is None or _lowest_news(read, changes, quarantined) > passed
+    _take(
+        db,
+        read,
+        [one for one in _last_of_each_id(shown) if unmoved.pop(_standing(one), None) is None],
+        changes,
     )
+    for number, header in read.headers.items():
+        replaced = db.execute(REPLACED, (*of, number, header)).fetchall()
+        _drop(db, [rid for (rid,) in replaced], changes)
+    changes.doubtful |= {
+        block for *_, block, _, _, _ in unmoved
+    } - read.headers.keys()  # only headers judge what is absent
+    changes.quarantined = _quarantine(db, read)
+    changes.clean &= not (unmoved or changes.doubtful or changes.gone)
+    changes.clean &= passed is None or _is_above(passed, read, changes)
     db.execute(_CURSOR, (*of, read.cursor, read.blocks[0] - 1, read.blocks[0] - 1, read.chain_time))
-    if not clean:
+    if not changes.clean:
         db.execute(_ANEW, (read.chain_time, *of))
     if read.head is not None:
-        db.execute(_CHECKPOINT, (read.chain_id, read.head.number, read.head.hash))
-    return Recorded(
-        tuple(changes.new), changes.moved, changes.gone, tuple(changes.back), quarantined,
-        tuple(sorted(changes.doubtful)), clean,
-    )  # fmt: skip
+        db.execute(CHECKPOINT, (read.chain_id, read.head.number, read.head.hash))
+    return changes
 
 
 def generation(db: Database, chain_id: int) -> int:
@@ -259,7 +212,7 @@ def begin(db: Database, chain_id: int, contract: Address, at: ReadUpTo, first: C
     """Let the reading of a contract begin that was never read, and keep the block below which nothing is. Repeating: changes nothing."""
     db.execute(_CURSOR, (chain_id, contract, at.next_block, at.settled, at.passed, at.since))
     if first is not None:
-        db.execute(_CHECKPOINT, (chain_id, first.number, first.hash))
+        db.execute(CHECKPOINT, (chain_id, first.number, first.hash))
 
 
 def settle(db: Database, chain_id: int, contract: Address, of: int, at: ReadUpTo) -> bool:
@@ -269,54 +222,30 @@ def settle(db: Database, chain_id: int, contract: Address, of: int, at: ReadUpTo
     return db.execute(_SETTLE, (at.settled, at.passed, at.since, chain_id, contract)).rowcount > 0
 
 
-def _drop_replaced(
-    db: Database, of: tuple[int, Address], headers: Mapping[int, bytes], changes: _Changes
-) -> None:
-    for number, header in headers.items():
-        replaced = db.execute(_REPLACED, (*of, number, header)).fetchall()
-        _drop(db, [rid for (rid,) in replaced], changes)
-
-
-def _true(read: Read, changes: _Changes) -> Iterator[Arrival]:
+def _true(read: Read, changes: Recorded) -> Iterator[Arrival]:
     """Yield what the read shows, without what the headers that are known do not have."""
     for arrival in read.arrivals:
         if read.headers.get(arrival.log.block_number, arrival.log.block_hash) == arrival.log.block_hash:
             yield arrival
         else:
-            changes.false += 1
+            changes.clean = False
 
 
-def _doubt_absent(
-    db: Database, read: Read, absent: Mapping[tuple[object, ...], int], changes: _Changes
-) -> None:
-    """Ask for the headers where rows stand that the read leaves out: only these judge them."""
-    del db
-    changes.doubtful |= {_block_of(standing) for standing in absent} - read.headers.keys()
-
-
-def _lowest_news(read: Read, changes: _Changes, quarantined: int) -> float:
-    """Return the lowest block of which the read tells something; one of no number where what was known has another place."""
-    if changes.moved or changes.back:
-        return -math.inf
+def _is_above(passed: int, read: Read, changes: Recorded) -> bool:
+    """Say whether a read tells only of blocks above this one; what was known at another place is of before."""
     news = [arrival.log.block_number for _, arrival in changes.new]
-    news += [log.block_number for log, _ in read.undecodable] if quarantined else []
-    return min(news, default=math.inf)
+    news += [log.block_number for log, _ in read.undecodable] if changes.quarantined else []
+    return not (changes.moved or changes.back) and all(block > passed for block in news)
 
 
-def _in_range(db: Database, read: Read) -> list[tuple[int, tuple[object, ...]]]:
-    """Return what stands in the range, before anything is changed: the row, and what ``_standing`` says of its arrival."""
+def _in_range(db: Database, read: Read) -> dict[_Standing, int]:
+    """Return the rows that stand in the range, before anything is changed, by what ``_standing`` says of their arrivals."""
     found = db.execute(_IN_RANGE, (read.chain_id, read.contract, *read.blocks))
-    return [(rid, tuple(standing)) for rid, *standing in found]
+    return {tuple(standing): rid for rid, *standing in found}
 
 
-def _standing(arrival: Arrival) -> tuple[object, ...]:
+def _standing(arrival: Arrival) -> _Standing:
     return pack_id(arrival.id), arrival.kind.value, arrival.digest, *place_of(arrival.log)
-
-
-def _block_of(standing: tuple[object, ...]) -> int:
-    block = standing[3]
-    assert isinstance(block, int)
-    return block
 
 
 def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
@@ -328,7 +257,7 @@ def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
     return {(arrival.kind, arrival.id): arrival for arrival in ordered}.values()
 
 
-def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Changes) -> None:
+def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: Recorded) -> None:
     """Take arrivals that do not stand where they stood, each with an id of its own; what contradicts what was known needs a header."""
     new: list[Arrival] = []
     for arrival, known in zip(arrivals, _known(db, read, arrivals), strict=True):
@@ -341,7 +270,8 @@ def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Chang
             new.append(arrival)
         else:
             _place(db, read, same, arrival, changes)
-    _insert(db, read, new, changes)
+    rids = insert(db, [_new_request(read, arrival) for arrival in new])
+    changes.new = tuple(zip(rids, new, strict=True))
 
 
 def _known(db: Database, read: Read, arrivals: Iterable[Arrival]) -> Iterator[list[_Known]]:
@@ -349,14 +279,9 @@ def _known(db: Database, read: Read, arrivals: Iterable[Arrival]) -> Iterator[li
     keys = ((*of, pack_id(arrival.id), arrival.kind.value) for arrival in arrivals)
     for stored in db.fetch_each(_KNOWN, keys):
         yield [
-            _Known(rid, digest, State(state), bool(on_chain), tuple(place))
+            _Known(rid, digest, state, on_chain, tuple(place))
             for rid, digest, state, on_chain, *place in stored
         ]
-
-
-def _insert(db: Database, read: Read, arrivals: Sequence[Arrival], changes: _Changes) -> None:
-    rids = insert_all(db, [_new_request(read, arrival) for arrival in arrivals])
-    changes.new += zip(rids, arrivals, strict=True)
 
 
 def _new_request(read: Read, arrival: Arrival) -> NewRequest:
@@ -365,7 +290,7 @@ def _new_request(read: Read, arrival: Arrival) -> NewRequest:
     return NewRequest(*identity, arrival.log, deadline, read.now)
 
 
-def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Changes) -> None:
+def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: Recorded) -> None:
     place = place_of(arrival.log)
     if row.on_chain and row.place == place:
         return
@@ -375,7 +300,7 @@ def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: _Ch
     changes.moved += row.place != place
     again = row.place[:2] != place[:2] and _judge_anew(db, read, row)
     if again or (not row.on_chain and row.state not in CLOSED):
-        changes.back.append((row.rid, arrival))
+        changes.back += ((row.rid, arrival),)
 
 
 def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
@@ -386,7 +311,7 @@ def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
     return any(move(db, step, row.rid, next_attempt=read.now, reason="in another block") for step in steps)
 
 
-def _drop(db: Database, rids: Iterable[int], changes: _Changes) -> None:
+def _drop(db: Database, rids: Iterable[int], changes: Recorded) -> None:
     for rid in rids:
         db.tick = db.answers_tick = db.tick + 1
         changes.gone += db.execute(_OFF, (line_of(db.wall(), "gone"), rid)).rowcount

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
-import attrs
 import msgspec
 
 from kmsconn.config.places import MOST_CORES
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, address
+from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database
-from kmsconn.journal.values import Row, RowEvent, RowProgress, RowReply, RowTimes
 from kmsconn.model.life import CLOSED, RowCause, State
-from kmsconn.model.requests import Kind
+from kmsconn.model.requests import NO_BLOCK, Kind
 from kmsconn.model.steps import Answer
 
 ID_BYTES = 32
@@ -38,6 +39,73 @@ COLUMNS = (
 
 _said = msgspec.msgpack.Decoder(tuple[bytes, tuple[bytes, ...], bytes])
 _say = msgspec.msgpack.Encoder()
+
+
+@frozen
+class RowEvent:
+    """The event of a request as stored: of which contract, the whole log, and the digest of its content."""
+
+    chain_id: int
+    contract: Address
+    digest: bytes
+    log: Log
+
+
+@frozen
+class RowProgress:
+    """How far the work on a request has come, and what it waits for. ``deferred`` counts deferrals in a row.
+
+    ``deadline`` is in chain time, infinite for what never expires. ``submitted``: the Core has the request.
+    ``reason`` is for people; what decides is the ``cause``. ``choice`` is what the operation chose for every start of the request.
+    """
+
+    next_attempt: float
+    deadline: float
+    submitted: bool
+    deferred: int
+    reason: str
+    cause: RowCause = RowCause.NONE
+    choice: str = ""
+
+
+@frozen
+class RowReply:
+    """The reply to a request as far as it has come: nonce, signed bytes and their hash, and the block that has it."""
+
+    nonce: int | None = None
+    raw: bytes | None = None
+    hash: bytes | None = None
+    included_block: int | None = None
+
+
+@frozen
+class RowTimes:
+    """When a request was recorded, answered and ended, in wall time."""
+
+    recorded: float
+    answered: float | None = None
+    closed: float | None = None
+
+
+@frozen
+class Row:
+    """A request as stored. ``answer`` is what the Core said, once it is durable."""
+
+    rid: int
+    id: int
+    kind: Kind
+    state: State
+    on_chain: bool
+    event: RowEvent
+    progress: RowProgress
+    answer: Answer | None
+    reply: RowReply
+    times: RowTimes
+
+    @property
+    def over_http(self) -> bool:
+        """Whether it came over HTTP and not from a chain: its answer goes to who asks and not to a contract."""
+        return self.event.log.block_number == NO_BLOCK
 
 
 def pack_id(identifier: int) -> bytes:
@@ -61,11 +129,6 @@ def pack_log(log: Log) -> bytes:
     return _say.encode((log.address, log.topics, log.data))
 
 
-def pack_nothing(contract: bytes) -> bytes:
-    """Return what stands for the event of a row that retention has cleared: it says nothing but whose it was."""
-    return _say.encode((contract, (), b""))
-
-
 def unpack_log(said: bytes, block: int, block_hash: bytes, transaction_hash: bytes, log_index: int) -> Log:
     """Return a log from what it says and where it stands. Raises ValueError for what is no log."""
     who, topics, data = _said.decode(said)
@@ -79,40 +142,39 @@ def place_of(log: Log) -> tuple[int, bytes, bytes, int]:
 
 def read_row(stored: tuple[Any, ...]) -> Row:
     """Return the value of one row selected with ``COLUMNS``. Raises ValueError or TypeError for what is none."""
-    rid, identifier, kind, state, on_chain, chain_id, contract, digest, log, *others = stored
-    block, block_hash, transaction_hash, log_index, next_attempt, deadline, submitted, deferred, *others = (
-        others
-    )
-    reason, cause, choice, calldata, signer, nonce, raw, reply_hash, included_block, *times = others
-    said = unpack_log(log or pack_nothing(contract), block, block_hash, transaction_hash, log_index)
+    (
+        rid, identifier, kind, state, on_chain, chain_id, contract, digest, log, block, block_hash, transaction_hash, log_index,
+        next_attempt, deadline, submitted, deferred, reason, cause, choice, calldata, signer,
+        nonce, raw, reply_hash, included_block, *times,
+    ) = stored  # fmt: skip
+    place = (block, block_hash, transaction_hash, log_index)
+    said = (
+        unpack_log(log, *place) if log else Log(address(contract), (), b"", *place)
+    )  # retention clears events
     return Row(
-        rid=rid,
-        id=unpack_id(identifier),
-        kind=Kind(kind),
-        state=State(state),
-        on_chain=bool(on_chain),
-        event=RowEvent(chain_id, address(contract), digest, said),
-        progress=RowProgress(
-            next_attempt, deadline, bool(submitted), deferred, reason, RowCause(cause), choice
-        ),
-        answer=None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
-        reply=RowReply(nonce, raw, reply_hash, included_block),
-        times=RowTimes(*times),
+        rid,
+        unpack_id(identifier),
+        _kind_of(kind),
+        _state_of(state),
+        bool(on_chain),
+        RowEvent(chain_id, address(contract), digest, said),
+        RowProgress(next_attempt, deadline, bool(submitted), deferred, reason, _cause_of(cause), choice),
+        None if calldata is None else Answer(calldata, None if signer is None else Address(signer)),
+        RowReply(nonce, raw, reply_hash, included_block),
+        RowTimes(*times),
     )
 
+
+# An enumeration's own look-up costs three calls of Python.
+_kind_of, _state_of, _cause_of = cache(Kind), cache(State), cache(RowCause)
 
 HISTORY_CHARACTERS = 2048
 """After which the oldest of a row's history goes: an answered request has some 200."""
 DETAIL_CHARACTERS = 160
 """Of a reason: what the row waits for at present stands in the row in full."""
 
-_Line = tuple[float, str, dict[str, float], str]
-_write = msgspec.json.Encoder()
-_read = msgspec.json.Decoder(_Line)
 
-
-@attrs.frozen
-class HistoryEntry:
+class HistoryEntry(msgspec.Struct, array_like=True, frozen=True):
     """One step in the life of a row, at a wall time.
 
     ``step`` is a transition of ``model.life``, ``defer`` with or without the stage (``defer answer``), ``moved`` or ``gone``. ``stages``
@@ -121,20 +183,19 @@ class HistoryEntry:
 
     at: float
     step: str
-    stages: Mapping[str, float] = attrs.field(factory=dict)
+    stages: Mapping[str, float] = {}
     detail: str = ""
+
+
+_write = msgspec.json.Encoder()
+_read = msgspec.json.Decoder(HistoryEntry)
 
 
 def line_of(at: float, step: str, detail: str = "", stages: Mapping[str, float] | None = None) -> str:
     """Return a step as one line of a history."""
     short = detail if len(detail) <= DETAIL_CHARACTERS else f"{detail[: DETAIL_CHARACTERS - 1]}…"
-    line: _Line = (
-        round(at, 3),
-        step,
-        {} if stages is None else {name: round(seconds, 3) for name, seconds in stages.items()},
-        short,
-    )
-    return _write.encode(line).decode() + "\n"
+    seconds = {} if stages is None else {name: round(seconds, 3) for name, seconds in stages.items()}
+    return _write.encode((round(at, 3), step, seconds, short)).decode() + "\n"
 
 
 def appended(line: str = ":line") -> str:
@@ -147,15 +208,11 @@ def appended(line: str = ":line") -> str:
 
 def read_history(text: str) -> tuple[HistoryEntry, ...]:
     """Return the steps of a history, the first one first; a line that was cut, or cannot be read, is left out."""
-    found = (_entry(line) for line in text.splitlines())
-    return tuple(entry for entry in found if entry is not None)
-
-
-def _entry(line: str) -> HistoryEntry | None:
-    try:
-        return HistoryEntry(*_read.decode(line))
-    except (msgspec.DecodeError, UnicodeError):
-        return None
+    entries = []
+    for line in text.splitlines():
+        with suppress(msgspec.DecodeError, UnicodeError):
+            entries.append(_read.decode(line))
+    return tuple(entries)
 
 
 _ROW = f"SELECT {COLUMNS} FROM request WHERE rid = ?"  # noqa: S608 - of our own literals
@@ -183,23 +240,13 @@ UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's erro
 def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
     """Return the rows that can be read, in this order; the others are set aside. A server is asked for all of them at once."""
     wanted = list(rids)
-    found = zip(wanted, db.fetch_each(_ROW, ((rid,) for rid in wanted)), strict=True)
-    rows = (_readable(db, rid, stored[0]) for rid, stored in found if stored)
-    return tuple(row for row in rows if row is not None)
-
-
-def _readable(db: Database, rid: int, stored: tuple[Any, ...]) -> Row | None:
-    """Return a row as stored; None for one that is set aside, since a value in it cannot be read."""
-    try:
-        return read_row(stored)
-    except UNREADABLE as error:
-        set_aside(db, rid, f"a value in it cannot be read: {error}")
-    return None
-
-
-def read_one(db: Database, rid: int) -> Row | None:
-    """Return one row; None when there is none, or when it cannot be read and was set aside."""
-    return next(iter(read_rows(db, [rid])), None)
+    rows: list[Row] = []
+    for rid, stored in zip(wanted, db.fetch_each(_ROW, ((rid,) for rid in wanted)), strict=True):
+        try:
+            rows += map(read_row, stored)
+        except UNREADABLE as error:
+            set_aside(db, rid, f"a value in it cannot be read: {error}")
+    return tuple(rows)
 
 
 def set_aside(db: Database, rid: int, why: str) -> None:

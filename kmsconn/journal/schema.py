@@ -87,7 +87,7 @@ TABLES: Final = (
         history TEXT NOT NULL DEFAULT ''""",
         numbered=True,
     ),
-    # How far a contract is read (``values.ReadUpTo``).
+    # How far a contract is read (``queries.ReadUpTo``).
     Table(
         "cursor",
         """
@@ -136,7 +136,7 @@ TABLES: Final = (
     ),
     # The kinds that an operator has paused.
     Table("paused", "kind TEXT NOT NULL, since REAL NOT NULL, reason TEXT NOT NULL"),
-    # The outbox of the audit log (``journal.outbox``).
+    # The outbox of the audit log (``journal.audit``).
     Table(
         "audit_outbox",
         """
@@ -183,7 +183,7 @@ INDICES: Final = (
     "CREATE INDEX request_place ON request (chain_id, contract, block) WHERE on_chain = 1",
     # queries._SIGNED: at each start of a transaction manager; keeps two replies off one nonce
     "CREATE UNIQUE INDEX request_nonce ON request (chain_id, nonce) WHERE state = 'signed'",
-    # queries._INCLUDED: at each look of a transaction manager; rewinding._REPLIED: at each fork
+    # queries._INCLUDED: at each look of a transaction manager; retention._REPLIED: at each fork
     "CREATE INDEX request_included ON request (chain_id, (closed_at IS NULL), included_block) WHERE included_block IS NOT NULL",
     # queries._OLDEST: each second; queries._WAITING: at each command
     "CREATE INDEX request_oldest ON request (kind, recorded_at) WHERE closed_at IS NULL",

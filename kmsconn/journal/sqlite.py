@@ -48,7 +48,7 @@ class SqliteDriver:
     stop_capturing: ClassVar[Sequence[str]] = STOP_CAPTURING
 
     def __init__(self, path: Path, shards: int = 1, synchronous: Synchronous = "FULL") -> None:
-        self.path = path
+        self.path, self.where = path, str(path)
         self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, path)
         self.shards = shards
         self.tally = Tally()
@@ -59,16 +59,12 @@ class SqliteDriver:
         self.execute: Callable[..., sqlite3.Cursor] = _not_open
         """Runs one statement: while the file is open, the connection's own method."""
 
-    @property
-    def where(self) -> str:
-        """The path of the file."""
-        return str(self.path)
-
     def open(self, *, make: bool) -> tuple[str, ...]:
         """Lock, make or open, and migrate the file; return what an operator should know about it."""
         if not make:
             self.path.stat()
         self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
+        self.where = str(self.path)
         self._resources.enter_context(locked(self.path))
         warnings = _prepare(self.path)
         self._connect(_OWNER if make else _LOOKING)
@@ -198,21 +194,15 @@ def locked(journal: Path) -> Generator[None]:
     Raises StartRefused when another process, or another journal object of this one, holds it; OSError when the file cannot be made.
     """
     descriptor = os.open(lock_path(journal), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(descriptor, journal)
+    with os.fdopen(descriptor, "rb", 0):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartRefused(
+                f"the journal {journal} is in use by another process, which holds {lock_path(journal)}; "
+                "stop that process or name another journal path"
+            ) from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, journal: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StartRefused(
-            f"the journal {journal} is in use by another process, which holds {lock_path(journal)}; "
-            "stop that process or name another journal path"
-        ) from error
 
 
 def _not_open(_statement: str, _values: object = ()) -> sqlite3.Cursor:

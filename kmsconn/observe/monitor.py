@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.journal.values import Counts
+from kmsconn.journal.queries import Counts
 from kmsconn.model.events import CursorMoved, OnEvent
 from kmsconn.model.life import CLOSED as CLOSED_STATES
 from kmsconn.model.life import State

@@ -18,7 +18,7 @@ from kmsconn.observe.timelines import Timeline
 
 if TYPE_CHECKING:
     from kmsconn.journal.members import MemberRow
-    from kmsconn.journal.values import Counts
+    from kmsconn.journal.queries import Counts
     from kmsconn.observe.monitor import Monitor
     from kmsconn.replies.manager import TxStatistics
     from kmsconn.requests.snapshot import Statistics

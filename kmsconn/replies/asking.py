@@ -20,7 +20,7 @@ from kmsconn.chain.port import Call, PipelinedRpc, RpcError
 from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert

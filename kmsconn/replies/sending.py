@@ -16,8 +16,8 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal import moves
-from kmsconn.journal.moves import FIRST
-from kmsconn.journal.values import Row, RowReply, Signing
+from kmsconn.journal.moves import FIRST, Signing
+from kmsconn.journal.rows import Row, RowReply
 from kmsconn.model.events import (
     ReplyFinalized,
     ReplyIncluded,

@@ -27,7 +27,7 @@ from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.journal import moves, queries
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import ReplyCompared, ReplyIncluded, ReplyMissing, ReplyUnmatched, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

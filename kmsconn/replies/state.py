@@ -20,7 +20,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Due, Row
+from kmsconn.journal.queries import Due
+from kmsconn.journal.rows import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent

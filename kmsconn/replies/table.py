@@ -19,7 +19,7 @@ import attrs
 
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import (

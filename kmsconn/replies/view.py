@@ -12,7 +12,7 @@ import attrs
 
 from kmsconn.config.settings import Settings
 from kmsconn.frozen import frozen
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.debounce import Debounce, Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

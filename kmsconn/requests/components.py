@@ -25,7 +25,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.values import AttestationMode
 from kmsconn.core.client import CoreClient
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import queries, rewinding
+from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import CiphertextMismatch, OnEvent
@@ -88,9 +88,9 @@ def follow(
 
     memory = Durable(
         durable(queries.followed),
-        durable(rewinding.note_doubt),
-        durable(rewinding.forget),
-        durable(rewinding.rewind),
+        durable(retention.note_doubt),
+        durable(retention.forget),
+        durable(retention.rewind),
     )
     return Follower(rpc, rpc.name, memory, HeadTracker(), reorg_window, wall, on_event, WakeUp())
 

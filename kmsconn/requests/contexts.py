@@ -34,7 +34,7 @@ from kmsconn.errors import (
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.debounce import CONFIRMING, Debounce
 from kmsconn.model.requests import Request
 from kmsconn.protocols.profile import Profile

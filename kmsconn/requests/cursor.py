@@ -13,7 +13,7 @@ The rules:
 
 A range whose answer is not trusted is simply not ``took``: nothing moves, and it is planned again.
 
-When blocks are settled is a matter of two numbers and a time (``journal.values.ReadUpTo``).
+When blocks are settled is a matter of two numbers and a time (``journal.queries.ReadUpTo``).
 
 What is missing though everything is read is found by number: ids of one tag count up without gaps (fhevm-0.14.md, 0.2 and E.1), so every
 id in (low water, newest] must be known. What is missing is not necessarily lost: it may lie in blocks that are still to be read.

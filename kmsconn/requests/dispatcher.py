@@ -19,7 +19,7 @@ from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.journal import DISK_PAUSE, Journal, until_kept
-from kmsconn.journal.values import Row, Shards
+from kmsconn.journal.rows import Row
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.membership import LOOK_AGAIN, Membership
@@ -64,11 +64,10 @@ class WorkerPool:
         return self.size - len(self.busy)
 
     @property
-    def full(self) -> Shards:
+    def full(self) -> frozenset[int]:
         """The shards that take no more: they hold their share of the places, or are gone."""
         share, held = max(1, self.size // self.shards), Counter(self.busy.values())
-        full = frozenset(shard for shard, rows in held.items() if rows >= share)
-        return Shards(self.shards, full | self.gone())
+        return frozenset(shard for shard, rows in held.items() if rows >= share) | self.gone()
 
     def dispatch(self, row: Row) -> None:
         """Give a row to a worker; only while ``free`` is positive."""
@@ -128,7 +127,7 @@ async def run_dispatcher(
             )
             if not _dispatch(pool, due.rows):
                 continue
-            pool.backlogged = bool(pool.full.chosen)
+            pool.backlogged = bool(pool.full)
             if due.next_due is not None:
                 wait = min(wait, max(SOONEST, due.next_due - wall()))
         with trio.move_on_after(wait):
@@ -138,7 +137,7 @@ async def run_dispatcher(
 def _dispatch(pool: WorkerPool, rows: Sequence[Row]) -> bool:
     """Dispatch what has a place; False when a shard became full meanwhile, so that others may come before the rest of its rows."""
     for row in rows:
-        if row.id % pool.shards in pool.full.chosen:
+        if row.id % pool.shards in pool.full:
             return False
         pool.dispatch(row)
     return True

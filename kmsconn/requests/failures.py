@@ -49,7 +49,7 @@ from kmsconn.errors import (
     WindowOver,
     WrongSignature,
 )
-from kmsconn.journal.values import Row, RowProgress
+from kmsconn.journal.rows import Row, RowProgress
 from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.progress import PATIENCE, Reason

@@ -17,11 +17,11 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import JournalFailed, Undecodable
-from kmsconn.journal import queries, recording
+from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.recording import NewRequest
-from kmsconn.journal.values import Row
+from kmsconn.journal.moves import NewRequest
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import CLOSED
@@ -128,9 +128,8 @@ class HttpIntake:
 
     async def _take(self, operation: Operation[Content], content: Content) -> Row | None:
         self._expect_open(content)
-        taken = await self._run(content, recording.take, self._post(operation, content))
-        row = taken.row
-        if taken.begins and row is not None:
+        row, begins = await self._run(content, moves.take, self._post(operation, content))
+        if begins and row is not None:
             log = row.event.log
             place = (row.event.chain_id, log.block_number, log.transaction_hash, log.log_index)
             self.on_event(RequestRecorded(row.rid, row.kind, row.id, *place))
@@ -166,7 +165,7 @@ class HttpIntake:
         except JournalFailed as error:
             code = FailureCode.UPSTREAM_TRANSIENT
             raise HttpFailure(code, JOURNAL_FAILS, decryption_id=content.id) from error
-        except recording.TooManyPosts as error:
+        except moves.TooManyPosts as error:
             raise HttpFailure(FailureCode.OVERLOADED, str(error), decryption_id=content.id) from error
 
     def _expect_open(self, content: Content) -> None:

@@ -15,7 +15,7 @@ import attrs
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import inspecting, queries, retention
 from kmsconn.journal.journal import until_kept
-from kmsconn.journal.values import JournalPlace
+from kmsconn.journal.queries import JournalPlace
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Numbering
 from kmsconn.protocols.profile import Subscription
@@ -114,7 +114,10 @@ class KnownIds:
         """Return the ids of logs that could not be read: they were heard."""
         of, id_of = self._of, self.ranges.contract.components.profile.id_of
         logs = await self.ranges.contract.journal.run(inspecting.quarantined, of.chain_id, of.contract)
-        return [JournalPlace(found, log.block_number) for log in logs if (found := id_of(log)) is not None]
+        read = (one.log for one in logs)
+        return [
+            JournalPlace(found, log.block_number) for log in read if log and (found := id_of(log)) is not None
+        ]
 
 
 _id = attrgetter("id")

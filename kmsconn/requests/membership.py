@@ -18,7 +18,7 @@ from kmsconn.config.values import Role
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering
-from kmsconn.journal.values import Due, Shards
+from kmsconn.journal.queries import Due
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Kind
@@ -66,7 +66,13 @@ class Membership:
         self._takes_more = False
 
     async def pick(
-        self, kinds: Collection[Kind], now: float, limit: int, busy: frozenset[int], *, without: Shards
+        self,
+        kinds: Collection[Kind],
+        now: float,
+        limit: int,
+        busy: frozenset[int],
+        *,
+        without: frozenset[int],
     ) -> Due:
         """Return due rows as ``queries.due`` does; no other process gets them until they move, are deferred, or are given back.
 

@@ -25,7 +25,7 @@ from kmsconn.errors import (
 )
 from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import RowCause
 from kmsconn.model.requests import Request
 from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted

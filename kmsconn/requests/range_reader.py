@@ -23,7 +23,8 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.values import ReadUpTo, Recorded
+from kmsconn.journal.queries import ReadUpTo
+from kmsconn.journal.recording import Recorded
 from kmsconn.model.events import CursorMoved
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext, Components

@@ -21,9 +21,9 @@ from kmsconn.chain.logs import BlockHead, read_block
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.hexes import quantity
-from kmsconn.journal import queries, recording, rewinding
+from kmsconn.journal import queries, recording, retention
 from kmsconn.journal.journal import until_kept
-from kmsconn.journal.values import ReadUpTo, Reread
+from kmsconn.journal.queries import ReadUpTo, Reread
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.requests.cursor import Cursor
 from kmsconn.requests.range_reader import RangeReader, WatchedContract
@@ -96,7 +96,7 @@ async def begin_reading(contract: WatchedContract) -> tuple[Cursor, ReadUpTo]:
         Reread(first.number, first.number, first.number - 1),
         ReadUpTo(first.number, first.number - 1, first.number - 1, float(head.timestamp)),
     )
-    await until_kept(lambda: journal.run(rewinding.note_reread, of.chain_id, of.contract, begun))
+    await until_kept(lambda: journal.run(retention.note_reread, of.chain_id, of.contract, begun))
     kept = None if first.hash is None else Checkpoint(first.number, first.hash)
     await until_kept(lambda: journal.run(recording.begin, of.chain_id, of.contract, progress, kept))
     if kept is not None:
@@ -134,7 +134,7 @@ async def read_once_more(ranges: RangeReader) -> None:
         if await ranges.read_again(todo.next_block, last):
             tell(None)
             todo = attrs.evolve(todo, next_block=last + 1)
-            await until_kept(partial(journal.run, rewinding.note_reread, of.chain_id, of.contract, todo))
+            await until_kept(partial(journal.run, retention.note_reread, of.chain_id, of.contract, todo))
         else:
             tell(ranges.reason)
             await trio.sleep(contract.chain_context.polling)

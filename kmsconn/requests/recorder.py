@@ -16,7 +16,7 @@ from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Log
 from kmsconn.frozen import frozen
 from kmsconn.journal import recording
-from kmsconn.journal.values import Arrival, Read, Recorded
+from kmsconn.journal.recording import Arrival, Read, Recorded
 from kmsconn.model.events import LogQuarantined, RequestRecorded, RequestsMoved
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.profile import Profile, Subscription
@@ -101,7 +101,7 @@ class Recorder:
     ) -> Recorded:
         """Make durable what a read saw, with ``cursor`` as the first block not read, and tell it.
 
-        ``generation``, ``headers`` and ``head``: see ``journal.values.Read``. Raises JournalFailed.
+        ``generation``, ``headers`` and ``head``: see ``journal.recording.Read``. Raises JournalFailed.
         Cancellation: nothing of it is durable, or all.
         Repeating: only what is new is told.
         """

@@ -14,7 +14,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.ids import tag_of
 from kmsconn.journal import inspecting, retention
 from kmsconn.journal.journal import Journal, until_kept
-from kmsconn.journal.values import Position, RetentionStep
+from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.profile import Profile, Subscription
 from kmsconn.requests.components import ChainContext
@@ -67,14 +67,13 @@ class Retaining:
         if (before := plan.delete_before) is None:
             return
         logs = await until_kept(lambda: self.journal.run(inspecting.quarantined, of.chain_id, of.contract))
-        final = [log for log in logs if log.block_number <= plan.final.get(of.chain_id, -1)]
+        last = plan.final.get(of.chain_id, -1)
+        final = [one for one in logs if one.place[0] <= last and one.found < before]
         if not final:
             return
         marks = [(one.tag, await self._low_water(of, one.kind)) for one in self.profile.numberings(of)]
-        passed = [log for log in final if not self._is_counted(log, marks)]
-        await until_kept(
-            lambda: self.journal.run(retention.forget_logs, of.chain_id, of.contract, passed, before)
-        )
+        passed = [one for one in final if one.log is not None and not self._is_counted(one.log, marks)]
+        await until_kept(lambda: self.journal.run_each(inspecting.drop_log, passed))
 
     async def _low_water(self, of: Subscription, kind: Kind) -> int:
         mark = await until_kept(lambda: self.journal.run(retention.low_water, of.chain_id, of.contract, kind))

@@ -13,7 +13,7 @@ from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import JournalFailed, RequestError, Undecodable, cause_of
 from kmsconn.journal import moves
 from kmsconn.journal.journal import DISK_PAUSE, Journal
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import (
     AlertRaised,
     AnswerKept,

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from kmsconn.errors import Undecodable
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.requests import EventPlace, Order, Request
 from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile

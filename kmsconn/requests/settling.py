@@ -12,7 +12,7 @@ from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable
 from kmsconn.journal import queries, recording
 from kmsconn.journal.journal import until_kept
-from kmsconn.journal.values import ReadUpTo
+from kmsconn.journal.queries import ReadUpTo
 from kmsconn.requests.cursor import Range
 from kmsconn.requests.range_reader import HEADERS_AT_ONCE, RangeReader
 

@@ -8,7 +8,7 @@ import attrs
 
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.members import MemberRow
-from kmsconn.journal.values import Counts
+from kmsconn.journal.queries import Counts
 from kmsconn.replies.manager import TxStatistics
 from kmsconn.transport.waiting import StalledTask
 

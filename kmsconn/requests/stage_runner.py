@@ -20,7 +20,7 @@ from kmsconn.errors import (
     Unreachable,
     cause_of,
 )
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
 from kmsconn.model.progress import WINDOW, Lane, Progress, Reason
 from kmsconn.protocols.profile import Profile

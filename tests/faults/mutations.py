@@ -20,8 +20,8 @@ from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.core import statuses
 from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Undecodable, Unreachable
 from kmsconn.ethereum.ids import make_id
-from kmsconn.journal import moves, recording, rewinding, schema
-from kmsconn.journal.values import JournalPlace, ReadUpTo
+from kmsconn.journal import moves, recording, retention, schema
+from kmsconn.journal.queries import JournalPlace, ReadUpTo
 from kmsconn.model.debounce import Suspicion
 from kmsconn.model.steps import Gathered
 from kmsconn.observe import server as monitoring
@@ -74,12 +74,15 @@ def ids_not_counted(monkeypatch: Any) -> None:
 
 def absence_is_believed(monkeypatch: Any) -> None:
     """What a read leaves out is off chain, without a look at its header."""
+    honest = recording._record
 
-    def believe(db: Any, _read: Any, absent: Any, changes: Any) -> bool:
-        recording._drop(db, absent.values(), changes)
-        return bool(absent)
+    def believe(db: Any, read: Any) -> Any:
+        stood, shown = recording._in_range(db, read), {recording._standing(one) for one in read.arrivals}
+        recorded = honest(db, read)
+        recording._drop(db, [rid for one, rid in stood.items() if one not in shown], recorded)
+        return recorded
 
-    monkeypatch.setattr(recording, "_doubt_absent", believe)
+    monkeypatch.setattr(recording, "_record", believe)
 
 
 def settled_by_the_clock(monkeypatch: Any) -> None:
@@ -101,7 +104,7 @@ def identity_without_content(monkeypatch: Any) -> None:
 def absence_ignored(monkeypatch: Any) -> None:
     """No request ever leaves the chain for the journal, so nothing keeps one from being handed out and signed."""
     monkeypatch.setattr(recording, "_drop", lambda *_: None)
-    monkeypatch.setattr(rewinding, "_OFF", "UPDATE request SET on_chain = on_chain WHERE rid < 0")
+    monkeypatch.setattr(retention, "_OFF", "UPDATE request SET on_chain = on_chain WHERE rid < 0")
 
 
 def a_move_begins_anew(monkeypatch: Any) -> None:
@@ -176,7 +179,7 @@ def forks_not_found(monkeypatch: Any) -> None:
 
 def the_proof_of_a_fork_forgotten(monkeypatch: Any) -> None:
     """The head that proved a fork is not kept: until another one is read, a node that stayed on the old branch passes for the same."""
-    monkeypatch.setattr(rewinding, "_ANCHOR", "SELECT ?, ?, ?")
+    monkeypatch.setattr(retention, "CHECKPOINT", "SELECT ?, ?, ?")
 
 
 def headers_not_compared(monkeypatch: Any) -> None:
@@ -188,13 +191,13 @@ def headers_not_compared(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(Settling, "_agree", agree)
     monkeypatch.setattr(recording, "_true", lambda read, _changes: iter(read.arrivals))
-    monkeypatch.setattr(recording, "_drop_replaced", lambda *_: None)
+    monkeypatch.setattr(recording, "REPLACED", f"{recording.REPLACED} AND rid < 0")
 
 
 def final_whatever_becomes_of_the_block(monkeypatch: Any) -> None:
     """A reply that was final once stays so when its block goes."""
     monkeypatch.setattr(
-        rewinding, "_REPLIED", "SELECT rid, kind, id FROM request WHERE :chain = :contract AND :fork = 0"
+        retention, "_REPLIED", "SELECT rid, kind, id FROM request WHERE :chain = :contract AND :fork = 0"
     )
 
 

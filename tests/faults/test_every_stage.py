@@ -19,7 +19,8 @@ from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import moves, queries, recording
-from kmsconn.journal.values import Arrival, Read, Row
+from kmsconn.journal.recording import Arrival, Read
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import ignore
 from kmsconn.model.life import State
 from kmsconn.model.requests import Request

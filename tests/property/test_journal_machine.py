@@ -16,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kmsconn.chain.fork import Checkpoint
 from kmsconn.errors import NonceTaken
-from kmsconn.journal import moves, queries, recording, rewinding
-from kmsconn.journal.values import Arrival, Due, Read, Recorded, Row, Shards
+from kmsconn.journal import moves, queries, recording, retention
+from kmsconn.journal.queries import Due
+from kmsconn.journal.recording import Arrival, Read, Recorded
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, State
 from kmsconn.model.requests import Kind
 from tests.sampling import examples
@@ -250,7 +252,7 @@ class JournalMachine(RuleBasedStateMachine):
         read = read_of(blocks=(1, 0), cursor=0, head=Checkpoint(keep, bytes32(f"{keep}{fork}")))
         recording.record(self.db, read)
         self.model.record(read)
-        rewinding.forget(self.db, CHAIN, sorted(forget))
+        retention.forget(self.db, CHAIN, sorted(forget))
         self.model.kept = {number: hash_ for number, hash_ in self.model.kept.items() if number not in forget}
 
     @rule(fork=st.integers(0, 8))
@@ -362,9 +364,7 @@ class JournalMachine(RuleBasedStateMachine):
         without=st.sets(st.integers(0, 2)),
     )
     def due(self, kind: Kind, now: float, limit: int, busy: set[int], without: set[int]) -> None:
-        found = queries.due(
-            self.db, [kind], now, limit, frozenset(busy), without=Shards(3, frozenset(without))
-        )
+        found = queries.due(self.db, [kind], now, limit, frozenset(busy), without=frozenset(without))
         open_ = [
             (rid, row)
             for rid, row in self.of(State.PENDING)

@@ -17,7 +17,7 @@ from kmsconn.errors import KmsconnError
 from kmsconn.journal import inspecting, queries
 from kmsconn.journal.inspecting import RETRIED
 from kmsconn.journal.journal import Journal
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.observe.health import HealthReport

@@ -17,8 +17,7 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import inspecting
 from kmsconn.journal.inspecting import PausedKind, paused_kinds
 from kmsconn.journal.members import gathering
-from kmsconn.journal.rows import HistoryEntry
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import HistoryEntry, Row
 from kmsconn.model.life import CLOSED, RowCause, State
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.status import status_of

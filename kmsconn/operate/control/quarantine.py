@@ -14,8 +14,8 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import inspecting
-from kmsconn.journal.inspecting import PREFIX_BYTES, ReplayError, UndecodableLog
-from kmsconn.journal.values import Arrival, Recorded, Wanted
+from kmsconn.journal.inspecting import PREFIX_BYTES, InspectionError, UndecodableLog, Wanted
+from kmsconn.journal.recording import Arrival, Recorded
 from kmsconn.model.events import RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.model.requests import Content
@@ -141,10 +141,13 @@ async def _replay(context: Context, one: UndecodableLog) -> Any:
             context.profile.operations[content.kind].expires,
             whole=not any(reference.is_bare for reference in content.references),
         )
-        now, chain_time = context.wall(), context.chain_time(one.chain_id)
-        read = inspecting.read_of(one, arrival, now, chain_time, context.expiry())
-        recorded = await context.journal.run(inspecting.replay_log, one, read)
-    except (CommandError, ReplayError) as error:
+        times = {
+            "now": context.wall(),
+            "chain_time": context.chain_time(one.chain_id),
+            "expiry": context.expiry(),
+        }
+        recorded = await context.journal.run(inspecting.replay_log, one, arrival, **times)
+    except (CommandError, InspectionError) as error:
         return {"retried": [], "refused": [{"log": one.name, "why": str(error)}]}
     _tell(context, one, recorded)
     rows = [

@@ -17,8 +17,8 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.journal import inspecting
-from kmsconn.journal.inspecting import RETRIED, PausedKind, RetryError, SkipError
-from kmsconn.journal.values import Row, Wanted
+from kmsconn.journal.inspecting import RETRIED, InspectionError, PausedKind, Wanted
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -62,9 +62,8 @@ async def newest(
     """Return the newest rows that are wanted, and the row number below which there may be more."""
     rows: list[Row] = []
     while len(rows) < limit:
-        found = await context.journal.run(inspecting.find, wanted, before, limit - len(rows))
-        rows += found.rows
-        before = found.before
+        found, before = await context.journal.run(inspecting.find, wanted, before, limit - len(rows))
+        rows += found
         if before is None:
             break
     return rows, before
@@ -108,11 +107,10 @@ async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
     only = Wanted(wanted.kinds, wanted.states or RETRIED, wanted.cause)
     retried, refused, before = [], [], None
     while True:
-        found = await context.journal.run(inspecting.find, only, before, ROWS_BETWEEN_LOOKS)
-        done = await retry_rows(context, found.rows)
+        found, before = await context.journal.run(inspecting.find, only, before, ROWS_BETWEEN_LOOKS)
+        done = await retry_rows(context, found)
         retried += done["retried"]
         refused += done["refused"]
-        before = found.before
         if before is None:
             return {"retried": retried, "refused": refused}
 
@@ -123,7 +121,7 @@ async def retry_rows(context: Context, rows: Iterable[Row]) -> dict[str, list[di
     for row in rows:
         try:
             await context.journal.run(inspecting.retry, row.rid, context.wall(), _deadline(context, row))
-        except RetryError as error:
+        except InspectionError as error:
             refused.append({**name_of(row), "why": str(error)})
         else:
             retried.append(name_of(row))
@@ -190,7 +188,7 @@ async def skip_row(context: Context, row: Row, reason: str) -> dict[str, Any]:
     """End a request, and tell it; or return why it does not end."""
     try:
         kept = await context.journal.run(inspecting.skip, row.rid, reason)
-    except SkipError as error:
+    except InspectionError as error:
         return {"skipped": [], "refused": [{**name_of(row), "why": str(error)}]}
     if context.running is not None:
         _tell_end(context.running.components, row, kept)

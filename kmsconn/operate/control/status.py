@@ -18,7 +18,8 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.inspecting import PausedKind, paused_kinds
 from kmsconn.journal.members import Gathering, gathering
-from kmsconn.journal.values import Counts, Row
+from kmsconn.journal.queries import Counts
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Content
 from kmsconn.observe.status import parts_of

@@ -34,7 +34,6 @@ from kmsconn.journal import (
     queries,
     recording,
     retention,
-    rewinding,
     rows,
 )
 from kmsconn.journal.database import Database
@@ -280,7 +279,7 @@ def test_a_large_value_passes_both_ways(path: PostgresAddress) -> None:
 # --- plans
 
 NAMED_INDEX = re.compile(r"INDEXED BY (\w+)")
-MODULES = (inspecting, queries, recording, retention, rewinding, rows)
+MODULES = (inspecting, queries, recording, retention, rows)
 
 
 def statements() -> Iterator[tuple[str, str]]:

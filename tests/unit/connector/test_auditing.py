@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from kmsconn.connector.auditing import AUDIT_INTERVAL, AUDIT_RETRY, Auditing
-from kmsconn.journal import moves, outbox
+from kmsconn.journal import audit, moves
 from kmsconn.journal.audit import AuditFile, verify
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.transport.ports import offload_inline
@@ -54,7 +54,7 @@ class Scene:
 @pytest.fixture
 async def at(tmp_path: Path) -> AsyncIterator[Scene]:
     async with open_bench(tmp_path) as bench:
-        await bench.journal.run(outbox.capture)
+        await bench.journal.run(audit.capture)
         yield Scene(bench, tmp_path / "audit.jsonl", [])
 
 
@@ -63,7 +63,7 @@ async def test_transitions_are_in_the_log_a_second_later(at: Scene) -> None:
         await at.reject(await at.bench.record())
         await trio.sleep(AUDIT_INTERVAL + 0.1)
         assert at.transitions() == [(None, "pending"), ("pending", "rejected")]
-        assert await at.bench.journal.run(outbox.pending, 1) == []
+        assert await at.bench.journal.run(audit.pending, 1) == []
 
 
 async def test_what_happens_last_is_written_as_the_connector_ends(at: Scene) -> None:
@@ -87,7 +87,7 @@ async def test_a_death_between_file_and_journal_writes_nothing_twice(at: Scene) 
     await at.bench.record()
     file = audit_file(at.path)
     file.open(None)
-    file.append(await at.bench.journal.run(outbox.pending, 10))
+    file.append(await at.bench.journal.run(audit.pending, 10))
     file.close()
     async with at.auditing():
         await trio.sleep(0.1)

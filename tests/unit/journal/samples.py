@@ -15,11 +15,12 @@ from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, queries, rewinding
+from kmsconn.journal import moves, queries, retention
 from kmsconn.journal.database import Binding, Database, QueryResult
 from kmsconn.journal.journal import driver_of
-from kmsconn.journal.recording import generation, record
-from kmsconn.journal.values import Arrival, Read, Recorded, Row, Signing
+from kmsconn.journal.moves import Signing
+from kmsconn.journal.recording import Arrival, Read, Recorded, generation, record
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -152,7 +153,7 @@ def take(db: Database, *arrivals: Arrival, **others: Any) -> Recorded:
 def rewind(db: Database, fork: int) -> Rewound:
     """Go back to a fork that the head of another branch proved, in whatever generation."""
     head = BlockHead(90, 700, bytes32("head"))
-    return rewinding.rewind(db, CHAIN, generation(db, CHAIN), fork, head)
+    return retention.rewind(db, CHAIN, generation(db, CHAIN), fork, head)
 
 
 def new_row(db: Database, id_: int = 1, block: int = 10, **others: Any) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import queries, recording, rewinding, schema
+from kmsconn.journal import queries, recording, retention, schema
 from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.schema import INDICES, VERSION, shard_index
 from kmsconn.journal.sqlite import SqliteDriver, free_bytes
@@ -95,18 +95,16 @@ def test_a_file_open_to_others_is_warned_about(path: Path, mode: int) -> None:
 def test_committed_rows_are_there_after_opening_again_and_uncommitted_ones_are_gone(
     db: Database, path: Path
 ) -> None:
-    """And the tick goes on: else a read could judge rows that moved after it was asked."""
     db.begin()
     new_row(db, 7)
     db.commit()
-    kept, tick = dump(db), db.tick
+    kept = dump(db)
     db.begin()
     new_row(db, 8)
     db.close()
     db.close()  # is closed once
     with closing(opened(path)) as again:
         assert dump(again) == kept
-        assert (again.tick, tick) == (1, 1)
 
 
 def test_the_free_bytes_are_those_of_the_file_system(path: Path) -> None:
@@ -275,8 +273,8 @@ def test_a_row_has_an_end_in_the_closed_states_alone(db: Database, state: State)
 
 def test_each_index_is_named_beside_a_query_that_is_there() -> None:
     source = Path(schema.__file__).read_text(encoding="utf-8")
-    named = re.findall(r"(queries|recording|rewinding)\.(_\w+)", source)
-    modules = {"queries": queries, "recording": recording, "rewinding": rewinding}
+    named = re.findall(r"(queries|recording|retention)\.(_\w+)", source)
+    modules = {"queries": queries, "recording": recording, "retention": retention}
     assert named
     assert all(hasattr(modules[module], name) for module, name in named)
 

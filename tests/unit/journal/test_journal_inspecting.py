@@ -9,8 +9,9 @@ import pytest
 
 from kmsconn.journal import inspecting, moves, queries, retention
 from kmsconn.journal.database import Database
-from kmsconn.journal.inspecting import RETRIED, SLICE, RetryError
-from kmsconn.journal.values import FoundRows, Position, RetentionStep, RowProgress, RowTimes, Wanted
+from kmsconn.journal.inspecting import RETRIED, SLICE, InspectionError, Wanted
+from kmsconn.journal.retention import Position, RetentionStep
+from kmsconn.journal.rows import RowProgress, RowTimes
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import CHAIN, KIND, WAYS, arrival, new_row, row_of, take, walk, wall
@@ -19,32 +20,32 @@ ALL = Wanted()
 
 
 def found(db: Database, wanted: Wanted = ALL, before: int | None = None, limit: int = 99) -> list[int]:
-    return [row.rid for row in inspecting.find(db, wanted, before, limit).rows]
+    return [row.rid for row in inspecting.find(db, wanted, before, limit)[0]]
 
 
 def test_the_newest_come_first_and_the_look_goes_on_below(db: Database) -> None:
     made = [new_row(db, number) for number in range(5)]
-    first = inspecting.find(db, ALL, None, 2)
-    assert ([row.rid for row in first.rows], first.before) == (made[:2:-1], made[3])
-    assert found(db, before=first.before) == made[2::-1]
-    assert inspecting.find(db, ALL, None, 99).before is None
+    first, rest = inspecting.find(db, ALL, None, 2)
+    assert ([row.rid for row in first], rest) == (made[:2:-1], made[3])
+    assert found(db, before=rest) == made[2::-1]
+    assert inspecting.find(db, ALL, None, 99)[1] is None
 
 
 def test_an_empty_journal_has_none_and_a_row_that_is_not_there_says_so(db: Database) -> None:
-    assert inspecting.find(db, ALL, None, 9) == FoundRows((), None)
-    with pytest.raises(RetryError, match="no such row"):
+    assert inspecting.find(db, ALL, None, 9) == ((), None)
+    with pytest.raises(InspectionError, match="no such row"):
         inspecting.retry(db, 99, 5000.0, 777.0)
 
 
 def test_what_is_off_chain_or_without_its_event_is_left_and_says_so(db: Database) -> None:
     rid = walk(db, new_row(db, 1, 10), WAYS[State.REJECTED])
     take(db, blocks=(10, 10))
-    with pytest.raises(RetryError, match="off chain"):
+    with pytest.raises(InspectionError, match="off chain"):
         inspecting.retry(db, rid, 5000.0, 777.0)
     take(db, arrival(1, 10), blocks=(10, 10))
     log = db.execute("SELECT log FROM request").fetchone()
     db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"", rid))
-    with pytest.raises(RetryError, match="no longer in the journal"):
+    with pytest.raises(InspectionError, match="no longer in the journal"):
         inspecting.retry(db, rid, 5000.0, 777.0)
     db.execute("UPDATE request SET log = ? WHERE rid = ?", (*log, rid))
     inspecting.retry(db, rid, 5000.0, 777.0)
@@ -85,9 +86,8 @@ def test_a_look_walks_over_few_rows_and_says_where_it_stopped(db: Database) -> N
     old, new = 3 * SLICE, 9 * SLICE
     looks, before = [], None
     while True:
-        one = inspecting.find(db, ALL, before, 9)
-        looks.append([row.rid for row in one.rows])
-        before = one.before
+        rows, before = inspecting.find(db, ALL, before, 9)
+        looks.append([row.rid for row in rows])
         if before is None:
             break
     assert [rids for rids in looks if rids] == [[new], [old]]
@@ -123,7 +123,7 @@ def test_what_failed_begins_again_from_the_start(db: Database, state: State) -> 
         times=RowTimes(5000.0, before.times.answered),
     )
     assert [row.rid for row in queries.due(db, [KIND], 5000.0, 9).rows] == [rid]
-    with pytest.raises(RetryError, match="pending already"):
+    with pytest.raises(InspectionError, match="pending already"):
         inspecting.retry(db, rid, 5001.0, 778.0)
 
 
@@ -141,7 +141,7 @@ def test_a_reply_that_was_rejected_is_asked_for_anew(db: Database) -> None:
     [
         (State.PENDING, "pending already"),
         (State.ANSWERED, "answered it already"),
-        (State.SIGNED, "signed and on its way"),
+        (State.SIGNED, "cannot be taken back"),
         (State.INCLUDED, "included already"),
         (State.FINALIZED, "final already"),
         (State.DONE, "finished it already"),
@@ -151,7 +151,7 @@ def test_a_reply_that_was_rejected_is_asked_for_anew(db: Database) -> None:
 def test_what_did_not_fail_is_left_and_says_why(db: Database, state: State, why: str) -> None:
     rid = walk(db, new_row(db), WAYS[state])
     before = row_of(db, rid)
-    with pytest.raises(RetryError, match=why):
+    with pytest.raises(InspectionError, match=why):
         inspecting.retry(db, rid, 5000.0, 777.0)
     assert row_of(db, rid) == before
 
@@ -171,7 +171,7 @@ def test_a_damaged_row_is_listed_and_says_what_it_is(db: Database) -> None:
     db.execute("UPDATE request SET log = ? WHERE rid = ?", (b"\0", rid))
     assert queries.row(db, rid) is None
     db.damaged.clear()  # as in another process
-    [row] = inspecting.find(db, Wanted(states=frozenset({State.QUARANTINED})), None, 9).rows
+    [row] = inspecting.find(db, Wanted(states=frozenset({State.QUARANTINED})), None, 9)[0]
     assert (row.rid, row.progress.reason[:9], db.damaged) == (rid, "damaged: ", {})
 
 

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import (
+    audit,
     inspecting,
     moves,
-    outbox,
     queries,
     recording,
     retention,
-    rewinding,
     rows,
 )
 from kmsconn.journal.groups import Execution
+from kmsconn.journal.inspecting import Wanted
+from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.journal.rows import pack_id, pack_log, place_of, unpack_log
-from kmsconn.journal.values import Position, RetentionStep, Wanted
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, read_of, signing
 
 
@@ -46,7 +46,7 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
         (queries.answered_after, arguments(CHAIN, (0, 0), queries.LONG_LIST), False),
         (queries.answered_after, arguments(CHAIN, (0, 0), queries.LONG_LIST + 1), True),
         (queries.places, arguments(CHAIN, CONTRACT, KIND, (1, 9), limit=1), True),
-        (rewinding.rewind, arguments(CHAIN, CONTRACT, 1, 2), True),
+        (retention.rewind, arguments(CHAIN, CONTRACT, 1, 2), True),
         (retention.step, arguments(RetentionStep(None, None, {}), Position()), True),
         (inspecting.find, arguments(Wanted(), None, 1), True),
         (queries.due, arguments([KIND], 0.0, 1000), False),
@@ -62,7 +62,7 @@ def test_an_operation_is_off_the_loop_when_it_may_take_long(
 
 
 MODULES = (
-    inspecting, moves, outbox, queries, recording, retention, rewinding, rows,
+    inspecting, moves, audit, queries, recording, retention, rows,
 )  # fmt: skip
 ONLY_SQLITE = [
     r"\bOR (IGNORE|REPLACE|ABORT)\b", r"\bPRAGMA\b", r"\bGLOB\b", r"\biif\(", r"\bifnull\(", r"\binstr\(", r"\bzeroblob\(", r"\bx'",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kmsconn.journal.database import Database
-from kmsconn.journal.inspecting import PausedKind, SkipError, pause, paused_kinds, resume, skip
+from kmsconn.journal.inspecting import InspectionError, PausedKind, pause, paused_kinds, resume, skip
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import WAYS, arrival, new_row, opened, row_of, take, walk
@@ -60,14 +60,14 @@ def test_an_open_or_quarantined_request_is_skipped_with_the_reason(db: Database,
         (State.FINALIZED, "final already"),
         (State.EXPIRED, "ended already"),
         (State.REJECTED, "ended already"),
-        (State.DONE, "ended already"),
-        (State.ABORTED, "ended already"),
+        (State.DONE, "finished it already"),
+        (State.ABORTED, "asked for its abort"),
     ],
 )
 def test_what_is_signed_or_over_is_not_skipped(db: Database, state: State, why: str) -> None:
     rid = walk(db, new_row(db), WAYS[state])
     before = row_of(db, rid)
-    with pytest.raises(SkipError, match=why):
+    with pytest.raises(InspectionError, match=why):
         skip(db, rid, "no")
     assert row_of(db, rid) == before
 
@@ -82,5 +82,5 @@ def test_a_skipped_request_is_not_judged_anew_in_another_block(db: Database, way
 
 
 def test_a_row_that_is_not_there_is_not_skipped(db: Database) -> None:
-    with pytest.raises(SkipError, match="no such row"):
+    with pytest.raises(InspectionError, match="no such row"):
         skip(db, 99, "no")

@@ -10,8 +10,9 @@ import pytest
 from kmsconn.ethereum.abi import Log
 from kmsconn.journal import inspecting, moves, queries, recording, retention
 from kmsconn.journal.database import Database
-from kmsconn.journal.recording import NewRequest, Taken, TooManyPosts
-from kmsconn.journal.values import Position, RetentionStep
+from kmsconn.journal.moves import NewRequest, TooManyPosts
+from kmsconn.journal.retention import Position, RetentionStep
+from kmsconn.journal.rows import Row
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, read_of, rewind, row_of, take
@@ -21,12 +22,12 @@ POST = NewRequest(CHAIN, CONTRACT, 7, Kind.HTTP_PUBLIC_DECRYPTION, b"\x0d" * 32,
 LATER = attrs.evolve(POST, now=1500.0, deadline=4600.0)
 
 
-def post(db: Database, what: NewRequest = POST) -> Taken:
-    return recording.take(db, what)
+def post(db: Database, what: NewRequest = POST) -> tuple[Row | None, bool]:
+    return moves.take(db, what)
 
 
 def rid_of(db: Database, what: NewRequest = POST) -> int:
-    row = post(db, what).row
+    row = post(db, what)[0]
     assert row is not None
     return row.rid
 
@@ -38,24 +39,24 @@ def end(db: Database, transition: str, cause: RowCause = RowCause.NONE) -> int:
 
 
 def test_a_new_request_is_due_at_once(db: Database) -> None:
-    taken = post(db)
-    assert taken.begins
-    assert taken.row is not None
-    assert (taken.row.state, taken.row.id, taken.row.on_chain) == (State.PENDING, 7, True)
-    assert (taken.row.times.recorded, taken.row.progress.deadline) == (1000.0, 4100.0)
-    assert taken.row.event.log == LOG
-    assert queries.due(db, [Kind.HTTP_PUBLIC_DECRYPTION], 1000.0, 10).rows == (taken.row,)
+    taken, begins = post(db)
+    assert begins
+    assert taken is not None
+    assert (taken.state, taken.id, taken.on_chain) == (State.PENDING, 7, True)
+    assert (taken.times.recorded, taken.progress.deadline) == (1000.0, 4100.0)
+    assert taken.event.log == LOG
+    assert queries.due(db, [Kind.HTTP_PUBLIC_DECRYPTION], 1000.0, 10).rows == (taken,)
 
 
 def test_a_delivered_answer_is_found_and_an_answer_is_delivered_once(db: Database) -> None:
     rid = rid_of(db)
     assert moves.deliver(db, rid, ANSWER, 1200.0)
     assert not moves.deliver(db, rid, ANSWER, 1300.0)
-    taken = post(db, LATER)
-    assert not taken.begins
-    assert taken.row is not None
-    assert (taken.row.state, taken.row.answer) == (State.DONE, ANSWER)
-    assert taken.row.times.answered == 1200.0
+    taken, begins = post(db, LATER)
+    assert not begins
+    assert taken is not None
+    assert (taken.state, taken.answer) == (State.DONE, ANSWER)
+    assert taken.times.answered == 1200.0
 
 
 @pytest.mark.parametrize("transition", [None, "skip", "reject", "expire", "quarantine"])
@@ -65,25 +66,25 @@ def test_what_is_in_work_or_ended_for_good_is_found_as_it_is(db: Database, trans
         inspecting.skip(db, rid, "no")
     elif transition is not None:
         end(db, transition)
-    taken = post(db, LATER)
-    assert not taken.begins
-    assert taken.row == row_of(db, rid)
-    assert (taken.row.state is State.PENDING) == (transition is None)
-    assert taken.row.times.recorded == 1000.0
+    taken, begins = post(db, LATER)
+    assert not begins
+    assert taken == row_of(db, rid)
+    assert (taken.state is State.PENDING) == (transition is None)
+    assert taken.times.recorded == 1000.0
 
 
 @pytest.mark.parametrize("transition", ["reject", "expire", "quarantine"])
 def test_what_ended_repeatably_begins_again_as_if_recorded_now(db: Database, transition: str) -> None:
     rid = end(db, transition, RowCause.REPEATABLE | RowCause.ACCESS_DENIED)
     db.execute("UPDATE request SET submitted = 1 WHERE rid = ?", (rid,))
-    taken = post(db, LATER)
-    assert taken.begins
+    taken, begins = post(db, LATER)
+    assert begins
     row = row_of(db, rid)
-    assert taken.row == row
+    assert taken == row
     assert (row.state, row.times.recorded, row.progress.deadline) == (State.PENDING, 1500.0, 4600.0)
     assert (row.progress.cause, row.progress.submitted, row.times.closed) == (RowCause.NONE, False, None)
     assert row.progress.next_attempt == 1500.0
-    assert not post(db, LATER).begins, "once"
+    assert not post(db, LATER)[1], "once"
 
 
 def test_an_operator_may_retry_it(db: Database) -> None:
@@ -99,12 +100,12 @@ def test_an_answer_that_retention_cleared_is_asked_for_again(db: Database) -> No
     assert retention.step(db, plan, Position()) is not None
     assert db.execute("SELECT cleared FROM request").fetchone() == (1,)
     assert row_of(db, rid).answer is None
-    taken = post(db, LATER)
-    assert taken.begins
-    assert taken.row is not None
-    assert taken.row.event.log == LOG
+    taken, begins = post(db, LATER)
+    assert begins
+    assert taken is not None
+    assert taken.event.log == LOG
     assert moves.deliver(db, rid, ANSWER, 1600.0)
-    assert post(db, LATER).row == row_of(db, rid)
+    assert post(db, LATER)[0] == row_of(db, rid)
 
 
 def test_rows_that_are_old_are_deleted(db: Database) -> None:
@@ -117,14 +118,14 @@ def test_rows_that_are_old_are_deleted(db: Database) -> None:
 
 
 def test_no_more_than_so_many_are_in_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MOST_PENDING", 2)
+    monkeypatch.setattr(moves, "MOST_PENDING", 2)
     posts = [attrs.evolve(POST, id=n, digest=bytes([n]) * 32) for n in range(1, 4)]
-    assert [post(db, one).begins for one in posts[:2]] == [True, True]
+    assert [post(db, one)[1] for one in posts[:2]] == [True, True]
     with pytest.raises(TooManyPosts):
         post(db, posts[2])
-    assert not post(db, posts[0]).begins, "what is in work is found all the same"
+    assert not post(db, posts[0])[1], "what is in work is found all the same"
     moves.deliver(db, rid_of(db, posts[0]), ANSWER, 1200.0)
-    assert post(db, posts[2]).begins
+    assert post(db, posts[2])[1]
 
 
 # --- what reads and reorganisations of the chain do: nothing
@@ -156,7 +157,7 @@ def test_a_rewind_to_the_first_block_leaves_it_alone(db: Database) -> None:
 def test_an_id_of_the_chain_is_another_request(db: Database) -> None:
     """The contract may number what has the value of a hash."""
     take(db, arrival(7, 10))
-    assert post(db).begins
+    assert post(db)[1]
     assert len(queries.due(db, list(Kind), 1e9, 10).rows) == 2
 
 

@@ -10,8 +10,8 @@ import pytest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.database import Database
+from kmsconn.journal.queries import Counts, Due
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.journal.values import Counts, Due, Shards
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -42,7 +42,7 @@ def due(
     *,
     without: Collection[int] = (),
 ) -> Due:
-    return queries.due(db, [kind], now, limit, frozenset(busy), without=Shards(db.shards, frozenset(without)))
+    return queries.due(db, [kind], now, limit, frozenset(busy), without=frozenset(without))
 
 
 def answered(db: Database, now: float = NOW, limit: int = 10) -> Due:
@@ -113,11 +113,6 @@ def test_rows_of_shards_that_are_not_wanted_are_left_out_and_the_others_come_as_
     for number, rid in made.items():
         moves.defer(parted, rid, NOW + 1 + number, "")
     assert due(parted, without=[(high + 0) % 3]).next_due == NOW + 2, "nobody waits for what is not wanted"
-
-
-def test_shards_of_another_number_are_refused(parted: Database) -> None:
-    with pytest.raises(ValueError, match="opened for 3 shards, not 2"):
-        queries.due(parted, [KIND], NOW, 1, without=Shards(2, frozenset({1})))
 
 
 @pytest.mark.parametrize("count", [1, 2, 13, 16, 42])
@@ -271,7 +266,7 @@ def test_what_is_off_chain_has_no_place_and_what_is_closed_has_one(db: Database)
 def test_quarantined_logs_of_a_contract_are_given_as_they_were_read(db: Database) -> None:
     log = arrival(7, 12).log
     take(db, undecodable=[(log, "short")])
-    assert inspecting.quarantined(db, CHAIN, CONTRACT) == (log,)
+    assert [one.log for one in inspecting.quarantined(db, CHAIN, CONTRACT)] == [log]
     assert inspecting.quarantined(db, CHAIN, Address(bytes(20))) == ()
 
 

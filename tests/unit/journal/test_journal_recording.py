@@ -12,16 +12,18 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import inspecting, queries
 from kmsconn.journal.database import Database
+from kmsconn.journal.queries import ReadUpTo
 from kmsconn.journal.recording import (
     LARGEST_UNDECODABLE,
     LONGEST_REASON,
     UNDECODABLE_BYTES,
+    Arrival,
+    Recorded,
     begin,
     record,
     settle,
 )
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.journal.values import Arrival, ReadUpTo, Recorded
 from kmsconn.model.life import CLOSED, OPEN, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
@@ -124,7 +126,7 @@ def test_a_row_of_a_block_that_was_replaced_is_off_chain_whatever_its_state(
 
 def test_a_row_that_the_read_leaves_out_stays_until_the_header_of_its_block_is_known(db: Database) -> None:
     new_row(db, 1, 10)
-    assert record(db, read_of()) == Recorded(doubtful=(10,), clean=False)
+    assert record(db, read_of()) == Recorded(doubtful=frozenset({10}), clean=False)
     same = {10: arrival(1, 10).log.block_hash}
     assert record(db, read_of(headers=same)) == Recorded(clean=False)
     assert on_chain(db) == {b"A": True}
@@ -139,7 +141,7 @@ def test_what_contradicts_what_is_known_is_taken_once_its_header_says_so(
 ) -> None:
     new_row(db, 1, 10)
     before = dump(db)
-    doubtful = tuple(sorted({10, shown.log.block_number}))
+    doubtful = frozenset({10, shown.log.block_number})
     assert record(db, read_of(shown, cursor=0)).doubtful == doubtful
     assert dump(db) == before
     false = dict.fromkeys(doubtful, arrival(1, 10).log.block_hash)
@@ -282,7 +284,8 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
     sizes = [size for (size,) in db.execute("SELECT length(log) + length(reason) FROM quarantined_log")]
     assert (len(sizes), max(sizes) <= LARGEST_UNDECODABLE) == (count, True)
     assert sum(sizes) < UNDECODABLE_BYTES + 2 * count * LONGEST_REASON
-    kept = inspecting.quarantined(db, CHAIN, CONTRACT)[-1]
+    kept = inspecting.quarantined(db, CHAIN, CONTRACT)[-1].log
+    assert kept is not None
     assert kept.data == b"\x07" * (0 if not size else 33)
 
 

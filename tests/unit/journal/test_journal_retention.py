@@ -10,7 +10,8 @@ import pytest
 
 from kmsconn.journal import moves, queries, retention
 from kmsconn.journal.database import Database
-from kmsconn.journal.values import JournalPlace, Position, RetentionStep
+from kmsconn.journal.queries import JournalPlace
+from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.model.life import CLOSED, OPEN, State
 from tests.unit.journal.samples import (
     CHAIN,

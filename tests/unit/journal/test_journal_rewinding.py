@@ -7,11 +7,11 @@ import pytest
 from kmsconn.chain.fork import Checkpoint, Followed, Rewound
 from kmsconn.chain.logs import BlockHead
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import inspecting, moves, queries, rewinding
+from kmsconn.journal import inspecting, moves, queries, retention
 from kmsconn.journal.database import Database
-from kmsconn.journal.recording import begin
-from kmsconn.journal.rewinding import note_doubt
-from kmsconn.journal.values import ReadUpTo, Recorded
+from kmsconn.journal.queries import ReadUpTo
+from kmsconn.journal.recording import Recorded, begin
+from kmsconn.journal.retention import note_doubt
 from kmsconn.model.events import ReplyReturned
 from kmsconn.model.life import REORGANISED, State
 from kmsconn.model.requests import Kind
@@ -51,7 +51,7 @@ def test_a_process_that_comes_later_changes_nothing_and_learns_what_was_done(db:
     take(db, blocks=(0, 60))
     done = rewind(db, 50)
     before = dump(db)
-    assert rewinding.rewind(db, CHAIN, 0, 30, BlockHead(90, 700, None)) == Rewound(followed=done.followed)
+    assert retention.rewind(db, CHAIN, 0, 30, BlockHead(90, 700, None)) == Rewound(followed=done.followed)
     assert dump(db) == before
 
 
@@ -131,4 +131,4 @@ def test_logs_above_the_fork_that_could_not_be_decoded_are_forgotten(db: Databas
     logs = [arrival(1, block).log for block in (50, 51)]
     take(db, undecodable=[(log, "no") for log in logs])
     rewind(db, 50)
-    assert [log.block_number for log in inspecting.quarantined(db, *HERE)] == [50]
+    assert [one.place[0] for one in inspecting.quarantined(db, *HERE)] == [50]

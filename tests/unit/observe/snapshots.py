@@ -8,7 +8,7 @@ import attrs
 
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.members import MemberRow
-from kmsconn.journal.values import Counts
+from kmsconn.journal.queries import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.journal.values import Counts
+from kmsconn.journal.queries import Counts
 from kmsconn.model import events
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity

@@ -7,7 +7,8 @@ from typing import Literal
 import attrs
 import pytest
 
-from kmsconn.journal.values import Due, RowReply
+from kmsconn.journal.queries import Due
+from kmsconn.journal.rows import RowReply
 from kmsconn.model.life import State
 from kmsconn.replies.answers import Unclear
 from kmsconn.replies.sending import ReplyMoves

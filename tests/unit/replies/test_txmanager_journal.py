@@ -13,7 +13,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
-from kmsconn.journal.values import Arrival, Read
+from kmsconn.journal.recording import Arrival, Read
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer

@@ -31,8 +31,9 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
-from kmsconn.journal.moves import FIRST, OF_ANSWERS
-from kmsconn.journal.values import Due, Row, RowEvent, RowProgress, RowReply, RowTimes, Signing
+from kmsconn.journal.moves import FIRST, OF_ANSWERS, Signing
+from kmsconn.journal.queries import Due
+from kmsconn.journal.rows import Row, RowEvent, RowProgress, RowReply, RowTimes
 from kmsconn.model.events import Event, ReplyReturned
 from kmsconn.model.life import REORGANISED, TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind, PoolName

@@ -19,7 +19,8 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.journal import queries, recording
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
-from kmsconn.journal.values import Arrival, Read, Row
+from kmsconn.journal.recording import Arrival, Read
+from kmsconn.journal.rows import Row
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event
 from kmsconn.model.progress import Holdup, Reason

@@ -18,7 +18,9 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
-from kmsconn.journal.values import JournalPlace
+from kmsconn.journal.inspecting import UndecodableLog
+from kmsconn.journal.queries import JournalPlace
+from kmsconn.journal.rows import pack_log, place_of
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
@@ -124,9 +126,11 @@ class World:
         self.known.clear()
         self.marks.clear()
 
-    async def quarantined(self, _chain: int, _contract: bytes) -> tuple[Log, ...]:
+    async def quarantined(self, _chain: int, _contract: bytes) -> tuple[UndecodableLog, ...]:
         await trio.lowlevel.checkpoint()
-        return self.logs
+        return tuple(
+            UndecodableLog(1, log.address, pack_log(log), place_of(log), "odd", 0.0) for log in self.logs
+        )
 
     async def read_again(self, first: int, last: int) -> bool:
         await trio.lowlevel.checkpoint()

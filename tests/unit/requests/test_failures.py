@@ -43,7 +43,7 @@ from kmsconn.errors import (
     WrongSignature,
 )
 from kmsconn.journal import moves
-from kmsconn.journal.values import Row, RowEvent, RowProgress, RowReply, RowTimes
+from kmsconn.journal.rows import Row, RowEvent, RowProgress, RowReply, RowTimes
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.protocols.fhevm.http_decryption import read_public, read_user

@@ -12,8 +12,8 @@ import trio.testing
 
 from kmsconn.connector.event_hook import EventHook
 from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, Unreachable, WindowOver
-from kmsconn.journal import inspecting, moves, queries, recording
-from kmsconn.journal.values import Row
+from kmsconn.journal import inspecting, moves, queries
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import AnswerKept, RequestClosed, RequestDeferred, RequestRecorded, ignore
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import State
@@ -324,13 +324,13 @@ async def test_a_journal_that_cannot_be_written_is_told(at: Counter, monkeypatch
     def full(*_: object) -> None:
         raise JournalFailed("the disk is full")
 
-    monkeypatch.setattr(recording, "take", full)
+    monkeypatch.setattr(moves, "take", full)
     await at.ask()
     assert (at.failure.code, at.failure.message) == (FailureCode.UPSTREAM_TRANSIENT, JOURNAL_FAILS)
 
 
 async def test_too_many_requests_in_work_are_refused(at: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MOST_PENDING", 1)
+    monkeypatch.setattr(moves, "MOST_PENDING", 1)
     await at.ask()
     await at.ask(HttpPublicDecryption.of([b"\x09" * 32], b""))
     assert (at.failure.code, at.failure.retryable) == (FailureCode.OVERLOADED, True)

@@ -21,7 +21,7 @@ from kmsconn.connector.upkeep import (
 )
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import inspecting, moves, recording
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import RowCause, State

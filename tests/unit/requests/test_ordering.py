@@ -11,7 +11,8 @@ import pytest
 from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
-from kmsconn.journal.values import Arrival, Row
+from kmsconn.journal.recording import Arrival
+from kmsconn.journal.rows import Row
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
 from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION

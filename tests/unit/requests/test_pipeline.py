@@ -35,7 +35,8 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.abi import Log
 from kmsconn.journal import moves
-from kmsconn.journal.values import Arrival, Row
+from kmsconn.journal.recording import Arrival
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import (
     AnswerKept,
     RequestClosed,

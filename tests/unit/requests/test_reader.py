@@ -21,7 +21,8 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording
-from kmsconn.journal.values import ReadUpTo, Recorded
+from kmsconn.journal.queries import ReadUpTo
+from kmsconn.journal.recording import Recorded
 from kmsconn.model.alerts import Board
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.debounce import CONFIRMING

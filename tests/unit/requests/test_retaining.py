@@ -18,7 +18,7 @@ from kmsconn.errors import JournalFailed
 from kmsconn.journal import inspecting, recording, retention
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import DISK_PAUSE, until_kept
-from kmsconn.journal.values import JournalPlace
+from kmsconn.journal.queries import JournalPlace
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,

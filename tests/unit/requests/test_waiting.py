@@ -11,7 +11,8 @@ import trio
 
 from kmsconn.errors import Denied, Forgotten, NotMember, NotYet, Refused, Unreachable
 from kmsconn.journal import moves, queries
-from kmsconn.journal.values import Arrival, Row
+from kmsconn.journal.recording import Arrival
+from kmsconn.journal.rows import Row
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.progress import PATIENCE

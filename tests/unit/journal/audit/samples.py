@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from kmsconn.journal.audit import AuditFile
-from kmsconn.journal.outbox import Transition, TransitionReply, TransitionSubject
+from kmsconn.journal.audit import AuditFile, Transition
 
 ORIGIN = {"version": "0.1.0", "profile": "fhevm", "chain": 10901, "sender": "0x01"}
-
-
-NO_REPLY = TransitionReply()
 
 
 def happened(
@@ -18,11 +15,19 @@ def happened(
     state: str = "answered",
     kind: str = "public_decryption",
     reason: str = "",
-    reply: TransitionReply = NO_REPLY,
+    **reply: Any,
 ) -> Transition:
     """Return a transition with this number."""
-    subject = TransitionSubject(seq, kind, seq.to_bytes(32, "big"), 10901, b"\x05" * 20, 55, b"\x03" * 32)
-    return Transition(seq, 1000.0 + seq, "pending", state, reason, subject, reply)
+    subject = {
+        "row": seq,
+        "kind": kind,
+        "id": seq.to_bytes(32, "big"),
+        "chain": 10901,
+        "contract": b"\x05" * 20,
+    }
+    place = {"block": 55, "transaction": b"\x03" * 32, "nonce": None, "reply": None, "included": None}
+    steps = {"from": "pending", "to": state, "reason": reason}
+    return {"seq": seq, "at": 1000.0 + seq, **subject, **steps, **place, **reply}
 
 
 def audit_file(path: Path, rotated_size: int = 1 << 30) -> AuditFile:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.journal.audit import InUse, rotated, verify
-from kmsconn.journal.outbox import Head
+from kmsconn.journal.audit import End, rotated, verify
 from tests.unit.journal.audit.samples import audit_file, happened, make_log
 
 
@@ -82,7 +81,7 @@ def test_a_long_file_is_rotated_and_the_chain_goes_on(path: Path) -> None:
     assert [one.name for one in before][:2] == ["audit.jsonl.000001", "audit.jsonl.000002"]
     assert types(path)[0] == "continued"
     verdict = verify([*before, path])
-    assert (verdict.broken, verdict.head) == ("", file.head.line_hash)
+    assert (verdict.broken, verdict.head) == ("", file.end.line_hash)
 
 
 def test_a_process_that_died_between_two_files_goes_on_with_the_chain(path: Path) -> None:
@@ -106,7 +105,7 @@ def test_a_file_that_somebody_moved_away_is_followed_by_the_next_one(path: Path,
 def test_lines_that_the_journal_knows_and_the_log_lacks_are_a_gap(path: Path) -> None:
     make_log(path, 1, 2)
     reopened = audit_file(path)
-    [warning] = reopened.open(Head(5, "ab" * 32))
+    [warning] = reopened.open(End(line_hash="ab" * 32, seq=5))
     assert "lacks transitions 3 to 5" in warning
     gap = lines(path)[-2]
     assert (gap["type"], gap["first"], gap["last"], gap["lost_head"]) == ("gap", 3, 5, "ab" * 32)
@@ -145,5 +144,5 @@ def test_lines_are_on_the_disk_before_append_returns(path: Path, monkeypatch: py
 def test_two_processes_cannot_write_one_log(path: Path) -> None:
     file = audit_file(path)
     file.open(None)
-    with pytest.raises(InUse):
+    with pytest.raises(BlockingIOError, match="another process writes it"):
         audit_file(path).open(None)

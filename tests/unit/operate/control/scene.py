@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from kmsconn.journal import moves
-from kmsconn.journal.values import Row
+from kmsconn.journal.rows import Row
 from kmsconn.model.requests import Kind
 from kmsconn.operate.control.commands import Context
 from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall

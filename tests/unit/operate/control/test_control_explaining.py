@@ -10,11 +10,10 @@ import trio
 
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
-from kmsconn.journal import inspecting, moves, recording
+from kmsconn.journal import inspecting, moves
 from kmsconn.journal.inspecting import PausedKind
-from kmsconn.journal.recording import NewRequest
-from kmsconn.journal.rows import HistoryEntry
-from kmsconn.journal.values import Row, Signing
+from kmsconn.journal.moves import NewRequest, Signing
+from kmsconn.journal.rows import HistoryEntry, Row
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.model.steps import Answer
@@ -115,7 +114,7 @@ async def posted(scene: Scene) -> Row:
     log = PROFILE.operations[PUBLIC.kind].log_of(PUBLIC)  # type: ignore[attr-defined]
     where = (log.address, PUBLIC.id, PUBLIC.kind)
     post = NewRequest(SETTINGS.chains.gateway.chain_id, *where, PROFILE.digest(log), log, 1e9, wall())
-    row = (await scene.bench.journal.run(recording.take, post)).row
+    row, _ = await scene.bench.journal.run(moves.take, post)
     assert row is not None
     scene.rows["posted"] = row
     return row
