@@ -120,16 +120,6 @@ def _ours(db: Database, error: Exception) -> BaseException:
 async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
     before = db.driver.changes
     db.begin()
-    await _apply_all(db, group, offload)
-    if db.driver.changes != before:
-        await offload("journal", db.keep)
-    elif all(one.operation in READING for one in group):  # a full disk can be read
-        db.roll_back()
-    else:
-        db.commit()
-
-
-async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
     for number, execution in enumerate(group, 1):
         if execution.is_long:
             await offload("journal", partial(execution.apply, db))
@@ -137,6 +127,12 @@ async def _apply_all(db: Database, group: Sequence[Execution[Any]], offload: Off
             execution.apply(db)
         if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
+    if db.driver.changes != before:
+        await offload("journal", db.keep)
+    elif all(one.operation in READING for one in group):  # a full disk can be read
+        db.roll_back()
+    else:
+        db.commit()
 
 
 def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:

@@ -102,14 +102,14 @@ async def until_kept(step: Callable[[], Awaitable[T]]) -> T:
 class Journal:
     """The memory of one connector: operations queue here, and one task, ``commit_groups``, applies them.
 
-    Questions take their turn in the same queue as changes, so they see all that was asked before. ``tick`` is that of the last durable
-    move, a move under way counts as later; ``failure`` says why the last group could not be written, and is empty when the last one
-    that changed anything was; ``is_closed``: nothing is taken any more. ``warnings``: what an operator should know about where the journal
-    is kept. With ``readers`` operations that only read wait for no group.
+    Questions take their turn in the same queue as changes, so they see all that was asked before. ``answers_tick`` grows with each durable
+    move that may change which replies can be signed; ``failure`` says why the last group could not be written, and is empty when the last
+    one that changed anything was; ``is_closed``: nothing is taken any more. ``warnings``: what an operator should know about where the
+    journal is kept. With ``readers`` operations that only read wait for no group.
     """
 
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
-        self.tick, self.answers_tick = db.tick, db.answers_tick
+        self.answers_tick = db.answers_tick
         self.warnings = db.warnings
         self.damaged: Mapping[int, str] = db.damaged
         """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
@@ -180,7 +180,6 @@ class Journal:
 
     def note_tick(self, tick: int) -> None:
         """Note that another process has made moves durable up to this tick."""
-        self.tick = max(self.tick, tick)
         self.answers_tick = max(self.answers_tick, tick)
 
     def note_submitted(self, rid: int, submitted: bool) -> None:
@@ -227,7 +226,7 @@ class Journal:
                 self.failures.unwritten = failed
             if not failed:
                 self.failures.note_alone(group)
-            self.tick, self.answers_tick = self._db.tick, self._db.answers_tick
+            self.answers_tick = self._db.answers_tick
         finally:
             for execution in group:
                 execution.done.set()

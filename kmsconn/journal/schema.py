@@ -200,28 +200,20 @@ INDICES: Final = (
     """,
 )
 
-COUNTING: Final = (
-    """
-    CREATE TEMP TRIGGER request_appears AFTER INSERT ON main.request
-    BEGIN
-        SELECT count_row(NULL, NULL, NULL, NULL, new.kind, new.state, new.on_chain, new.deferred > 0);
-    END
-    """,
-    """
-    CREATE TEMP TRIGGER request_moves AFTER UPDATE OF kind, state, on_chain, deferred ON main.request
-    WHEN (old.kind, old.state, old.on_chain, old.deferred > 0) <> (new.kind, new.state, new.on_chain, new.deferred > 0)
-    BEGIN
-        SELECT count_row(
-            old.kind, old.state, old.on_chain, old.deferred > 0, new.kind, new.state, new.on_chain, new.deferred > 0
-        );
-    END
-    """,
-    """
-    CREATE TEMP TRIGGER request_goes AFTER DELETE ON main.request
-    BEGIN
-        SELECT count_row(old.kind, old.state, old.on_chain, old.deferred > 0, NULL, NULL, NULL, NULL);
-    END
-    """,
+_NOTHING: Final = "NULL, NULL, NULL, NULL"
+_WAS, _IS = (f"{row}.kind, {row}.state, {row}.on_chain, {row}.deferred > 0" for row in ("old", "new"))
+COUNTING: Final = tuple(
+    f"CREATE TEMP TRIGGER {name} AFTER {event} BEGIN SELECT count_row({was}, {now}); END"
+    for name, event, was, now in (
+        ("request_appears", "INSERT ON main.request", _NOTHING, _IS),
+        (
+            "request_moves",
+            f"UPDATE OF kind, state, on_chain, deferred ON main.request WHEN ({_WAS}) <> ({_IS})",
+            _WAS,
+            _IS,
+        ),
+        ("request_goes", "DELETE ON main.request", _WAS, _NOTHING),
+    )
 )
 """What tells a function of the connection of each row that is counted: the numbers of a transaction are written to ``tally`` at its end."""
 
