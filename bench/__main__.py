@@ -18,7 +18,7 @@ from bench.machine import ROOT, commit_of, write_report
 from bench.offering import Case, Climb, Plan, Usage, climb
 from bench.rows import Row, collect
 from bench.series import columns_of
-from kmsconn.emulator.traffic import GENERATIONS
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS
 from kmsconn.model.requests import FHEVM
 
 SIZES = (205, 64 * table.KIB, table.MIB)

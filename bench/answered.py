@@ -22,8 +22,8 @@ from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.recording import Arrival, Read
 from kmsconn.model.events import ReplyIncluded
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.transport.ports import offload_to_threads
 from tests.unit.replies.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of
@@ -71,7 +71,7 @@ async def answer(world: World, journal: Journal, count: int) -> None:
     read = Read(CHAIN_ID, CONTRACT, (0, 0), arrivals, (), 1, None, now, now, 3600.0)
     recorded = await journal.run(recording.record, read)
     for n in range(1, count + 1):
-        world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
+        world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))
     async with trio.open_nursery() as nursery:
         for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
             kept = Answer(calldata(arrival.id), Address(bytes(20)))

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.config.values import PostgresAddress, Secret
+from kmsconn.config.description import PostgresAddress, Secret
 from kmsconn.emulator.network import reserve_ports
 
 STARTING = 30.0  # seconds on a busy machine; undisturbed it is 0.5

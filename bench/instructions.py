@@ -26,11 +26,10 @@ import attrs
 import trio
 import trio.testing
 
+from kmsconn.config.description import LogFormat
 from kmsconn.config.settings import MonitoringSettings
-from kmsconn.config.values import LogFormat
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.observe.logs import make_logger
 from kmsconn.operate.commands.run import Observers

@@ -19,7 +19,7 @@ import trio
 
 from bench.cluster import find_programs, open_cluster
 from bench.proc import look
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries, recording
@@ -27,8 +27,8 @@ from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.moves import Signing
 from kmsconn.journal.recording import Arrival, Read
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from kmsconn.transport.ports import offload_to_threads
 
 CONTRACT, SENDER = Address(b"\xdc" * 20), Address(b"\x5e" * 20)

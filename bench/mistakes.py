@@ -30,12 +30,11 @@ import trio
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.parties import Chain, Contract
 from kmsconn.emulator.config_file import write_config
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.dependencies import GATEWAY_ID, key_for
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.network import serve_sockets
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import parse_address
 
 RATE: Final = 2.0  # requests per second

@@ -31,8 +31,7 @@ from kmsconn.config.working import ApiKey, HttpApi, ServerTls
 from kmsconn.model.http_answers import HttpResult
 from kmsconn.model.requests import Content
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.server import Identity, make_app, open_server
-from kmsconn.observe.status_site import make_status_site
+from kmsconn.observe.server import Identity, make_app, make_status_site, open_server
 from kmsconn.serving.decryptions import HttpApiService
 from kmsconn.transport.ports import listen_at, offload_to_threads
 

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.emulator.relayers import HttpPost
+from kmsconn.emulator.load import HttpPost
 from kmsconn.errors import Unreachable
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import HttpClient, open_http

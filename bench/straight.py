@@ -30,8 +30,8 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
 from kmsconn.model.events import ignore
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference, Content
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http

@@ -17,7 +17,7 @@ import attrs
 import psycopg
 from psycopg import errors
 
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.journal import postgres_schema, schema
 from kmsconn.journal.postgres import _COUNT, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kyber_py.ml_kem import ML_KEM_512
 
 from kmsconn.emulator.httpz.signcryption import public_key, seal
-from kmsconn.emulator.plaintexts import sized
+from kmsconn.emulator.signcryption import sized
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover

@@ -12,8 +12,8 @@ from pathlib import Path
 import trio
 from rich.console import Console, RenderableType
 
+from kmsconn.emulator.commands.arguments import report
 from kmsconn.emulator.commands.demo import plan_of, run_demo, seen
-from kmsconn.emulator.commands.emulate_result import report
 from kmsconn.emulator.emulation import Emulation
 from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands.main import make_parser

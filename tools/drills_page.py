@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.emulator.drills.active import DRILLS
+from kmsconn.emulator.control import DRILLS
 from kmsconn.emulator.drills.drill import Drill, Target
 from tools.gen_monitoring import between
 

@@ -41,11 +41,10 @@ import trio
 import trio.testing
 
 import kmsconn
+from kmsconn.config.description import AttestationMode
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import AttestationMode
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.traffic import Traffic
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.journal.groups import Execution
 from kmsconn.model.events import Event, ReplyIncluded
 from kmsconn.testing.endings import seeded_scheduler

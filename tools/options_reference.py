@@ -12,13 +12,11 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.config.description import REQUIRED, Described, Form, Section, fields_of
+from kmsconn.config.description import REQUIRED, Described, Form, Role, Section, fields_of
 from kmsconn.config.httpz import HTTPZ_RC7
-from kmsconn.config.networks import NETWORKS, Network
+from kmsconn.config.networks import NETWORKS, Network, preset
 from kmsconn.config.options import FHEVM, OptionTable
-from kmsconn.config.presets import preset
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import Role
 from kmsconn.ethereum.addresses import Address, checksum
 
 DOCS = Path(__file__).parents[1] / "docs"

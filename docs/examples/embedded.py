@@ -18,9 +18,8 @@ from typing import TypeVar
 import trio
 
 import kmsconn
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import ReplyIncluded
 
 T = TypeVar("T")

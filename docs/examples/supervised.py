@@ -19,8 +19,8 @@ import trio
 import kmsconn
 from kmsconn.emulator import FhevmDependencies, Traffic
 from kmsconn.model.events import AnswerKept, ReplyIncluded
-from kmsconn.observe.health import HealthReport
 from kmsconn.observe.monitor import Monitor
+from kmsconn.observe.status import HealthReport
 
 T = TypeVar("T")
 REQUESTS = 3

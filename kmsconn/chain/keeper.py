@@ -23,9 +23,9 @@ from kmsconn.config.parties import Chain
 from kmsconn.errors import KmsconnError, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
+from kmsconn.transport.dialling import way_of
 from kmsconn.transport.http import HttpClient, status_error
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.proxying import way_of
 from kmsconn.transport.urls import parse, show_origin
 from kmsconn.transport.waiting import Backoff
 

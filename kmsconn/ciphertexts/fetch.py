@@ -30,8 +30,8 @@ from kmsconn.ciphertexts.sources import (
 )
 from kmsconn.errors import NotYet, Overloaded, Retryable, Unreachable
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.http import Asked
 from kmsconn.transport.ports import Offload
 from kmsconn.transport.urls import show_origin

@@ -17,8 +17,7 @@ import attrs
 
 from kmsconn.ciphertexts.attestation import COPROCESSOR_CONTEXT_ID
 from kmsconn.errors import Misconfigured
-from kmsconn.transport.addresses import is_private_host, is_public_address
-from kmsconn.transport.urls import DEFAULT_PORTS, Url, parse
+from kmsconn.transport.urls import DEFAULT_PORTS, Url, is_private_host, is_public_address, parse
 
 USUAL_REGION = "us-east-1"
 _AWS = ("amazonaws.com", "amazonaws.com.cn")

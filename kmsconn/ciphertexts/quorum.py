@@ -17,8 +17,8 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.errors import NoCiphertext, NotAttested, Retryable, Undecodable, Unreachable
 from kmsconn.frozen import frozen
 from kmsconn.model.events import AttestationMismatch, OnEvent
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.http import HttpClient
 
 MOMENT = 0.25  # seconds that a quorum leaves the others: a question that is cut off costs its connection

@@ -14,10 +14,10 @@ from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Final
 
-from kmsconn.config.description import Form
-from kmsconn.config.values import (
+from kmsconn.config.description import (
     AttestationMode,
     CompressedKeySets,
+    Form,
     LogFormat,
     Mode,
     Role,
@@ -147,6 +147,29 @@ def sha256_digest(value: object) -> bytes:
     if not re.fullmatch(r"[0-9a-f]{64}", written):
         raise ValueError("must be a SHA-256 digest, 64 hex digits")
     return bytes.fromhex(written)
+
+
+MOST_REQUESTS_PER_SECOND: Final = 1e6
+"""Of one key: more than any machine answers."""
+_KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def key_id(value: object) -> str:
+    """Read the id of a key of a client."""
+    if not isinstance(value, str) or not _KEY_ID.fullmatch(value):
+        raise ValueError(
+            "must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+        )
+    return value
+
+
+def rate(value: object) -> float:
+    """Read how many requests a second there may be."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"must be a number, not {quoted(value)}")
+    if not 0 < value <= MOST_REQUESTS_PER_SECOND:
+        raise ValueError(f"must be above 0 and at most {MOST_REQUESTS_PER_SECOND:.0f}")
+    return float(value)
 
 
 _YOUNG = 3600.0  # seconds
@@ -325,6 +348,8 @@ ByteSize = Annotated[int, Form(size, "size", size_text)]
 Wei = Annotated[int, Form(wei, "amount", wei_text)]
 ChainIds = Annotated[frozenset[int], Form(chain_ids, "numbers")]
 Digest = Annotated[bytes, Form(sha256_digest, "digest", _hidden)]
+KeyId = Annotated[str, Form(key_id, "text")]
+Rate = Annotated[float, Form(rate, "number")]
 Roles = Annotated[frozenset[Role], Form(roles, "list of words")]
 ProfileName = Annotated[str, Form(lambda value: profile_named(text(value)), "word")]
 Level = Annotated[str, Form(_log_level, "word")]

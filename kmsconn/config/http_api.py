@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kmsconn.config import forms
-from kmsconn.config.assembly import Written, values_of
-from kmsconn.config.description import described
-from kmsconn.config.findings import Findings
-from kmsconn.config.keyfiles import warn_if_open
+from kmsconn.config.assembly import Written, values_of, warn_if_open
+from kmsconn.config.description import Form, Mode, described
+from kmsconn.config.options import Findings
 from kmsconn.config.places import is_loopback
-from kmsconn.config.values import Mode
+from kmsconn.config.structuring import structure, tables_of
 from kmsconn.config.working import ApiKey, HttpApi, ServerTls
 from kmsconn.errors import Fault
 from kmsconn.transport.certificates import TlsFault, server_context
 
 LARGEST_FILE: Final = 1 << 20
 """Bytes of a file of keys: some thousand clients."""
-
-MOST_REQUESTS_PER_SECOND: Final = 1e6
-"""Of one key: more than any machine answers."""
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ApiKeysFault(ValueError):  # noqa: N818 - as kmsconn.errors.Fault
@@ -39,15 +30,12 @@ class ApiKeysFault(ValueError):  # noqa: N818 - as kmsconn.errors.Fault
 
 def read_api_keys(data: bytes) -> tuple[ApiKey, ...]:
     """Return the keys that a file holds. Raises ApiKeysFault with everything that is wrong."""
-    entries = [_read_entry(f"keys[{index}]", entry) for index, entry in enumerate(_entries(data))]
-    faults = [fault for _, found in entries for fault in found]
-    faults += _twice(values for values, _ in entries)
+    entries, faults = _entries(data), list[Fault]()
+    keys: tuple[ApiKey, ...] = structure(entries, _KEYS, "keys", faults) or ()
+    faults += _twice(entries)
     if faults:
         raise ApiKeysFault(*faults)
-    return tuple(
-        ApiKey(one["id"], one["sha256"], one.get("max_in_flight"), one.get("requests_per_second"))
-        for one, _ in entries
-    )
+    return keys
 
 
 def _entries(data: bytes) -> list[Any]:
@@ -61,55 +49,17 @@ def _entries(data: bytes) -> list[Any]:
     return entries
 
 
-def _read_entry(place: str, entry: object) -> tuple[Mapping[str, Any], list[Fault]]:
-    """Return the values of one table by name, and what is wrong with it."""
-    if not isinstance(entry, dict):
-        return {}, [Fault(place, "must be a table of id, sha256 and limits")]
-    values, faults = dict[str, Any](), list[Fault]()
-    for name, written in entry.items():
-        if name not in _FORMS:
-            faults.append(Fault(f"{place}.{name}", "is unknown", forms.suggestion(name, _FORMS)))
-            continue
-        try:
-            values[name] = _FORMS[name](written)
-        except ValueError as error:
-            faults.append(Fault(f"{place}.{name}", str(error)))
-    faults += [Fault(f"{place}.{name}", "is required") for name in _REQUIRED if name not in entry]
-    return values, faults
+_KEYS: Final = Form(tables_of(ApiKey, "id, sha256 and limits"), "list of tables")
 
 
-def _twice(entries: Iterator[Mapping[str, Any]]) -> Iterator[Fault]:
-    first = dict[tuple[str, Any], int]()
-    for index, entry in enumerate(entries):
-        for name in _REQUIRED:
-            known = first.setdefault((name, entry.get(name)), index)
-            if known != index and name in entry:
+def _twice(entries: Iterable[Any]) -> Iterator[Fault]:
+    first = dict[tuple[str, str], int]()
+    for index, entry in enumerate(one if isinstance(one, dict) else {} for one in entries):
+        digest = str(entry.get("sha256", "")).strip().lower().removeprefix("0x")
+        for name, value in (("id", str(entry.get("id", ""))), ("sha256", digest)):
+            known = first.setdefault((name, value), index)
+            if known != index and value:
                 yield Fault(f"keys[{index}].{name}", f"is that of keys[{known}] too")
-
-
-def _id(value: object) -> str:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise ValueError(
-            "must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
-        )
-    return value
-
-
-def _rate(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"must be a number, not {forms.quoted(value)}")
-    if not 0 < value <= MOST_REQUESTS_PER_SECOND:
-        raise ValueError(f"must be above 0 and at most {MOST_REQUESTS_PER_SECOND:.0f}")
-    return float(value)
-
-
-_FORMS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "id": _id,
-    "sha256": forms.sha256_digest,
-    "max_in_flight": partial(forms.at_least, 1),
-    "requests_per_second": _rate,
-}
-_REQUIRED: Final = ("id", "sha256")
 
 
 DEFAULT_KEY: Final = "default"
@@ -169,7 +119,7 @@ def all_keys(digest: bytes | None, in_file: tuple[ApiKey, ...]) -> tuple[ApiKey,
     """Return the keys of a file and the one without a file. Raises ApiKeysFault where the file has that one too."""
     if digest is None:
         return in_file
-    if any(key.id == DEFAULT_KEY or key.digest == digest for key in in_file):
+    if any(key.id == DEFAULT_KEY or key.sha256 == digest for key in in_file):
         raise ApiKeysFault(
             Fault("api_key_digest", f"api_keys_file has this key, or one called {DEFAULT_KEY}")
         )

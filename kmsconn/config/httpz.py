@@ -11,13 +11,11 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.config.assembly import Written
-from kmsconn.config.description import Form
-from kmsconn.config.findings import Findings
+from kmsconn.config.description import AttestationMode, Form
 from kmsconn.config.forms import at_least, flag, whole
-from kmsconn.config.options import ALIASES, DESCRIBED, PROCESS, Accepted, OptionTable, page
+from kmsconn.config.options import ALIASES, DESCRIBED, PROCESS, Accepted, Findings, OptionTable, page
 from kmsconn.config.parties import Chain, Chains, Contract, S3Fallback
 from kmsconn.config.places import contract_form
-from kmsconn.config.values import AttestationMode
 from kmsconn.ethereum.addresses import Address
 
 _MANAGER: Final = Address(bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3"))

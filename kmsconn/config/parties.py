@@ -5,11 +5,20 @@ from typing import Annotated
 import attrs
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import OLDER, Alias, Made, OptionName, Section
+from kmsconn.config.description import (
+    OLDER,
+    Alias,
+    AwsKmsKey,
+    CompressedKeySets,
+    Made,
+    OptionName,
+    Secret,
+    Section,
+    compressed_key_sets,
+)
 from kmsconn.config.structuring import HostChainTables
-from kmsconn.config.values import AwsKmsKey, CompressedKeySets, Secret, compressed_key_sets
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.model.requests import FHEVM
 from kmsconn.transport.urls import show_origin
 

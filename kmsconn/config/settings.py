@@ -12,7 +12,18 @@ from typing import Annotated, Any, Final, Self
 import attrs
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import Alias, Made, Section, fields_of
+from kmsconn.config.description import (
+    Alias,
+    LogFormat,
+    Made,
+    Mode,
+    PostgresAddress,
+    Role,
+    Secret,
+    Section,
+    StatusPage,
+    fields_of,
+)
 from kmsconn.config.parties import (
     ChainOptions,
     Chains,
@@ -21,7 +32,6 @@ from kmsconn.config.parties import (
     WalletOptions,
     WalletSettings,
 )
-from kmsconn.config.values import LogFormat, Mode, PostgresAddress, Role, Secret, StatusPage
 from kmsconn.config.working import (
     CiphertextSettings,
     HttpApi,

@@ -14,16 +14,13 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.config import assembly, httpz, presets
-from kmsconn.config.assembly import Maker, Written
+from kmsconn.config import assembly, httpz, networks
+from kmsconn.config.assembly import Maker, Written, control_socket_of, has_password, journal_of, warn_if_open
 from kmsconn.config.description import PREFIX, REQUIRED, environment_name
-from kmsconn.config.findings import Findings, Given
 from kmsconn.config.http_api import http_api_of
 from kmsconn.config.httpz import HTTPZ_RC7
-from kmsconn.config.keyfiles import warn_if_open
-from kmsconn.config.options import FHEVM, OptionTable
+from kmsconn.config.options import FHEVM, Findings, Given, OptionTable
 from kmsconn.config.settings import Settings
-from kmsconn.config.storage import control_socket_of, has_password, journal_of
 from kmsconn.config.structuring import beside, structure
 from kmsconn.config.tracing import tracing_of
 from kmsconn.config.wallets import wallet_of
@@ -128,7 +125,7 @@ def read_sources(
     alone = alone and generation.table is HTTPZ_RC7
     if alone:
         variables = {name: one for name, one in variables.items() if name == "profile"}
-    arguments = {"service_name": ("--name", service_name), presets.NETWORK: ("--network", network)}
+    arguments = {"service_name": ("--name", service_name), networks.NETWORK: ("--network", network)}
     named = {
         name: Given(value, place, name) for name, (place, value) in arguments.items() if value is not None
     }
@@ -160,19 +157,19 @@ def _values(
     alone: bool,
 ) -> dict[str, Any]:
     """Return every option's typed value; later sources win, and a known network fills in what they leave out."""
-    known = presets.find_network(sources, generation.table, findings)
+    known = networks.find_network(sources, generation.table, findings)
     if known is not None:
-        findings.take(presets.preset(known))
+        findings.take(networks.preset(known))
     document, *others = sources
     findings.take(document)
     for source in others:
         findings.take(source, strict=False)
     generation.tidy(findings)
     if known is not None:
-        presets.complete(known, findings)
+        networks.complete(known, findings)
     values = _structured(findings, alone=alone)
     if known is not None:
-        presets.compare(values, known, findings)
+        networks.compare(values, known, findings)
     return values
 
 

@@ -6,9 +6,10 @@ Never reads a file; never shows a value that its form would not show.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import attrs
@@ -22,47 +23,50 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import Form
+from kmsconn.config.description import Form, fields_of
 from kmsconn.errors import Fault
-from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.transport.urls import show_origin
+
+
+def tables_of(
+    cls: type[attrs.AttrsInstance], what: str, spellings: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what reads a list of tables as values of a class, each field by its form; ``spellings`` are others of its names.
+
+    It raises ValueError and BaseValidationError.
+    """
+    converter = Converter(detailed_validation=True)
+    hooks: Any = {one.name: override(struct_hook=partial(_by_form, one.kind)) for one in fields_of(cls)}
+    generated: Any = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **hooks)
+
+    def structure_one(value: Any, kind: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"must be a table of {what}")
+        return generated({spellings.get(key, key): one for key, one in value.items()}, kind)
+
+    converter.register_structure_hook(cls, structure_one)
+    return lambda value: converter.structure(value, tuple[cls, ...])  # type: ignore[valid-type]
+
+
+def _by_form(form: Any, value: Any, _: Any) -> Any:
+    return form.read(value)
 
 
 @attrs.frozen
 class HostChainEntry:
     """One element of ``host_chains`` as it is written; ``chainId`` and ``aclAddress`` are accepted spellings."""
 
-    url: tuple[str, ...]
-    chain_id: int
-    acl_address: Address
+    url: places.RpcUrls
+    chain_id: forms.ChainId
+    acl_address: places.ContractAddress
 
 
-_HOST_CHAIN_SPELLINGS = {"chainId": "chain_id", "aclAddress": "acl_address"}
-
-
-def _structure_host_chain(
-    structure: Callable[[Any, Any], HostChainEntry], value: Any, kind: Any
-) -> HostChainEntry:
-    if not isinstance(value, dict):
-        raise ValueError("must be a table of url, chain_id and acl_address")
-    return structure({_HOST_CHAIN_SPELLINGS.get(key, key): one for key, one in value.items()}, kind)
-
-
-def _make_converter() -> Converter:
-    converter = Converter(detailed_validation=True)
-    generated = make_dict_structure_fn(
-        HostChainEntry,
-        converter,
-        _cattrs_forbid_extra_keys=True,
-        url=override(struct_hook=lambda value, _: places.rpc_urls(value)),
-        chain_id=override(struct_hook=lambda value, _: forms.at_least(1, value)),
-        acl_address=override(struct_hook=lambda value, _: places.contract_address(value)),
-    )
-    converter.register_structure_hook(HostChainEntry, partial(_structure_host_chain, generated))
-    return converter
-
-
-_CONVERTER = _make_converter()
+_read_host_chains = tables_of(
+    HostChainEntry,
+    "url, chain_id and acl_address",
+    {"chainId": "chain_id", "aclAddress": "acl_address"},
+)
 
 
 def _host_chains(value: Any) -> tuple[HostChainEntry, ...]:
@@ -73,7 +77,7 @@ def _host_chains(value: Any) -> tuple[HostChainEntry, ...]:
             raise ValueError("must be a JSON array of objects with url, chain_id and acl_address") from None
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list that is not empty")
-    return _CONVERTER.structure(value, tuple[HostChainEntry, ...])
+    return _read_host_chains(value)
 
 
 def _host_chains_text(entries: tuple[HostChainEntry, ...]) -> str:

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 import attrs
 
+from kmsconn.config.description import Secret
 from kmsconn.config.settings import TracingSettings
-from kmsconn.config.values import Secret
 from kmsconn.transport.urls import parse
 
 Warn = Callable[[str, str, str], None]

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import attrs
 
-from kmsconn.config.assembly import Written
-from kmsconn.config.findings import Findings
-from kmsconn.config.keyfiles import hex_key, read_secret, signing_key
+from kmsconn.config.assembly import Written, hex_key, read_secret, signing_key
+from kmsconn.config.description import ROLES, AwsKmsKey, Mode, Role, Secret
+from kmsconn.config.options import Findings
 from kmsconn.config.parties import WalletSettings
-from kmsconn.config.values import ROLES, AwsKmsKey, Mode, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.mnemonics import is_test_phrase, key_of_phrase
 from kmsconn.ethereum.signing import PrivateKey

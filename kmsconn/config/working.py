@@ -5,8 +5,19 @@ from typing import Annotated
 import attrs
 
 from kmsconn.config import forms, places
-from kmsconn.config.description import FORMER, LATER, OLDER, WRONG, Alias, Made, OptionName, Section
-from kmsconn.config.values import ROLES, AttestationMode, Mode
+from kmsconn.config.description import (
+    FORMER,
+    LATER,
+    OLDER,
+    ROLES,
+    WRONG,
+    Alias,
+    AttestationMode,
+    Made,
+    Mode,
+    OptionName,
+    Section,
+)
 
 
 @attrs.frozen
@@ -16,10 +27,10 @@ class ApiKey:
     ``max_in_flight``: its requests at once; ``requests_per_second``: on average, with a second's worth at once. None: no limit of its own.
     """
 
-    id: str
-    digest: bytes = attrs.field(repr=False)
-    max_in_flight: int | None = None
-    requests_per_second: float | None = None
+    id: forms.KeyId
+    sha256: forms.Digest = attrs.field(repr=False)
+    max_in_flight: forms.Count | None = None
+    requests_per_second: forms.Rate | None = None
 
 
 @attrs.frozen

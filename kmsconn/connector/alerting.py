@@ -22,9 +22,8 @@ from kmsconn.journal import queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.queries import Counts
-from kmsconn.model.alerts import Board
+from kmsconn.model.alerts import Board, alert_of
 from kmsconn.model.events import AlertRaised
-from kmsconn.model.progress import alert_of
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.core_health import CONNECTION
 

@@ -19,9 +19,9 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
+from kmsconn.config.description import PostgresAddress, Role
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import GENERATIONS
-from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import JournalWatch, show_alerts
 from kmsconn.connector.auditing import Auditing
 from kmsconn.connector.dependency_checks import ContractWatch, wait_for_dependencies

@@ -27,9 +27,9 @@ from typing import Final, Never
 import attrs
 import trio
 
+from kmsconn.config.assembly import common_settings
+from kmsconn.config.description import PostgresAddress, Role
 from kmsconn.config.settings import Settings
-from kmsconn.config.storage import common_settings
-from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.connector.alerting import JOURNAL
 from kmsconn.connector.following import Topics
 from kmsconn.errors import JournalFailed, LeaseLost

@@ -32,10 +32,9 @@ from kmsconn.replies.wallet import open_tx_sender
 from kmsconn.requests.components import Components, Resources
 from kmsconn.requests.http_decryption import HttpWaiters
 from kmsconn.requests.membership import Membership
-from kmsconn.transport.dialling import dial_sockets, sockets
+from kmsconn.transport.dialling import Way, dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
-from kmsconn.transport.proxying import Way
 
 PROFILES: Mapping[str, Callable[[Settings], Profile]] = {FHEVM: Fhevm, HTTPZ_RC7: HttpzRc7}
 """The generations by the names that the option ``profile`` has for them."""

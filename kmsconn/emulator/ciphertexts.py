@@ -1,18 +1,25 @@
-"""Makes what coprocessors publish: handles, ciphertext bodies, digests, signed attestations. The same every time; never random.
+"""Makes what coprocessors publish: handles, ciphertext bodies, digests, signed attestations; or reads ready-made ones from a file.
 
-Source: fhevm-0.14.md, 4.1-4.5.
+The same every time; never random. Source: fhevm-0.14.md, 4.1-4.5. The file is a JSON list of objects with ``path`` (from the file's
+folder), ``type`` (name or number of the FHE type), ``value`` (a number, or digits in a text), ``format`` (as in attestations) and
+``key_id`` (a number, or hex digits in a text). What stands in it is never encrypted, and never looked into.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Final
 
 import attrs
+import msgspec
 
 from kmsconn.ciphertexts.attestation import VERSION, Attestation, StoredFormat, signed_digest
-from kmsconn.emulator.plaintexts import little_endian
+from kmsconn.emulator.signcryption import ABI_TYPES, abi_word, little_endian
+from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES
 from kmsconn.ethereum.keccak import keccak256
@@ -101,3 +108,106 @@ def attestation_header(attestation: Attestation) -> str:
         "signature": to_hex(attestation.signature),
     }
     return json.dumps(members, separators=(",", ":"))
+
+
+_TYPES: Final = {name: kind for kind, name in ABI_TYPES.items()}
+_FORMATS: Final = {stored.name.lower(): stored for stored in StoredFormat}
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """One object of the file, as it stands there."""
+
+    path: _Text
+    type: int | _Text
+    value: int | bool | _Text
+    format: _Text
+    key_id: int | _Text
+
+
+@attrs.frozen
+class StoredCiphertext:
+    """A ciphertext that was made elsewhere, and how coprocessors store and attest it."""
+
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    fhe_type: int
+    value: int
+    stored: StoredFormat
+    key_id: int
+
+    def under(self, label: str, chain_id: int) -> EmulatedCiphertext:
+        """Return it under a handle of its own, by this label: the same ciphertext may be asked for again and again."""
+        seed = f"{label}/{chain_id}".encode() + keccak256(self.body)
+        return EmulatedCiphertext(
+            handle=make_handle(seed, chain_id=chain_id, fhe_type=self.fhe_type),
+            fhe_type=self.fhe_type,
+            value=self.value,
+            body=self.body,
+            ciphertext_digest=keccak256(b"ordinary ciphertext of " + seed),
+            stored=self.stored,
+            key_id=self.key_id,
+        )
+
+
+def read_ciphertexts(path: Path) -> tuple[StoredCiphertext, ...]:
+    """Read a file and the ciphertexts that it names. Raises ConfigError with all that is wrong."""
+    try:
+        entries = msgspec.json.decode(path.read_bytes(), type=list[_Entry])
+    except OSError as error:
+        raise _wrong(str(path), f"cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise _wrong(str(path), f"is not a list of ciphertexts: {error}") from error
+    read = [_read(f"{path}[{index}]", path.parent, entry) for index, entry in enumerate(entries)]
+    faults = tuple(one for one in read if isinstance(one, Fault))
+    if faults or not read:
+        raise ConfigError(faults or (Fault(str(path), "names no ciphertext"),))
+    return tuple(one for one in read if isinstance(one, StoredCiphertext))
+
+
+def _read(place: str, folder: Path, entry: _Entry) -> StoredCiphertext | Fault:
+    try:
+        kind = _type_of(entry.type)
+        value = _number(entry.value, 0, "value")
+        _check_value(value, kind)
+        stored = _format_of(entry.format)
+        key_id = _number(entry.key_id, 16, "key_id")
+        return StoredCiphertext((folder / entry.path).read_bytes(), kind, value, stored, key_id)
+    except OSError as error:
+        return Fault(place, f"{entry.path} cannot be read: {error.strerror}")
+    except ValueError as error:
+        return Fault(place, str(error))
+
+
+def _type_of(said: int | str) -> int:
+    kind = said if isinstance(said, int) else _TYPES.get(said.lower().removeprefix("e"))
+    if kind not in ABI_TYPES:
+        raise ValueError(f"type {said!r} is not one of {', '.join(_names())}")
+    return kind
+
+
+def _format_of(said: str) -> StoredFormat:
+    stored = _FORMATS.get(said.lower())
+    if stored is None:
+        raise ValueError(f"format {said!r} is not one of {', '.join(_FORMATS)}")
+    return stored
+
+
+def _names() -> Iterator[str]:
+    return (f"{name} ({kind})" for name, kind in sorted(_TYPES.items(), key=lambda pair: pair[1]))
+
+
+def _number(said: int | str, base: int, what: str) -> int:
+    try:
+        return said if isinstance(said, int) else int(said, base)
+    except ValueError:
+        raise ValueError(f"{what} {said!r} is not a number") from None
+
+
+def _check_value(value: int, kind: int) -> None:
+    """Raise ValueError for a value that the type does not hold."""
+    little_endian(value, kind)
+    abi_word(value, kind)
+
+
+def _wrong(place: str, message: str) -> ConfigError:
+    return ConfigError((Fault(place, message),))

@@ -13,10 +13,9 @@ import attrs
 import trio
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
-from kmsconn.emulator.core_answers import JobFailed, SigningNode, answer
 from kmsconn.emulator.core_generation import KeyManagement, refusal, refusing
 from kmsconn.emulator.core_jobs import CoreJob, CoreJobs, RefusedCall
-from kmsconn.emulator.core_keys import KeyResults
+from kmsconn.emulator.core_keys import JobFailed, KeyResults, SigningNode, answer
 from kmsconn.emulator.core_requests import (
     CoreIds,
     CoreRelease,

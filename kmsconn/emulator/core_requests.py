@@ -20,8 +20,8 @@ from kmsconn._generated.fhevm.kms.v1 import (
     UserDecryptionRequest,
 )
 from kmsconn.emulator.signcryption import unpack_key
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, KEY_TAG, make_id
 from kmsconn.protocols.protobuf import decode
 

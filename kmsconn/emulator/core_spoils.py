@@ -21,7 +21,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     UserDecryptionResponse,
 )
 from kmsconn.emulator.core import CoreOperation, EmulatedCore
-from kmsconn.emulator.core_answers import answer
+from kmsconn.emulator.core_keys import answer
 from kmsconn.emulator.core_requests import ECDSA256K1, Job, read_id
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, Method
 from kmsconn.ethereum.signing import PrivateKey
@@ -82,21 +82,6 @@ async def _burn(call: InterceptedCall) -> bytes:
     return await call.emulated.start(call.operation, call.request, share_lost=True)
 
 
-async def _cut(_: InterceptedCall) -> bytes:
-    await trio.lowlevel.checkpoint()
-    raise CutConnection
-
-
-async def _cut_after(call: InterceptedCall) -> bytes:
-    await call.proceed()
-    raise CutConnection
-
-
-async def _go_away(_: InterceptedCall) -> bytes:
-    await trio.lowlevel.checkpoint()
-    raise GoAway
-
-
 async def _restart(call: InterceptedCall) -> bytes:
     await trio.lowlevel.checkpoint()
     call.core.restart()
@@ -104,6 +89,18 @@ async def _restart(call: InterceptedCall) -> bytes:
 
 
 Act: TypeAlias = Callable[[InterceptedCall], Awaitable[bytes]]
+
+
+def ended_by(end: type[Exception], *, after: bool = False) -> Act:
+    """End the connection like this; ``after`` the work was done."""
+
+    async def act(call: InterceptedCall) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if after:
+            await call.proceed()
+        raise end
+
+    return act
 
 
 def changed(change: Callable[[Response], None]) -> Act:
@@ -155,23 +152,15 @@ def _no_payload(reply: Response) -> None:
     reply.payload = None
 
 
-def _each_signature(reply: Response, change: Callable[[bytes], bytes]) -> None:
+def _each_signature(change: Callable[[bytes], bytes], reply: Response) -> None:
     """Change a signature wherever the release of the Core has put it."""
     reply.external_signature = change(reply.external_signature)
     for one in reply.signatures:
         one.signature = change(one.signature)
 
 
-def _short_signature(reply: Response) -> None:
-    _each_signature(reply, lambda signature: signature[:-1])
-
-
 def _no_signature(reply: Response) -> None:
     reply.external_signature, reply.signatures = b"", []
-
-
-def _spoilt_signature(reply: Response) -> None:
-    _each_signature(reply, lambda signature: signature[:-1] + b"\x1d")
 
 
 def _two_signatures(reply: Response) -> None:
@@ -207,19 +196,23 @@ def _other_values(job: Job) -> Job:
 
 ANSWERS: Final[dict[str, Act]] = {
     "no payload": changed(_no_payload),
-    "short signature": changed(_short_signature),
+    "short signature": changed(partial(_each_signature, lambda signature: signature[:-1])),
     "no signature": changed(_no_signature),
     "two signatures": changed(_two_signatures),  # the old field and the list hold different ones
-    "spoilt signature": changed(_spoilt_signature),  # 65 bytes with a recovery byte that no contract takes
+    "spoilt signature": changed(
+        partial(_each_signature, lambda signature: signature[:-1] + b"\x1d")
+    ),  # 65 bytes with a recovery byte that no contract takes
     "stranger's signature": signed_by(STRANGER),
     "one value less": other_job(_one_value_less),
     "other request": other_job(_other_request),  # a good answer, to another request
 }
 """Answers that no honest Core gives; for result calls."""
 SPOILS: Final[dict[str, Act]] = {
-    "cut": _cut,  # the connection breaks before the Core saw the call
-    "cut after": _cut_after,  # the connection breaks before the reply of a call that was done
-    "go away": _go_away,  # GOAWAY in place of an answer
+    "cut": ended_by(CutConnection),  # the connection breaks before the Core saw the call
+    "cut after": ended_by(
+        CutConnection, after=True
+    ),  # the connection breaks before the reply of a call that was done
+    "go away": ended_by(GoAway),  # GOAWAY in place of an answer
     "restart": _restart,  # the Core restarts under the call and forgets everything
     **ANSWERS,
     "other values": other_job(_other_values),  # a good one: after an honest answer, the Core has given two

@@ -15,14 +15,14 @@ from typing import Any, ClassVar, Never
 import attrs
 import trio
 
+from kmsconn.config.description import Secret
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import Secret
 from kmsconn.emulator.bucket_faults import BucketFaults
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.core_faults import FaultyCore
+from kmsconn.emulator.execution import AbiContract
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.network import Handler, MemoryNetwork, TogglePort
 from kmsconn.emulator.rpc import Cluster, RpcNode

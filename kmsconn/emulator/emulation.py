@@ -18,22 +18,20 @@ import trio
 from kmsconn.config.settings import Settings
 from kmsconn.config.working import HttpApi
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.ciphertext_file import StoredCiphertext
+from kmsconn.emulator.ciphertexts import StoredCiphertext
 from kmsconn.emulator.config_file import journal_beside, member_config, write_config
 from kmsconn.emulator.control import Control
 from kmsconn.emulator.core import EmulatedCore, become
 from kmsconn.emulator.core_requests import CoreRelease, Job
 from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS, Traffic
 from kmsconn.emulator.ground_truth import CommitteeGroundTruth, CommitteeVerdict, GroundTruth, Trace
 from kmsconn.emulator.http import serve_http
 from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS
 from kmsconn.emulator.key_life import KEY_STEP_TIMEOUT, QUICK, KeyLife, KeyResult
-from kmsconn.emulator.load import Load, run_load, tidy
+from kmsconn.emulator.load import POSTED_FORMS, Load, PostVerdict, Relayers, run_load, tidy
 from kmsconn.emulator.network import reserve_ports, serve_sockets
-from kmsconn.emulator.plaintexts import abi_word
-from kmsconn.emulator.relayers import POSTED_FORMS, PostVerdict, Relayers
-from kmsconn.emulator.signcryption import Randomness
-from kmsconn.emulator.traffic import GENERATIONS, Traffic
+from kmsconn.emulator.signcryption import Randomness, abi_word
 from kmsconn.emulator.users import Prepared, Users
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.hexes import to_hex

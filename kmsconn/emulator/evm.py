@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 
@@ -100,11 +101,11 @@ class EmulatedEvm:
         """Put a contract at its address, in the past too."""
         self.contracts[contract.address] = contract
 
-    def set_up(self, address: Address, action: Callable[[Frame], object]) -> None:
-        """Change a contract's storage outside all blocks, as if it had always been so; logs are dropped."""
+    def set_up(self, address: Address, action: Callable[..., object], *values: Any, **named: Any) -> None:
+        """Change a contract's storage outside all blocks by an action on its frame, as if it had always been so; logs are dropped."""
         context = BlockContext(self.chain_id, self.history.head.number, self.history.head.timestamp)
         with self.state.outside_blocks():
-            action(Frame(self.state, context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)))
+            action(Frame(self.state, context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)), *values, **named)
 
     def execute_all(
         self, transactions: list[Transaction], context: BlockContext, base_fee: int | None

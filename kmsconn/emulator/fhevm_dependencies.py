@@ -1,34 +1,42 @@
-"""All dependencies of one connector of fhevm in one place: three chains, a Core of one or several shards, buckets.
+"""All dependencies of one connector of fhevm in one place: three chains, a Core of one or several shards, buckets; and its users.
 
-Decides nothing of its own.
+What users do: ciphertexts committed, rights given, decryptions requested. Decides nothing of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from random import Random
+from typing import Any, Final
 
 import attrs
 
+from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.config.parties import Contract, HostChain
 from kmsconn.config.settings import Settings
-from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
 from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.contracts.acl import Acl
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext
+from kmsconn.emulator.contracts.acl import Acl, WalletContract
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
     EmulatedCoprocessor,
     GatewayConfig,
     KmsNode,
+    Material,
     Thresholds,
 )
 from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
+from kmsconn.emulator.contracts.request_calls import FORMS, Asking, request_of
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode as CoreNode
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.core_keys import PUBLIC_PREFIX
+from kmsconn.emulator.core_keys import SigningNode as CoreNode
+from kmsconn.emulator.core_requests import DEFAULT_KEY
 from kmsconn.emulator.dependencies import (
     FHEVM,
     GATEWAY_ID,
@@ -42,10 +50,15 @@ from kmsconn.emulator.dependencies import (
     sender_of,
     signer_of,
 )
+from kmsconn.emulator.httpz.dependencies import FirstTraffic, HttpzDependencies
 from kmsconn.emulator.network import Handler
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
+from kmsconn.emulator.signcryption import UserKey, bits_of
+from kmsconn.emulator.users import Users
+from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, PLAINTEXT_BITS, make_id
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model import requests
+from kmsconn.model.requests import HTTPZ_RC7
 
 ETHEREUM_ID = 11155111
 CONTEXT, EPOCH = make_id(CONTEXT_TAG, 1), make_id(EPOCH_TAG, 1)
@@ -213,26 +226,117 @@ class FhevmDependencies(EmulatedDependencies):
         committee = self.committee
         config, protocol = self.gateway_config, self.protocol_config
         self.gateway.evm.set_up(self.decryption.address, self.decryption.initialize)
-        self.gateway.evm.set_up(config.address, lambda frame: config.set_context(frame, CONTEXT, committee))
-        self.gateway.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+        self.gateway.evm.set_up(config.address, config.set_context, CONTEXT, committee)
+        self.gateway.evm.set_up(config.address, config.set_host_chains, [HOST_ID])
         self.ethereum.evm.set_up(self.kms_generation.address, self.kms_generation.initialize)
-        self.ethereum.evm.set_up(
-            protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee)
-        )
-        self.ethereum.evm.set_up(protocol.address, lambda frame: protocol.set_epoch(frame, CONTEXT, EPOCH))
+        self.ethereum.evm.set_up(protocol.address, protocol.set_context, CONTEXT, committee)
+        self.ethereum.evm.set_up(protocol.address, protocol.set_epoch, CONTEXT, EPOCH)
 
     def settled(self) -> None:
         """Tell GatewayConfig where the buckets are, and ProtocolConfig where the nodes' public storage is."""
         protocol, committee = self.protocol_config, self.committee
-        self.ethereum.evm.set_up(
-            protocol.address, lambda frame: protocol.set_context(frame, CONTEXT, committee)
-        )
+        self.ethereum.evm.set_up(protocol.address, protocol.set_context, CONTEXT, committee)
         coprocessors = [self._coprocessor(index) for index in range(len(self.buckets))]
         config, majority = self.gateway_config, len(coprocessors) // 2 + 1
-        self.gateway.evm.set_up(
-            config.address, lambda frame: config.set_coprocessors(frame, coprocessors, majority)
-        )
+        self.gateway.evm.set_up(config.address, config.set_coprocessors, coprocessors, majority)
 
     def _coprocessor(self, index: int) -> EmulatedCoprocessor:
         sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
         return EmulatedCoprocessor(sender.address, signer.address, self.told_url(index))
+
+
+KEY_ID = int.from_bytes(DEFAULT_KEY)
+_EMULATED_FORMATS = (StoredFormat.COMPRESSED_ON_CPU, StoredFormat.UNCOMPRESSED_ON_CPU)
+APP = address_for("application")
+
+
+def naming(context_id: int, epoch_id: int) -> tuple[bytes, ...]:
+    """Return the forms of extraData that name a context, or it and its epoch."""
+    return b"\x01" + context_id.to_bytes(32), b"\x02" + context_id.to_bytes(32) + epoch_id.to_bytes(32)
+
+
+EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
+
+
+@attrs.define(eq=False)
+class Traffic(Users[FhevmDependencies]):
+    """The users of a set of dependencies of fhevm."""
+
+    names = FORMS
+    form = ObjectForm.HANDLE
+    bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
+
+    extra_data: Sequence[bytes] = EXTRA_DATA
+    """What requests may say of context and epoch."""
+    user_key: UserKey = attrs.field(factory=lambda: UserKey.from_seed(bytes(64)))
+
+    def __attrs_post_init__(self) -> None:
+        wallet = WalletContract(address_for("wallet"), key_for("wallet owner").address)
+        self.dependencies.host.evm.deploy(wallet)
+
+    def make(self, form: str) -> bytes:
+        """Return the calldata of a form, with everything that belongs to it in its place."""
+        handles = [one.handle for one in self.ciphertexts()]
+        made = request_of(form, handles, self._asking(), address_for("wallet"), key_for)
+        acl, granted = self.dependencies.acl, self.granted
+        for handle in handles:
+            if made.client is None:
+                self._host(partial(acl.allow_for_decryption, handle=handle, allowed=granted))
+                continue
+            for account in (made.owner, APP):
+                self._host(partial(acl.allow, handle=handle, account=account, allowed=granted))
+        if made.client not in {None, made.owner}:
+            self._host(partial(acl.delegate, delegator=made.owner, delegate=made.client))
+        return made.calldata
+
+    def publish(self, one: EmulatedCiphertext) -> None:
+        """Put a ciphertext into the buckets, attested, and commit it."""
+        dependencies = self.dependencies
+        stored = one.stored or self.random.choice(_EMULATED_FORMATS)
+        key_id = KEY_ID if one.key_id is None else one.key_id
+        senders = []
+        for index, bucket in enumerate(dependencies.buckets):
+            bucket.bucket.publish(
+                one, signer=key_for(f"coprocessor signer {index}"), key_id=key_id, stored=stored
+            )
+            senders.append(key_for(f"coprocessor sender {index}").address)
+        material = Material(one.handle, key_id, one.digest, tuple(senders))
+        decryption = dependencies.decryption
+        dependencies.gateway.evm.set_up(decryption.address, decryption.commit, material)
+
+    def _host(self, action: Callable[..., None]) -> None:
+        self.dependencies.host.evm.set_up(self.dependencies.acl.address, action)
+
+    def _asking(self) -> Asking:
+        return Asking(
+            decryption=self.dependencies.decryption.address,
+            public_key=self.user_key.enc_key,
+            start=self.dependencies.gateway.head.timestamp,
+            contracts=(APP,),
+            extra_data=self.random.choice(self.extra_data),
+        )
+
+
+@attrs.frozen
+class EmulatedGeneration:
+    """One generation: its dependencies and its users."""
+
+    dependencies: Any
+    users: type[Users[Any]]
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms of its requests."""
+        return self.users.names
+
+    def settle(
+        self, clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
+    ) -> Users[EmulatedDependencies]:
+        """Make users and their dependencies: ``size`` in bytes for each ciphertext, options of ``FhevmDependencies.make`` for the rest."""
+        return self.users(self.dependencies.make(clock, **options), random, size=size)
+
+
+GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
+    requests.FHEVM: EmulatedGeneration(FhevmDependencies, Traffic),
+    HTTPZ_RC7: EmulatedGeneration(HttpzDependencies, FirstTraffic),
+}

@@ -20,12 +20,11 @@ from kmsconn.emulator.contracts.gateway_config import Committee
 from kmsconn.emulator.contracts.generation_releases import MIGRATING_0_3, GenerationRelease
 from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, Announcement, NodeParams, announce
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, Traffic, naming
 from kmsconn.emulator.ground_truth import GroundTruth
-from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
-from kmsconn.protocols.fhevm.views import KeyViews, Standing
+from kmsconn.protocols.fhevm.contracts import KeyViews, Standing
 from kmsconn.protocols.queries import StorageRead
 
 T = TypeVar("T")

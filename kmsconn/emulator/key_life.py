@@ -15,15 +15,14 @@ import trio
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import sender_of
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, Traffic, naming
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_ceremonies import DEFAULT_PARAMS, KeyCeremonies, owner_of
-from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
+from kmsconn.protocols.fhevm.contracts import GENERATION_BASE
 from kmsconn.protocols.fhevm.key_management import EthereumOperation
 from kmsconn.protocols.fhevm.profile import EVENTS, OPERATIONS
-from kmsconn.protocols.fhevm.views import GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
 
 Asked = tuple[str, int]

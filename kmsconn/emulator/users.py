@@ -14,8 +14,7 @@ from typing import ClassVar, Generic, TypeVar
 import attrs
 
 from kmsconn.emulator.buckets import ObjectForm
-from kmsconn.emulator.ciphertext_file import StoredCiphertext
-from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext, StoredCiphertext, make_ciphertext
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, key_for
 
 N_co = TypeVar("N_co", bound=EmulatedDependencies, covariant=True)

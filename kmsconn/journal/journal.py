@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, c
 import attrs
 import trio
 
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.extras import require_extra
 from kmsconn.journal.database import READING, Binding, Database, Driver, opening

@@ -18,9 +18,8 @@ from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database, counted
 from kmsconn.journal.queries import row
 from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of
-from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
+from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, Answer, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.model.steps import Answer
 
 if TYPE_CHECKING:
     from sqlite3 import Cursor

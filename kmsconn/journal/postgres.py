@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import Error, OperationalError, errors
 
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalWentBack, LeaseLost, OutcomeUnknown, StartRefused
 from kmsconn.journal.database import Tally
 from kmsconn.journal.postgres_schema import CAPTURE, LOCK, STOP_CAPTURING, migrate

@@ -22,9 +22,9 @@ from typing import Any, Final
 import psycopg
 from psycopg import errors
 
-from kmsconn.config.keyfiles import password as of_file
-from kmsconn.config.keyfiles import secret_in
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.assembly import password as of_file
+from kmsconn.config.assembly import secret_in
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalUnreachable, OutcomeUnknown, StartRefused
 from kmsconn.journal.postgres_session import Session, SessionLimits
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Never, TypeVar
 import psycopg
 import trio
 
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.journal.postgres import Batch
 from kmsconn.journal.postgres_servers import connect, look_around

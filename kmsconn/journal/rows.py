@@ -24,9 +24,8 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, address
 from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database
-from kmsconn.model.life import CLOSED, RowCause, State
+from kmsconn.model.life import CLOSED, Answer, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.model.steps import Answer
 
 ID_BYTES = 32
 

@@ -1,17 +1,28 @@
-"""The board of alerts: raises each once, again when what it says has changed, and clears it once it is over.
+"""The board of alerts: raises each once, again when what it says has changed, clears it once it is over; and whether work passes at all.
 
 An alert is known by its dependency and cause; severity, remedy and patience stand with its cause in ``model/causes.py``. Whoever finds
 out sets it; an owner that decides all its alerts anew shows them. A count or a text that changes is said again at most once a minute,
 a severity at once. Every owner has its own keys: nobody clears what somebody else has raised.
+
+``Progress`` tells whether work passes, and what holds it up where it does not. A *lane* is work that passes together or not at all: the
+requests of a kind at one shard of the Core, the replies of a chain. One rule:
+
+- Where at least ``several`` pieces of work of a lane are held up, each since after the lane's last pass, and the oldest so many of them for
+  ``patience`` seconds, nothing passes there: what holds up most of them is to blame.
+
+It counts from the first failure, so nothing has to be known of how long work takes; and it asks nobody for a reason, so that an unknown
+cause is told as well as a known one. What is held up beside others that pass is counted, and is no more than that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import attrs
 
-from kmsconn.model.causes import CAUSES
+from kmsconn.frozen import frozen
+from kmsconn.model.causes import CAUSES, cause_of
 from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent, Severity
 
 Key = tuple[str, str]
@@ -80,3 +91,180 @@ class Board:
         if known is None or known.severity is not alert.severity or now - self._told[key] >= UPDATE:
             self._present[key], self._told[key] = alert, now
             self.on_event(alert)
+
+
+SEVERAL = 3
+"""Pieces of work that are held up before their lane is said not to pass: one may be wrong, two by chance."""
+
+PATIENCE = 60.0
+"""Seconds for which each of them is held up by then: a node that lags, or a Core that restarts, holds up none for as long."""
+
+WINDOW = 600.0
+"""Seconds after its last failure for which work counts: it is tried again every five minutes at least, and a try may take minutes."""
+
+REMEMBERED = 4096
+"""Pieces of work that are remembered for each lane. More wait all the same, and are not counted."""
+
+
+@frozen
+class Lane:
+    """Work that passes together or not at all: ``what`` it is in words, and ``where`` it passes."""
+
+    what: str
+    where: str = ""
+    several: int = SEVERAL
+    patience: float = PATIENCE
+
+
+@attrs.frozen
+class Reason:
+    """What holds work up: the alert's dependency and cause, what was said, what to do; told once it has held for ``after`` seconds.
+
+    ``critical``: even where other work passes.
+    """
+
+    dependency: str
+    cause: str
+    text: str
+    remedy: str = ""
+    after: float = 0.0
+    critical: bool = False
+
+
+@attrs.frozen
+class Holdup:
+    """What holds up work: how many pieces, and the lanes where nothing passes because of it, in words."""
+
+    reason: Reason
+    count: int
+    stopped: tuple[str, ...]
+
+
+@attrs.define
+class _Held:
+    """A piece of work that is held up: at which step of its way, at which event and time first, when last, and until when that counts."""
+
+    step: int
+    order: int
+    since: float
+    at: float
+    until: float
+    reason: Reason
+
+    def told(self, now: float, patience: float = 0.0) -> bool:
+        return now - self.since >= max(patience, self.reason.after)
+
+
+@attrs.define
+class _LaneState:
+    passed: int = 0
+    held: dict[int, _Held] = attrs.field(factory=dict)
+
+
+@attrs.define
+class Progress:
+    """What is held up, and what passed. The order of failures and passes is counted, so that none is at the same moment."""
+
+    _order: int = 0
+    _lanes: dict[Lane, _LaneState] = attrs.field(factory=lambda: defaultdict(_LaneState))
+    _lane_of: dict[int, Lane] = attrs.field(factory=dict)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._lane_of))
+
+    def hold(
+        self,
+        lane: Lane,
+        rid: int,
+        reason: Reason,
+        *,
+        now: float,
+        step: int = 0,
+        keep: float = WINDOW,
+        order: int | None = None,
+    ) -> None:
+        """Note that work failed at a step of its way; if it does not fail again it is forgotten after ``keep`` seconds.
+
+        ``order`` is compared with that of passes, where both have one that is not the order in which they are noted.
+
+        Repeating: it is held up since the first time, at the furthest step, for the last reason.
+        """
+        if self._lane_of.get(rid, lane) != lane:
+            self.free(rid)
+        held = self._lanes[lane].held
+        if (known := held.get(rid)) is not None:
+            known.step, known.at, known.until, known.reason = max(known.step, step), now, now + keep, reason
+        elif len(held) < REMEMBERED:
+            self._order += 1
+            held[rid] = _Held(step, self._order if order is None else order, now, now, now + keep, reason)
+            self._lane_of[rid] = lane
+
+    def went_on(self, rid: int, step: int) -> None:
+        """Note that a step was passed, or that what it needs has answered: who was held up there, or before, is not any more."""
+        if (lane := self._lane_of.get(rid)) is not None and self._lanes[lane].held[rid].step <= step:
+            self.free(rid)
+
+    def passed(self, lane: Lane, rid: int, order: int | None = None) -> None:
+        """Note that work has got to the end of its lane; ``order`` as in ``hold``."""
+        self._order += 1
+        self._lanes[lane].passed = self._order if order is None else max(order, self._lanes[lane].passed)
+        self.free(rid)
+
+    def free(self, rid: int, causes: Collection[str] | None = None) -> None:
+        """Note that nothing holds work up any more, or none of these causes: it ended, or waits for something else."""
+        lane = self._lane_of.get(rid)
+        if lane is not None and (causes is None or self._lanes[lane].held[rid].reason.cause in causes):
+            del self._lane_of[rid], self._lanes[lane].held[rid]
+
+    def forgive(self, dependency: str, causes: Collection[str]) -> None:
+        """Forget what a dependency held up for these causes: it works again, and the work is tried again."""
+        for rid, lane in [*self._lane_of.items()]:
+            if self._lanes[lane].held[rid].reason.dependency == dependency:
+                self.free(rid, causes)
+
+    def holdups(self, now: float) -> tuple[Holdup, ...]:
+        """Return what holds up work, one for each dependency and cause."""
+        if not self._lane_of:
+            return ()
+        self._forget(now)
+        counts: Counter[tuple[str, str]] = Counter()
+        latest: dict[tuple[str, str], _Held] = {}
+        stopped: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for lane, state in self._lanes.items():
+            for one in state.held.values():
+                if one.told(now):
+                    key = one.reason.dependency, one.reason.cause
+                    counts[key] += 1
+                    latest[key] = max(one, latest.get(key, one), key=lambda held: held.at)
+            if (blamed := _blamed(lane, state, now)) is not None:
+                stopped[blamed].add(lane.what)
+        return tuple(
+            Holdup(latest[key].reason, count, tuple(sorted(stopped[key])))
+            for key, count in sorted(counts.items())
+        )
+
+    def _forget(self, now: float) -> None:
+        for rid in [
+            rid for one in self._lanes.values() for rid, held in one.held.items() if held.until < now
+        ]:
+            self.free(rid)
+
+
+def _blamed(lane: Lane, state: _LaneState, now: float) -> tuple[str, str] | None:
+    """Return the dependency and cause that hold up most in a lane where nothing passes; of several the one that was there first."""
+    held = [one for one in state.held.values() if one.order > state.passed and one.told(now, lane.patience)]
+    if len(held) < lane.several:
+        return None
+    [(key, _)] = Counter((one.reason.dependency, one.reason.cause) for one in held).most_common(1)
+    return key
+
+
+def alert_of(found: Holdup, one: str, several: str) -> AlertRaised:
+    """Return the alert: which dependency, what, how many pieces of work, in words, wait, and what to do."""
+    reason = found.reason
+    text = f"{f'1 {one} waits' if found.count == 1 else f'{found.count} {several} wait'}: {reason.text}"
+    if found.stopped:
+        text = f"no {' and no '.join(found.stopped)} passes; {text}"
+    severity = Severity.CRITICAL if found.stopped or reason.critical else Severity.WARNING
+    remedy = reason.remedy or cause_of(reason.cause).remedy
+    return AlertRaised(reason.dependency, reason.cause, text, severity, remedy, found.count)

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 import structlog
 
-from kmsconn.config.values import LogFormat
+from kmsconn.config.description import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.model import events
 from kmsconn.model.life import State

@@ -34,7 +34,7 @@ from kmsconn.observe.families import (
     request_table,
     response_table,
 )
-from kmsconn.observe.health import Health, HealthReport
+from kmsconn.observe.status import Health, HealthReport
 from kmsconn.observe.tally import EventTakers, EventTally, Histogram, Labels
 from kmsconn.observe.timelines import Timelines
 

@@ -10,12 +10,12 @@ from functools import lru_cache
 from typing import Any
 
 from kmsconn.errors import Broken, Rejected, Undecodable
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import fhe_type_of, id_hex
 from kmsconn.ethereum.signing import SIGNATURE_BYTES, is_canonical, recover
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.protobuf import decode, shared
 
 DEPENDENCY = "core"

@@ -16,9 +16,8 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from kmsconn.errors import NotYet, Undecodable, WrongContract
-from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Function
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Abi, Domain, Function
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.protocols.port import Revert, Verdict

@@ -16,8 +16,8 @@ from kmsconn.ethereum.abi import ContractEvent, Function, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.frozen import frozen
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.protobuf import Chunks, encode
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
 
@@ -114,11 +114,6 @@ class Revert:
 C = TypeVar("C", bound=Content)
 
 
-def no_id(log: Log) -> int | None:  # noqa: ARG001 - there is none
-    """Find no id: the event is of a request that the contract does not number."""
-    return None
-
-
 def id_in_topic(place: int) -> Callable[[Log], int | None]:
     """Return how the id is read that is a topic of an event."""
     return lambda log: int.from_bytes(log.topics[place]) if len(log.topics) > place else None
@@ -134,12 +129,12 @@ class RequestEvent:
     """An event that asks for something: how its values become a content, and where its id stands.
 
     ``make`` returns None for an event that asks for nothing after all, and may raise Undecodable. ``id_of`` finds the id of a numbered
-    request even where the rest of the log cannot be read.
+    request even where the rest of the log cannot be read; none of one that the contract does not number.
     """
 
     event: ContractEvent
     make: Callable[..., Content | None]
-    id_of: Callable[[Log], int | None] = no_id
+    id_of: Callable[[Log], int | None] = lambda _: None
 
 
 class HandedOver(ABC, Generic[C]):

@@ -18,6 +18,7 @@ from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal import moves
 from kmsconn.journal.moves import FIRST, Signing
 from kmsconn.journal.rows import Row, RowReply
+from kmsconn.model.alerts import PATIENCE
 from kmsconn.model.events import (
     ReplyFinalized,
     ReplyIncluded,
@@ -28,7 +29,6 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.model.progress import PATIENCE
 from kmsconn.replies.answers import Broadcast, Sent, read_sent
 from kmsconn.replies.fees import highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Steps

@@ -22,11 +22,10 @@ from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.queries import Due
 from kmsconn.journal.rows import Row
-from kmsconn.model.alerts import Board
+from kmsconn.model.alerts import PATIENCE, WINDOW, Board, Lane, Progress, Reason, alert_of
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
-from kmsconn.model.progress import PATIENCE, WINDOW, Lane, Progress, Reason, alert_of
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import THERE, Accepts, Broadcast, Finds, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market, highest_cost, in_ether

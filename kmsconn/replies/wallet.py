@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol, TypeVar
 import attrs
 import trio
 
+from kmsconn.config.description import AwsKmsKey, Secret
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import AwsKmsKey, Secret
 from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256

@@ -31,8 +31,8 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
+from kmsconn.model.life import Checked, Seen
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.port import Facts, expiry_of
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan

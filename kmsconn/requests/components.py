@@ -21,8 +21,8 @@ from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
 from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
 from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
+from kmsconn.config.description import AttestationMode
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import AttestationMode
 from kmsconn.core.client import CoreClient
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import queries, retention

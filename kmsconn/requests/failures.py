@@ -50,9 +50,9 @@ from kmsconn.errors import (
     WrongSignature,
 )
 from kmsconn.journal.rows import Row, RowProgress
+from kmsconn.model.alerts import PATIENCE, Reason
 from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.progress import PATIENCE, Reason
 from kmsconn.model.requests import Request
 from kmsconn.transport.waiting import Backoff
 

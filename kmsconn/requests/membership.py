@@ -13,8 +13,8 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.config.storage import differences
-from kmsconn.config.values import Role
+from kmsconn.config.assembly import differences
+from kmsconn.config.description import Role
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.members import Gathering

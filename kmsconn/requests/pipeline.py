@@ -26,9 +26,8 @@ from kmsconn.errors import (
 from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.rows import Row
-from kmsconn.model.life import RowCause
+from kmsconn.model.life import Answered, Checked, Gathered, RowCause, Seen, Submitted
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.protocols.port import Choosing
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.contexts import Destruction

@@ -22,9 +22,8 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestDeferred,
 )
-from kmsconn.model.life import TRANSITIONS, RowCause, State
+from kmsconn.model.life import TRANSITIONS, Answer, RowCause, State
 from kmsconn.model.requests import PoolName
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.port import Posted
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.failures import SECOND_CHANCE, SOON, Circumstances, Ends, Waits, decide

@@ -21,8 +21,8 @@ from kmsconn.errors import (
     cause_of,
 )
 from kmsconn.journal.rows import Row
+from kmsconn.model.alerts import WINDOW, Lane, Progress, Reason
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
-from kmsconn.model.progress import WINDOW, Lane, Progress, Reason
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.failures import NOT_A_NODE, Blames, reason_of, rule_of

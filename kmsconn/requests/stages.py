@@ -16,8 +16,8 @@ from kmsconn.core.client import CoreClient, Started
 from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
+from kmsconn.model.life import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.model.requests import CiphertextReference, Request
-from kmsconn.model.steps import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.protocols.port import CoreCall, EndsOthers
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.checker import Checker

@@ -169,26 +169,18 @@ class Bodies:
     used: int = 0
 
     @contextmanager
-    def body(self) -> Iterator[RequestBody]:
-        """Hold one body while the block lasts."""
-        body = RequestBody(self)
+    def body(self) -> Iterator[bytearray]:
+        """Hold one body, as far as it has come, while the block lasts."""
+        body = bytearray()
         try:
             yield body
         finally:
-            self.used -= len(body.data)
-            body.data.clear()
+            self.used -= len(body)
+            body.clear()
 
-
-@attrs.define(eq=False)
-class RequestBody:
-    """One body as far as it has come."""
-
-    bodies: Bodies
-    data: bytearray = attrs.field(factory=bytearray, repr=False)
-
-    def grow(self, piece: bytes) -> None:
-        """Take a further piece. Raises HttpFailure where it does not fit."""
-        if self.bodies.used + len(piece) > self.bodies.limit:
+    def grow(self, body: bytearray, piece: bytes) -> None:
+        """Take a further piece of a body. Raises HttpFailure where it does not fit."""
+        if self.used + len(piece) > self.limit:
             raise HttpFailure(FailureCode.OVERLOADED, "too many bodies are being received")
-        self.data += piece
-        self.bodies.used += len(piece)
+        body += piece
+        self.used += len(piece)

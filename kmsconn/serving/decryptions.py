@@ -23,10 +23,9 @@ from kmsconn.model.requests import Content
 from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits, read_public, read_user
 from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving.clients import Bodies, Bounds, Pace, Places
-from kmsconn.serving.exchange import ClientGone, Exchange, Port
+from kmsconn.serving.exchange import ClientGone, Exchange, Listener, Port, Server
 from kmsconn.serving.keys import ApiClient, ApiClients
 from kmsconn.serving.reloading import HTTP_API, TlsContext, watch, watched_files
-from kmsconn.serving.server import Listener, Server
 from kmsconn.serving.wire import BadRequest, Headers, ServedAnswer, ServedRequest
 from kmsconn.transport.ports import Offload
 
@@ -171,12 +170,12 @@ class DecryptionPort:
         size = request.length
         with self.bodies.body() as body:
             while size <= most and (piece := await exchange.piece()):
-                body.grow(piece)
-                size = max(size, len(body.data))
+                self.bodies.grow(body, piece)
+                size = max(size, len(body))
             if size > most:
                 raise HttpFailure(FailureCode.MALFORMED, f"the body has more than {most} bytes")
             try:
-                return READERS[request.path](msgspec.json.decode(body.data), self._limits)
+                return READERS[request.path](msgspec.json.decode(body), self._limits)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raise HttpFailure(FailureCode.MALFORMED, "the body is not JSON") from None
             except BodyRefused as error:

@@ -91,7 +91,7 @@ class ApiClients:
         digest = hashlib.sha256(token).digest()
         found = None
         for client in self._clients:  # all of them: the time must not say which one it was
-            if hmac.compare_digest(client.key.digest, digest):
+            if hmac.compare_digest(client.key.sha256, digest):
                 found = client
         return found if token else None
 

@@ -23,9 +23,9 @@ from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.drills.drill import Drill
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS
 from kmsconn.emulator.node_faults import LIMIT_EXCEEDED, NodeFault
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.testing import faults
 from kmsconn.testing.world import PlanStep, WorldReport, run_world

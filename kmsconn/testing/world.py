@@ -23,11 +23,10 @@ from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.drill import DrillScene
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS, FhevmDependencies
 from kmsconn.emulator.key_life import KeyVerdict, read_keys
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.pool import PoolKind
-from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
 from kmsconn.model.events import Event
 from kmsconn.model.requests import FHEVM, profile_named

@@ -18,7 +18,7 @@ import trio
 
 from kmsconn.errors import Misconfigured, Overloaded, Unreachable
 from kmsconn.frozen import frozen
-from kmsconn.transport.dialling import LeanStream
+from kmsconn.transport.dialling import LeanStream, Way, way_of
 from kmsconn.transport.http11 import (
     HttpAnswer,
     HttpError,
@@ -30,7 +30,6 @@ from kmsconn.transport.http11 import (
 )
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import Proxy
-from kmsconn.transport.proxying import Way, way_of
 from kmsconn.transport.urls import Url, parse, show, show_origin, without_user_info
 
 CONNECTIONS = 8  # to one origin

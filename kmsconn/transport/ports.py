@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Final, Protocol, TypeVar
 
@@ -32,12 +32,8 @@ class Dial(Protocol):
         ...
 
 
-class Secure(Protocol):
-    """Begins TLS on a stream that is open already, as one through a proxy is."""
-
-    async def __call__(self, stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
-        """Return the stream with TLS for ``host``. Raises OSError; closes the stream then, and when cancelled."""
-        ...
+Secure = Callable[[trio.abc.Stream, str], Awaitable[trio.abc.Stream]]
+"""Returns an open stream, as one through a proxy is, with TLS for a host. Raises OSError; closes it then, and when cancelled."""
 
 
 class Offload(Protocol):
@@ -48,12 +44,8 @@ class Offload(Protocol):
         ...
 
 
-class Listen(Protocol):
-    """Listens at an address."""
-
-    async def __call__(self, address: str) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
-        """Return what accepts the clients of ``host:port``. Raises OSError where the address cannot be had."""
-        ...
+Listen = Callable[[str], Awaitable[Sequence[trio.abc.Listener[trio.abc.Stream]]]]
+"""Returns what accepts the clients of ``host:port``. Raises OSError where the address cannot be had."""
 
 
 async def listen_at(address: str) -> Sequence[trio.SocketListener]:

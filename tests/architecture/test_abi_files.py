@@ -16,8 +16,7 @@ from kmsconn.chain.provider import interfaces
 from kmsconn.ethereum.abi import Abi
 from kmsconn.model.requests import PROFILES
 from kmsconn.protocols.fhevm import contracts
-from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
-from kmsconn.protocols.fhevm.views import CONFIG_BASE
+from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, DECRYPTION_BASE
 from tools import gen_contracts
 
 ROOT = Path(__file__).parents[2]

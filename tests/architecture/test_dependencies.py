@@ -107,7 +107,7 @@ def allowed(name: str) -> frozenset[str]:
         extra = "postgres"
     elif name in {"kmsconn.emulator.commands.demo", "kmsconn.emulator.commands.demo_view"}:
         extra = "emulator"
-    elif name in {"kmsconn.operate.commands.top", "kmsconn.operate.commands.top_view"}:
+    elif name in {"kmsconn.operate.commands.checking", "kmsconn.operate.commands.top_view"}:
         extra = "top"
     else:
         extra = package_of(name)

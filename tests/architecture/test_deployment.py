@@ -13,10 +13,9 @@ import yaml
 
 from kmsconn import __version__
 from kmsconn.config import places
-from kmsconn.config.description import environment_name
+from kmsconn.config.description import PostgresAddress, environment_name
 from kmsconn.config.options import OPTIONS
 from kmsconn.config.sources import load_config
-from kmsconn.config.values import PostgresAddress
 from kmsconn.emulator.config_file import write_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork

@@ -77,16 +77,14 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.transport.certificates",
         "kmsconn.transport.grpc.streams",
         "kmsconn.observe.families",
-        "kmsconn.observe.health",
+        "kmsconn.observe.status",
         "kmsconn.observe.logs",
         "kmsconn.observe.monitor",
-        "kmsconn.observe.status",
         "kmsconn.observe.tally",
         "kmsconn.observe.timelines",
-        "kmsconn.transport.addresses",
+        "kmsconn.transport.urls",
         "kmsconn.transport.http11",
         "kmsconn.transport.proxies",
-        "kmsconn.transport.urls",
         "kmsconn.replies.answers",
         "kmsconn.replies.plan",
         "kmsconn.replies.table",
@@ -94,8 +92,6 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.requests.recorder",
         "kmsconn.requests.failures",
         "kmsconn.requests.rows",
-        "kmsconn.operate.doctor.diagnosis",
-        "kmsconn.operate.doctor.nodes",
     }
 )
 """The sans-IO modules of the other packages (◦ in the design)."""
@@ -215,7 +211,7 @@ def test_a_sans_io_package_pulls_in_no_module_that_imports_trio() -> None:
 
 def test_http_is_read_by_its_client_and_where_a_tunnel_opens() -> None:
     knowing = {name for name in modules() if "kmsconn.transport.http11" in imports(name)}
-    assert knowing == {HTTP_MODULE, "kmsconn.transport.proxying"}
+    assert knowing == {HTTP_MODULE, "kmsconn.transport.dialling"}
 
 
 def test_one_module_knows_the_library_of_websockets() -> None:

@@ -16,12 +16,11 @@ import trio
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, owner_of
 from kmsconn.emulator.key_life import Asked, KeyLife, KeyVerdict, read_keys
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.ids import counter_of
 from kmsconn.model.events import Event, RequestClosed
 from kmsconn.model.life import State

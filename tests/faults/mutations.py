@@ -23,12 +23,12 @@ from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import moves, recording, retention, schema
 from kmsconn.journal.queries import JournalPlace, ReadUpTo
 from kmsconn.model.debounce import Suspicion
-from kmsconn.model.steps import Gathered
+from kmsconn.model.life import Gathered
 from kmsconn.observe import server as monitoring
 from kmsconn.operate.control import server
 from kmsconn.protocols.fhevm import contexts, decryptions, operations
+from kmsconn.protocols.fhevm.contracts import GatewayViews
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.protocols.fhevm.views import GatewayViews
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.replies import asking, table
 from kmsconn.replies import plan as nonces

@@ -12,17 +12,16 @@ from typing import Any, Generic, TypeVar
 import attrs
 import trio
 
+from kmsconn.config.description import LogFormat, Mode
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import LogFormat, Mode
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_spoils import InterceptedCall
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.drills.drill import End
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import (

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalUnreachable, OutcomeUnknown
 from kmsconn.journal import journal
 from kmsconn.journal.database import Database

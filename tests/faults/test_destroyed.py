@@ -12,10 +12,9 @@ from kmsconn.connector.connector import Connector
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.core_requests import CoreRelease
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, naming
 from kmsconn.emulator.key_ceremonies import NEXT_CONTEXT, NEXT_EPOCH, announcement_of
 from kmsconn.emulator.node_faults import RefusedCalls
-from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import (
     AlertRaised,
     AnswerKept,

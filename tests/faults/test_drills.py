@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.emulator.drills.active import DRILLS, ActiveDrills
+from kmsconn.emulator.control import DRILLS, ActiveDrills
 from kmsconn.emulator.network import Line
 from kmsconn.model.events import RequestClosed
 from tests.faults.scene import Scene

@@ -171,7 +171,7 @@ async def test_two_connectors_do_not_share_a_journal(scene: Scene) -> None:
 
 async def test_a_threshold_of_zero_is_refused(scene: Scene) -> None:
     config = scene.dependencies.gateway_config
-    scene.dependencies.gateway.evm.set_up(config.address, lambda frame: config.set_coprocessors(frame, [], 0))
+    scene.dependencies.gateway.evm.set_up(config.address, config.set_coprocessors, [], 0)
     with pytest.raises(BaseExceptionGroup) as caught:
         async with scene.open() as connector:
             await connector.wait_drained()

@@ -22,9 +22,8 @@ from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.recording import Arrival, Read
 from kmsconn.journal.rows import Row
 from kmsconn.model.events import ignore
-from kmsconn.model.life import State
+from kmsconn.model.life import Answer, Answered, Checked, Gathered, Seen, State, Submitted
 from kmsconn.model.requests import Request
-from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.replies.manager import TxEndpoint, TxManager, run_txmanager
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.components import Components

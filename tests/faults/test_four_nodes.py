@@ -16,9 +16,8 @@ import trio
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import key_for, sender_of
-from kmsconn.emulator.httpz.dependencies import PARAMETERS
-from kmsconn.emulator.httpz.traffic import SECRET
-from kmsconn.emulator.traffic import GENERATIONS
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS
+from kmsconn.emulator.httpz.dependencies import PARAMETERS, SECRET
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore

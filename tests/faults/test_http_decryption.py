@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ async def test_a_denied_request_is_told_at_once_and_may_be_asked_again(scene: Sc
         assert trio.current_time() - began < 5
         acl, host = scene.dependencies.acl, scene.dependencies.host
         for handle in content.raw_handles:
-            host.evm.set_up(acl.address, partial(acl.allow_for_decryption, handle=handle, allowed=True))
+            host.evm.set_up(acl.address, acl.allow_for_decryption, handle=handle, allowed=True)
         await trio.sleep(5)
         assert (await connector.decryptions.decrypt(content)).decryption_id == content.id
 

@@ -13,14 +13,14 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.config.values import Secret
+from kmsconn.config.description import Secret
 from kmsconn.config.working import HttpApi
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.dependencies import HOST_ID
-from kmsconn.emulator.relayers import POSTED_FORMS, HttpPost
+from kmsconn.emulator.load import POSTED_FORMS, HttpPost
 from kmsconn.errors import StartRefused
 from kmsconn.model.events import HttpAnswered, ReplyFinalized
-from kmsconn.serving.server import GRACE_SECONDS
+from kmsconn.serving.exchange import GRACE_SECONDS
 from kmsconn.testing.faults import (
     Ask,
     ClockStep,

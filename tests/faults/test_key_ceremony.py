@@ -9,9 +9,8 @@ import trio
 
 from kmsconn.emulator.contracts.generation_releases import LATER_0_2
 from kmsconn.emulator.core_faults import FailingCore
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of, naming
 from kmsconn.emulator.key_ceremonies import LAST_EPOCH, NEXT_CONTEXT, PREP, announcement_of
-from kmsconn.emulator.traffic import naming
 from kmsconn.model.events import AlertRaised, ReplyFinalized, RequestClosed, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind

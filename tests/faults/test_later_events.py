@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from kmsconn.config.values import AttestationMode
+from kmsconn.config.description import AttestationMode
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.model.events import RequestClosed, RequestDeferred, RequestRecorded
 from kmsconn.model.life import State
@@ -25,9 +24,7 @@ FORMS = ("public", "direct", "delegated", "unified", "unified_delegated", "walle
 
 def upgrade(scene: Scene, *, only: bool = False) -> None:
     decryption = scene.dependencies.decryption
-    scene.dependencies.gateway.evm.set_up(
-        decryption.address, partial(decryption.emit_later_events, only=only)
-    )
+    scene.dependencies.gateway.evm.set_up(decryption.address, decryption.emit_later_events, only=only)
 
 
 def logs(scene: Scene) -> int:

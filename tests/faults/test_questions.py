@@ -16,8 +16,7 @@ import pytest
 import trio
 
 from kmsconn.connector import alerting
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
-from kmsconn.emulator.traffic import naming
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of, naming
 from kmsconn.model.events import AlertRaised
 from tests.faults.scene import Scene, open_scene
 
@@ -109,9 +108,7 @@ def add_a_context(dependencies: FhevmDependencies) -> None:
     gateway, ethereum = dependencies.gateway_config, dependencies.protocol_config
     dependencies.gateway.evm.set_up(gateway.address, partial(_set, gateway, others))
     dependencies.ethereum.evm.set_up(ethereum.address, partial(_set, ethereum, others))
-    dependencies.ethereum.evm.set_up(
-        ethereum.address, lambda frame: ethereum.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
-    )
+    dependencies.ethereum.evm.set_up(ethereum.address, ethereum.set_epoch, OTHER_CONTEXT, OTHER_EPOCH)
 
 
 def _set(contract: Any, committee: Any, frame: Any) -> None:

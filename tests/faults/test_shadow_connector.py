@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kmsconn.config.values import Mode
+from kmsconn.config.description import Mode
 from kmsconn.connector import wiring
 from kmsconn.emulator.core_faults import FailingCore, SpoiledCore
 from kmsconn.journal import inspecting

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kmsconn.config.values import Mode
+from kmsconn.config.description import Mode
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ReplySigned, RequestClosed

@@ -9,13 +9,13 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, StoredFormat
-from kmsconn.config.values import AttestationMode
+from kmsconn.config.description import AttestationMode
 from kmsconn.emulator import dependencies
 from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, sign_attestation
 from kmsconn.emulator.dependencies import key_for
+from kmsconn.emulator.fhevm_dependencies import KEY_ID
 from kmsconn.emulator.http import HttpRequest, HttpResponse
-from kmsconn.emulator.traffic import KEY_ID
 from kmsconn.model.events import AlertRaised, AttestationMismatch, RequestDeferred
 from tests.faults.scene import Scene, open_scene
 

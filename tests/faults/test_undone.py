@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kmsconn.emulator.control import ActiveDrills
 from kmsconn.emulator.core_faults import FailingCore
-from kmsconn.emulator.drills.active import ActiveDrills
 from kmsconn.journal import inspecting
 from kmsconn.model.events import RequestClosed
 from kmsconn.model.life import State

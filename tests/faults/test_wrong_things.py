@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +83,7 @@ async def test_access_that_is_not_granted_is_waited_for_and_the_handle_is_named(
         assert any(one.handle.hex() in reason for one in ciphertexts for reason in reasons)
         for one in ciphertexts:
             scene.dependencies.host.evm.set_up(
-                scene.dependencies.acl.address,
-                partial(scene.dependencies.acl.allow_for_decryption, handle=one.handle),
+                scene.dependencies.acl.address, scene.dependencies.acl.allow_for_decryption, handle=one.handle
             )
         await scene.wait(lambda: bad in scene.answered)
     assert closed(scene) == []

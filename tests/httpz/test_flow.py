@@ -10,12 +10,12 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.config.description import Mode
 from kmsconn.config.parties import Httpz as HttpzSettings
-from kmsconn.config.values import Mode
 from kmsconn.connector.connector import open_connector
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import (
     AlertRaised,
@@ -270,7 +270,7 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(tmp_path: Pat
 
 async def test_a_wallet_that_is_no_node_waits_and_is_named(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.chain.evm.set_up(world.httpz.address, lambda frame: world.httpz.set_nodes(frame, []))
+        world.chain.evm.set_up(world.httpz.address, world.httpz.set_nodes, [])
         for value in (1000, 1001, 1002):
             world.ask_public(world.reference(value))
         await world.wait(

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from kmsconn.config.description import LogFormat, Secret
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import LogFormat, Secret
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.blocks import Mined, Transaction
 from kmsconn.emulator.buckets import EmulatedBucket
@@ -25,8 +25,7 @@ from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNo
 from kmsconn.emulator.grpc_server import serve_grpc
 from kmsconn.emulator.httpz.core import FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract
+from kmsconn.emulator.httpz.registry import HttpzContract, KeyManager
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.abi import Log
@@ -121,7 +120,7 @@ class World:
     def _register(self, count: int, threshold: int) -> None:
         known = [vectors.node(number) for number in range(1, count + 1)]
         nodes = [KmsNode(parse_address(one["tx_sender"]), parse_address(one["signer"])) for one in known]
-        self.chain.evm.set_up(self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold))
+        self.chain.evm.set_up(self.httpz.address, self.httpz.set_nodes, nodes, threshold)
 
     def share_among(self, count: int, threshold: int) -> list[FirstCore]:
         """Make the one node the first of several, each with a Core that holds its share; return these. See ``all_connected``."""
@@ -154,9 +153,7 @@ class World:
     def set_buckets(self, buckets: dict[Address, str]) -> None:
         """Say which coprocessor keeps its ciphertexts where."""
         coprocessors = [EmulatedCoprocessor(sender, sender, bucket) for sender, bucket in buckets.items()]
-        self.chain.evm.set_up(
-            self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors)
-        )
+        self.chain.evm.set_up(self.httpz.address, self.httpz.set_coprocessors, coprocessors)
 
     def settings(self, **changes: Any) -> Settings:
         """Return the settings of the connector that belongs here."""

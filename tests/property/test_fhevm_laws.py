@@ -21,8 +21,8 @@ from kmsconn.errors import Broken, Misconfigured, NotYet, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm import decryptions, user_decryption
 from kmsconn.protocols.fhevm.decryptions import PublicDecryption, decrypted_result, public_digest

@@ -9,7 +9,7 @@ import attrs
 import hypothesis.strategies as st
 from hypothesis import given
 
-from kmsconn.model.progress import PATIENCE, SEVERAL, WINDOW, Lane, Progress, Reason
+from kmsconn.model.alerts import PATIENCE, SEVERAL, WINDOW, Lane, Progress, Reason
 
 LANES = [
     Lane("public_decryption", "core[0]"),

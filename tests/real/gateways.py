@@ -21,13 +21,12 @@ from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode, Material
 from kmsconn.emulator.contracts.request_calls import Asking, direct_request, public_request
 from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, address_for, key_for
-from kmsconn.emulator.fhevm_dependencies import CONTEXT
+from kmsconn.emulator.fhevm_dependencies import APP, CONTEXT, KEY_ID
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.emulator.signcryption import UserKey
-from kmsconn.emulator.traffic import APP, KEY_ID
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_quantity, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
@@ -237,7 +236,7 @@ async def open_emulated_gateway() -> AsyncIterator[EmulatedGateway]:
     for contract in (config, decryption, wallet):
         chain.evm.deploy(contract)
     chain.evm.set_up(decryption.address, decryption.initialize)
-    chain.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, [HOST_ID]))
+    chain.evm.set_up(config.address, config.set_host_chains, [HOST_ID])
     async with trio.open_nursery() as nursery:
         port: int = await nursery.start(serve_sockets, Cluster([RpcNode(chain)], seed=0).serve)
         nursery.start_soon(chain.run)

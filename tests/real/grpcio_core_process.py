@@ -15,9 +15,9 @@ from typing import Any
 import grpc
 import trio
 
-from kmsconn.emulator.ciphertext_file import read_ciphertexts
+from kmsconn.emulator.ciphertexts import read_ciphertexts
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.ethereum.addresses import checksum

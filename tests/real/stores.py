@@ -26,8 +26,8 @@ from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.network import reserve_ports, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.dialling import dial_sockets
 from kmsconn.transport.http import HttpClient, open_http

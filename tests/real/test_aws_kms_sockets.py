@@ -21,7 +21,7 @@ import trio
 from botocore.utils import ContainerMetadataFetcher
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from kmsconn.config.values import AwsKmsKey
+from kmsconn.config.description import AwsKmsKey
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault
 from kmsconn.emulator.contracts.request_calls import FORMS

@@ -20,7 +20,7 @@ from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, attest, attestation_header, make_ciphertext
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.steps import Ciphertext
+from kmsconn.model.life import Ciphertext
 from kmsconn.transport.waiting import together
 from tests.real.stores import Bucket, Client, Store, fetch, open_client
 

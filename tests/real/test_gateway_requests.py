@@ -21,9 +21,9 @@ from kmsconn.emulator.contracts.request_calls import (
     unified_request,
 )
 from kmsconn.emulator.dependencies import HOST_ID, key_for
-from kmsconn.emulator.traffic import APP
+from kmsconn.emulator.fhevm_dependencies import APP
+from kmsconn.ethereum.abi import hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests.real.gateways import HANDLES, UNKNOWN_CONTEXT, USER_KEY, Scene
 

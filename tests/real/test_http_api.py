@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.config.working import ServerTls
 from kmsconn.serving import decryptions as http_api
-from kmsconn.serving import reloading, server
+from kmsconn.serving import exchange, reloading
 from kmsconn.serving.decryptions import HttpApiService
 from kmsconn.transport.ports import listen_at, offload_to_threads
 from tests.real.grpc_scene import make_certificate
@@ -216,7 +216,7 @@ async def test_tls_and_its_certificate_is_exchanged_while_it_runs(
 
 
 async def test_who_speaks_no_tls_is_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 1.0)
+    monkeypatch.setattr(exchange, "HANDSHAKE_SECONDS", 1.0)
     tls = ServerTls(*certificates(tmp_path / "tls"))
     async with listening(tls=tls) as (service, port):
         assert b"HTTP" not in await talk(port, b"GET /version HTTP/1.1\r\nHost: kms\r\n\r\n")

@@ -17,18 +17,17 @@ import trio
 from kmsconn.chain.endpoint import open_endpoint
 from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace
 from kmsconn.ciphertexts.sdk import open_sdk
+from kmsconn.config.description import AwsKmsKey
 from kmsconn.config.parties import Chain
-from kmsconn.config.values import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
 from kmsconn.replies.wallet import open_aws_kms
-from kmsconn.transport.dialling import dial_sockets, sockets
+from kmsconn.transport.dialling import Way, dial_sockets, sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_to_threads, start_tls
 from kmsconn.transport.proxies import Proxies, proxies_of
-from kmsconn.transport.proxying import Way
 from tests.real.connect_proxy import ConnectProxy, open_proxy
 from tests.real.stores import open_moto
 from tests.real.test_aws_kms_sockets import serving

@@ -24,7 +24,7 @@ from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.errors import Unreachable
 from kmsconn.model.events import ignore
-from kmsconn.model.steps import Ciphertext
+from kmsconn.model.life import Ciphertext
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.ports import offload_to_threads
 from kmsconn.transport.waiting import together

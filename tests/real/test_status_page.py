@@ -11,12 +11,11 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.config.values import Secret
+from kmsconn.config.description import Secret
 from kmsconn.model import events
 from kmsconn.model.requests import Kind
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.server import Identity, make_app, open_server
-from kmsconn.observe.status_site import StatusSite
+from kmsconn.observe.server import Identity, StatusSite, make_app, open_server
 from tests.real.chromium import START_SECONDS, Tab, open_tab
 from tests.unit.observe.snapshots import EACH, snapshot
 

@@ -13,7 +13,7 @@ import pytest
 import kmsconn.emulator
 import kmsconn.testing
 from kmsconn.ciphertexts.sdk import open_sdk
-from kmsconn.config.values import AwsKmsKey
+from kmsconn.config.description import AwsKmsKey
 from kmsconn.extras import EXTRAS, ExtraMissing, require_extra
 from kmsconn.frozen import frozen
 from kmsconn.model.events import ignore

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kmsconn.config import parties, settings
-from kmsconn.config.values import Secret
+from kmsconn.config.description import Secret
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, from_quantity
-from kmsconn.model.steps import Ciphertext
+from kmsconn.model.life import Ciphertext
 from kmsconn.protocols.port import Facts
 
 HERE = Path(__file__).parent

@@ -8,14 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kmsconn.config.description import Secret
 from kmsconn.config.parties import Chain, Contract
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import Secret
-from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.abi import Domain, Log
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex, from_quantity
-from kmsconn.model.steps import Ciphertext
+from kmsconn.model.life import Ciphertext
 
 HERE = Path(__file__).parent
 ABI_SOURCE = HERE.parents[1] / "contracts_abi" / "httpz-rc7.json"

@@ -19,15 +19,22 @@ from rich.console import Console
 
 from kmsconn import __version__
 from kmsconn.connector.connector import serve
-from kmsconn.emulator.commands.arguments import add_kinds, add_profile, at_least, positive, wants_keys
-from kmsconn.emulator.commands.emulate_result import milliseconds, tell_end
+from kmsconn.emulator.commands.arguments import (
+    add_kinds,
+    add_profile,
+    at_least,
+    milliseconds,
+    positive,
+    tell_end,
+    wants_keys,
+)
 from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan
 from kmsconn.emulator.load import Load
 from kmsconn.model.events import Event, OnEvent, ReplyIncluded, RequestClosed
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.status import status_of
+from kmsconn.operate.commands.checking import watch
 from kmsconn.operate.commands.command import CliCommand, until_interrupted
-from kmsconn.operate.commands.top import watch
 from kmsconn.operate.commands.top_view import short_id, whole
 from kmsconn.transport.ports import Offload, Ports, offload_to_threads
 

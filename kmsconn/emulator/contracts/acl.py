@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from kmsconn.emulator.contracts.contract import SELECTOR_BYTES, AbiContract
-from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.emulator.execution import SELECTOR_BYTES, AbiContract, Frame, Reverted
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover

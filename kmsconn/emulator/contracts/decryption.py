@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kmsconn.emulator.contracts.contract import AbiContract, Handler, domain_teller, is_set, set_once
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
     GatewayConfig,
@@ -17,9 +16,9 @@ from kmsconn.emulator.contracts.gateway_config import (
     read_materials,
 )
 from kmsconn.emulator.contracts.request_calls import DIRECT_CALL, UNIFIED_CALL, Pairs
-from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.execution import AbiContract, Frame, Handler, domain_teller, is_set, revert, set_once
+from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.queries import base_slot, mapping_slot

@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import AbiContract, Handler, recover_strictly, told
-from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.execution import AbiContract, Frame, Handler, recover_strictly, revert, told
 from kmsconn.ethereum.abi import Abi, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import FHE_TYPES, PLAINTEXT_BITS

@@ -12,8 +12,7 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.ethereum.abi import Abi, ContractEvent
-from kmsconn.ethereum.eip712 import hash_struct
+from kmsconn.ethereum.abi import Abi, ContractEvent, hash_struct
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 

@@ -11,15 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kmsconn.emulator.contracts.contract import (
-    AbiContract,
-    Handler,
-    count,
-    domain_teller,
-    is_set,
-    set_once,
-    told,
-)
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee
 from kmsconn.emulator.contracts.generation_releases import (
     COMPRESSED,
@@ -35,10 +26,20 @@ from kmsconn.emulator.contracts.generation_releases import (
     release_of,
 )
 from kmsconn.emulator.contracts.protocol_config import ACTIVE_CONTEXT, ACTIVE_EPOCH, ProtocolConfig
-from kmsconn.emulator.execution import Frame, Reverted, revert
-from kmsconn.ethereum.abi import Function
+from kmsconn.emulator.execution import (
+    AbiContract,
+    Frame,
+    Handler,
+    Reverted,
+    count,
+    domain_teller,
+    is_set,
+    revert,
+    set_once,
+    told,
+)
+from kmsconn.ethereum.abi import Domain, Function, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import make_id
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.queries import base_slot, mapping_slot

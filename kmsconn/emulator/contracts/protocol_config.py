@@ -12,13 +12,6 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import (
-    AbiContract,
-    Handler,
-    domain_teller,
-    recover_strictly,
-    set_once,
-)
 from kmsconn.emulator.contracts.gateway_config import NO_NODE, Committee, KmsNode, Thresholds
 from kmsconn.emulator.contracts.generation_releases import (
     FIRST_KEY_TYPES,
@@ -28,9 +21,17 @@ from kmsconn.emulator.contracts.generation_releases import (
     keygen_hash,
     named_pair,
 )
-from kmsconn.emulator.execution import Frame, revert
+from kmsconn.emulator.execution import (
+    AbiContract,
+    Frame,
+    Handler,
+    domain_teller,
+    recover_strictly,
+    revert,
+    set_once,
+)
+from kmsconn.ethereum.abi import Domain, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, PROTOCOL_CONFIG

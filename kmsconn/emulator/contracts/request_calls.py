@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from kmsconn.emulator.contracts.gateway_config import chain_of
+from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 

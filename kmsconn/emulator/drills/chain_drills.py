@@ -75,8 +75,7 @@ class WildFees(CallFault, frozen=True):
             return end
         return together(end, changing(scene.chain(name), "base_fee", base))
 
-    def meant(self, method: str, params: Sequence[Any]) -> bool:
-        del params
+    def meant(self, method: str, _params: Sequence[Any]) -> bool:
         return method in _FEES
 
     def act(self, method: str, honest: Honest) -> Any:
@@ -90,8 +89,7 @@ def _tell_price(told: Any, base: int | None, tip: int | None) -> Any:
     return told if base is None else quantity(base + (tip or 0))
 
 
-def _tell_block(told: Any, base: int | None, tip: int | None) -> Any:
-    del tip
+def _tell_block(told: Any, base: int | None, _tip: int | None) -> Any:
     return told if told is None or base is None else {**told, "baseFeePerGas": quantity(base)}
 
 
@@ -262,8 +260,7 @@ class SecondSender(Drill, frozen=True):
     name, target = "second-sender", Target.GATEWAY
     share: float = 1.0
 
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> End:
         return appended(scene.each_block, _Copying(scene, self.share).look)
 
 

@@ -14,10 +14,16 @@ from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, Protoc
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for
 from kmsconn.emulator.drills.drill import Drill, DrillError, DrillScene, End, Target, changing
 from kmsconn.emulator.execution import EmulatedContract, Frame
-from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, committee_of
+from kmsconn.emulator.fhevm_dependencies import (
+    CONTEXT,
+    EPOCH,
+    FhevmDependencies,
+    Traffic,
+    committee_of,
+    naming,
+)
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
 from kmsconn.emulator.key_ceremonies import announcement_of
-from kmsconn.emulator.traffic import Traffic, naming
 from kmsconn.ethereum.addresses import Address
 
 UNKNOWN_CHAIN_ID = 424_242
@@ -104,7 +110,7 @@ class PausedContract(Drill, frozen=True):
             )
 
         def turn(*, paused: bool) -> None:
-            scene.dependencies.gateway.evm.set_up(contract.address, partial(contract.pause, paused=paused))
+            scene.dependencies.gateway.evm.set_up(contract.address, contract.pause, paused=paused)
 
         turn(paused=True)
         return partial(turn, paused=False)
@@ -118,8 +124,7 @@ class DenyingAcl(Drill, frozen=True):
 
     name, target = "deny", Target.HOST
 
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> End:
         return changing(_fhevm(scene).acl, "denies", True)
 
 
@@ -132,14 +137,13 @@ class OtherWalletMood(Drill, frozen=True):
     name, target = "wallet", Target.HOST
     says: Mood = Mood.NO
 
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> End:
         dependencies, where = _fhevm(scene), address_for("wallet")
         wallet = dependencies.host.evm.contracts[where]
         assert isinstance(wallet, WalletContract)
 
         def turn(mood: Mood) -> None:
-            dependencies.host.evm.set_up(where, lambda frame: wallet.set_mood(frame, mood))
+            dependencies.host.evm.set_up(where, wallet.set_mood, mood)
 
         turn(self.says)
         return partial(turn, Mood.HONEST)
@@ -153,8 +157,7 @@ class DestroyContext(Drill, frozen=True):
 
     name, target = "destroy-context", Target.ETHEREUM
 
-    def put_on(self, scene: DrillScene, name: str) -> None:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> None:
         dependencies = _fhevm(scene)
         protocol, gateway = dependencies.protocol_config, dependencies.gateway_config
         act = dependencies.ethereum.actors.act
@@ -172,8 +175,7 @@ class DestroyEpoch(Drill, frozen=True):
 
     name, target = "destroy-epoch", Target.ETHEREUM
 
-    def put_on(self, scene: DrillScene, name: str) -> None:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> None:
         protocol, act = _fhevm(scene).protocol_config, _fhevm(scene).ethereum.actors.act
         act(protocol.address, lambda frame: protocol.destroy_epoch(frame, EPOCH))
 
@@ -187,8 +189,7 @@ class AnnounceContext(Drill, frozen=True):
 
     name, target = "new-context", Target.ETHEREUM
 
-    def put_on(self, scene: DrillScene, name: str) -> None:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> None:
         dependencies = _fhevm(scene)
         protocol, announced = dependencies.protocol_config, announcement_of(dependencies.committee)
 
@@ -222,8 +223,7 @@ class MoreRequests(UsersDrill, frozen=True):
     name = "request"
     form: str = "any"  # drawn by chance
 
-    def put_on(self, scene: DrillScene, name: str) -> None:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> None:
         ask = scene.users.any if self.form == "any" else scene.users.forms.get(self.form)
         if ask is None:
             raise DrillError(
@@ -240,11 +240,10 @@ class UnknownHostChain(UsersDrill, frozen=True):
 
     name = "unknown-host-chain"
 
-    def put_on(self, scene: DrillScene, name: str) -> None:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> None:
         dependencies = _fhevm(scene)
         config, chains = dependencies.gateway_config, [HOST_ID, UNKNOWN_CHAIN_ID]
-        dependencies.gateway.evm.set_up(config.address, lambda frame: config.set_host_chains(frame, chains))
+        dependencies.gateway.evm.set_up(config.address, config.set_host_chains, chains)
         back = changing(scene.users, "host_chain", UNKNOWN_CHAIN_ID)
         self.ask(scene.users.public)
         back()
@@ -258,8 +257,7 @@ class OtherContext(UsersDrill, frozen=True):
 
     name = "other-context"
 
-    def put_on(self, scene: DrillScene, name: str) -> None:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> None:
         dependencies, users = _fhevm(scene), scene.users
         assert isinstance(users, Traffic)
         strangers = committee_of(_STRANGERS)
@@ -295,8 +293,7 @@ class Flood(Drill, frozen=True):
     requests: int = 1_000
     path: str = "/metrics"
 
-    def put_on(self, scene: DrillScene, name: str) -> End:
-        del name
+    def put_on(self, scene: DrillScene, _name: str) -> End:
         if not scene.monitoring or scene.start is None:
             raise DrillError(
                 "route", "the connector's monitoring port is not known", "use the file of --write-config"

@@ -39,10 +39,9 @@ from kmsconn.emulator.core_jobs import CoreJob, CoreJobs, RefusedCall
 from kmsconn.emulator.dependencies import REPLIES, GenerationEvents
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
 from kmsconn.emulator.httpz.signcryption import HttpzRandomness, signcrypt
-from kmsconn.emulator.plaintexts import constant_share
-from kmsconn.emulator.signcryption import sign_sha256, verification_key
+from kmsconn.emulator.signcryption import constant_share, sign_sha256, verification_key
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Kind

@@ -11,19 +11,21 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.contracts.contract import (
+from kmsconn.emulator.execution import (
     AbiContract,
+    Frame,
     Handler,
+    Reverted,
     count,
     domain_teller,
     is_set,
     recover_strictly,
+    revert,
     set_once,
 )
-from kmsconn.emulator.execution import Frame, Reverted, revert
 from kmsconn.emulator.httpz.registry import HttpzContract
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import HANDLE_BYTES
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.contracts import DECRYPTION

@@ -1,6 +1,6 @@
-"""All dependencies of one connector of the first generation in one place: a gateway with three contracts, a Core, buckets.
+"""All dependencies of one connector of the first generation in one place (a gateway with three contracts, a Core, buckets), and its users.
 
-Decides nothing of its own.
+What users do: ciphertexts committed, rights given, decryptions requested, of every form there is. Source: httpz-rc7.md, 1.2, 3.4 and 4.
 """
 
 from __future__ import annotations
@@ -10,30 +10,38 @@ from pathlib import Path
 
 import attrs
 
+from kmsconn.config.description import AttestationMode
 from kmsconn.config.parties import Contract, S3Fallback
 from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import AttestationMode
+from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.ciphertexts import EmulatedCiphertext
 from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.dependencies import (
     GATEWAY_ID,
+    HOST_ID,
     EmulatedDependencies,
     address_for,
     degree_of,
     key_for,
     new_clusters,
+    secret_for,
     sender_of,
     signer_of,
 )
+from kmsconn.emulator.httpz import signcryption as box
 from kmsconn.emulator.httpz.core import HTTPZ, FirstCore
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract
+from kmsconn.emulator.httpz.registry import HttpzContract, KeyManager
+from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.emulator.pool import PoolKind
+from kmsconn.emulator.users import Users
+from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.requests import HTTPZ_RC7
+from kmsconn.model.requests import HTTPZ_RC7, CiphertextReference
+from kmsconn.protocols.httpz_rc7.messages import SIZES
 
 KEY_ID = int.from_bytes(keccak256(b"kmsconn emulator key of httpz"))
 PARAMETERS = "TEST"
@@ -136,9 +144,7 @@ class HttpzDependencies(EmulatedDependencies):
             )
             for index in range(len(self.buckets))
         ]
-        self.gateway.evm.set_up(
-            self.httpz.address, lambda frame: self.httpz.set_coprocessors(frame, coprocessors)
-        )
+        self.gateway.evm.set_up(self.httpz.address, self.httpz.set_coprocessors, coprocessors)
 
     def _fallback(self) -> S3Fallback:
         """Return the bucket that stands in where the chain names none: the first."""
@@ -150,10 +156,65 @@ class HttpzDependencies(EmulatedDependencies):
             self.gateway.evm.deploy(contract)
         members = range(1 + len(self.others))
         nodes = [KmsNode(sender_of(member).address, signer_of(member).address) for member in members]
-        self.gateway.evm.set_up(
-            self.httpz.address, lambda frame: self.httpz.set_nodes(frame, nodes, threshold)
-        )
+        self.gateway.evm.set_up(self.httpz.address, self.httpz.set_nodes, nodes, threshold)
         digest = keccak256(PARAMETERS.encode())
-        self.gateway.evm.set_up(
-            self.keys.address, lambda frame: self.keys.name_parameters(frame, PARAMETERS, digest)
-        )
+        self.gateway.evm.set_up(self.keys.address, self.keys.name_parameters, PARAMETERS, digest)
+
+
+APP = address_for("application")
+SECRET = secret_for("box of the user")
+"""With what the user opens shares."""
+_DAYS = 10
+_UNSIGNED = bytes(65)  # the emulated contract looks at no signature of users
+_NARROW = {0: 1, 1: 4}  # the types that are narrower than a byte
+
+
+@attrs.define(eq=False)
+class FirstTraffic(Users[HttpzDependencies]):
+    """The users of a set of dependencies of httpz-rc7. Rights are the contract's to know: without them a request is refused there."""
+
+    names = ("public", "user", "delegated")
+    form = ObjectForm.DIGEST
+    bits = {kind: _NARROW.get(kind, 8 * size) for kind, size in SIZES.items()}  # noqa: RUF012 - see Users.bits
+
+    def make(self, form: str) -> bytes:
+        """Return the calldata of a form, with everything that belongs to it in its place."""
+        delegates = {"user": None, "delegated": key_for("delegate").address}
+        return self._public() if form == "public" else self._user(delegates[form])
+
+    def publish(self, one: EmulatedCiphertext) -> None:
+        """Put a ciphertext into the buckets and commit it."""
+        senders = []
+        for index, bucket in enumerate(self.dependencies.buckets):
+            bucket.bucket.put(self.form.key(one), one.body)
+            senders.append(key_for(f"coprocessor sender {index}").address)
+        material = CiphertextReference(one.handle, KEY_ID, one.digest, tuple(senders))
+        manager = self.dependencies.decryption
+        self.dependencies.gateway.evm.set_up(manager.address, manager.commit, material=material)
+
+    def _public(self) -> bytes:
+        handles = [one.handle for one in self.ciphertexts()]
+        self._allow(handles, None)
+        numeric = self.dependencies.httpz.revision.numeric
+        asked = [int.from_bytes(handle) if numeric else handle for handle in handles]
+        return self.dependencies.httpz.revision.manager.function("publicDecryptionRequest").encode(asked)
+
+    def _user(self, delegate: Address | None) -> bytes:
+        user, revision = key_for("user").address, self.dependencies.httpz.revision
+        handles = [one.handle for one in self.ciphertexts()]
+        for account in (user, APP):
+            self._allow(handles, account)
+        pairs = [(int.from_bytes(handle) if revision.numeric else handle, APP) for handle in handles]
+        asked = pairs, (self.dependencies.gateway.head.timestamp, _DAYS)
+        where, rest = (HOST_ID, (APP,)), (pack_key(box.public_key(SECRET)), _UNSIGNED)
+        if delegate is None:
+            return revision.manager.function("userDecryptionRequest").encode(*asked, *where, user, *rest)
+        function = revision.manager.function("delegatedUserDecryptionRequest")
+        return function.encode(*asked, (user, delegate), *where, *rest)
+
+    def _allow(self, handles: list[bytes], account: Address | None) -> None:
+        manager = self.dependencies.decryption
+        for handle in handles if self.granted else ():
+            self.dependencies.gateway.evm.set_up(
+                manager.address, manager.allow, handle=handle, account=account
+            )

@@ -12,12 +12,14 @@ import secrets
 import struct
 
 import attrs
+from Crypto.Cipher import Salsa20
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from kmsconn.emulator.plaintexts import sized, u32
 from kmsconn.emulator.signcryption import (
     sign_sha256,
+    sized,
+    u32,
     verification_key,
 )
 from kmsconn.ethereum.addresses import Address
@@ -26,7 +28,6 @@ from kmsconn.ethereum.signing import PrivateKey
 KEY_BYTES = 32
 NONCE_BYTES = 24
 _PREFIX = 16  # bytes of the nonce that make the key; the other 8 are the nonce of the stream
-_BLOCK = 64
 _MASK = 0xFFFFFFFF
 _CONSTANTS = struct.unpack("<4I", b"expand 32-byte k")
 _QUARTERS = (
@@ -49,9 +50,10 @@ def public_key(secret: bytes) -> bytes:
 
 def seal(message: bytes, nonce: bytes, *, recipient: bytes, secret: bytes) -> bytes:
     """Seal a message for the holder of ``recipient``, from the holder of ``secret``. Raises ValueError for what is no key."""
-    pad = _stream(_shared(recipient, secret), nonce, KEY_BYTES + len(message))
-    sealed = _xor(message, pad[KEY_BYTES:])
-    return Poly1305.generate_tag(pad[:KEY_BYTES], sealed) + sealed
+    key = _derive(_shared(recipient, secret), nonce[:_PREFIX])
+    stream = Salsa20.new(key, nonce=nonce[_PREFIX:])
+    authentic, sealed = stream.encrypt(bytes(KEY_BYTES)), stream.encrypt(message)
+    return Poly1305.generate_tag(authentic, sealed) + sealed
 
 
 def _shared(public: bytes, secret: bytes) -> bytes:
@@ -63,17 +65,6 @@ def _derive(key: bytes, prefix: bytes) -> bytes:
     """HSalsa20: a key out of a key and 16 bytes."""
     mixed = _mix(_state(key, prefix))
     return struct.pack("<8I", *(mixed[word] for word in _KEY_WORDS))
-
-
-def _stream(key: bytes, nonce: bytes, size: int) -> bytes:
-    """XSalsa20: bytes to be added to a message."""
-    key, rest = _derive(key, nonce[:_PREFIX]), nonce[_PREFIX:]
-    return b"".join(_block(key, rest, count) for count in range(-(-size // _BLOCK)))[:size]
-
-
-def _block(key: bytes, nonce: bytes, count: int) -> bytes:
-    state = _state(key, nonce + count.to_bytes(8, "little"))
-    return struct.pack("<16I", *((a + b) & _MASK for a, b in zip(state, _mix(state), strict=True)))
 
 
 def _state(key: bytes, place: bytes) -> list[int]:
@@ -98,10 +89,6 @@ def _mix(state: list[int]) -> list[int]:
 def _turn(word: int, by: int) -> int:
     word &= _MASK
     return (word << by | word >> (32 - by)) & _MASK
-
-
-def _xor(data: bytes, pad: bytes) -> bytes:
-    return (int.from_bytes(data) ^ int.from_bytes(pad)).to_bytes(len(data))
 
 
 ENC_KEY_BYTES = 40

@@ -1,6 +1,8 @@
-"""``kmsconn doctor`` and ``kmsconn health``: what is wrong with everything that the configuration names, and how a running connector is.
+"""``kmsconn doctor``, ``health`` and ``top``: what is wrong with everything that the configuration names, and how a running connector is.
 
-Neither changes anything. Source of ``health``: fhevm-0.14.md 9 (the command of the services of 0.14: status 0 for HTTP 200 alone).
+None changes anything. Source of ``health``: fhevm-0.14.md 9 (the command of the services of 0.14: status 0 for HTTP 200 alone). ``top`` is
+the status page in the terminal, filled and drawn again each second until Ctrl-C; it asks the running connector over its control socket,
+or its monitoring address where ``--url`` names one.
 """
 
 from __future__ import annotations
@@ -8,24 +10,186 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Never
 from urllib.parse import urljoin, urlsplit
 
+import msgspec
 import trio
 
 from kmsconn.config.sources import load_config
-from kmsconn.errors import Fault
-from kmsconn.operate.commands.command import CliCommand, ExitStatus
-from kmsconn.operate.commands.configuration import add_config_argument, config_file
-from kmsconn.operate.doctor.diagnosis import Diagnosis, as_json, as_text, has_fault, warning
+from kmsconn.errors import Fault, StartRefused, Unreachable
+from kmsconn.extras import require_extra
+from kmsconn.operate.commands.command import CliCommand, ExitStatus, until_interrupted
+from kmsconn.operate.commands.configuration import add_config_argument, add_socket, config_file
+from kmsconn.operate.control.commands import CommandError
+from kmsconn.operate.control.server import NOBODY_THERE, ask_running, control_path
 from kmsconn.operate.doctor.examination import examine
 from kmsconn.operate.doctor.machine import reachable, real_machine
+from kmsconn.operate.doctor.probing import Diagnosis, as_json, as_text, has_fault, warning
 from kmsconn.transport.dialling import real_ports
+from kmsconn.transport.http import HttpClient, open_http
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks."""
+FETCH_SECONDS: Final = 5.0
+"""For an answer, after which the connection counts as lost."""
+_LARGEST_STATUS: Final = 1 << 20
+_OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
+
+Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Returns the status of the connector. Raises NotShown."""
+
+
+class NotShown(StartRefused):
+    """The connector's status could not be had."""
+
+
+def configure_top(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    add_config_argument(parser)
+    add_socket(parser)
+    parser.add_argument(
+        "--url", metavar="URL", help="the monitoring address of a connector that serves the status page"
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="PATH", help="the token for that address, where it wants one"
+    )
+    parser.add_argument("--once", action="store_true", help="print the status once and end")
+
+
+def top(arguments: argparse.Namespace) -> int:
+    """Show the status until a signal. Raises ConfigError, ExtraMissing, and NotShown where there is no connector at the start."""
+    require_extra("top", "kmsconn top")
+    from rich.console import Console
+
+    console = Console()
+    if arguments.once or not console.is_terminal:
+        trio.run(_print_once, arguments, console)
+    else:
+        trio.run(until_interrupted, partial(_watch_running, arguments, console))
+    return ExitStatus.WELL
+
+
+async def _print_once(arguments: argparse.Namespace, console: Console) -> None:
+    from kmsconn.operate.commands.top_view import whole
+
+    async with _open_source(arguments) as fetch:
+        console.print(whole(await fetch()))
+
+
+async def _watch_running(arguments: argparse.Namespace, console: Console) -> None:
+    async with _open_source(arguments) as fetch:
+        await watch(fetch, console, INTERVAL)
+
+
+async def watch(fetch: Fetch, console: Console, interval: float) -> Never:
+    """Fill the terminal with the status and draw it anew each ``interval`` seconds, until cancelled. Raises NotShown at the start."""
+    from rich.live import Live
+
+    from kmsconn.operate.commands.top_view import TopFrame
+
+    frame = TopFrame(await fetch())
+    with Live(frame, console=console, screen=True, auto_refresh=False) as live:
+        live.refresh()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_redraw_when_resized, live.refresh)
+            while True:
+                await trio.sleep(interval)
+                await _look(fetch, frame)
+                live.refresh()
+
+
+async def _look(fetch: Fetch, frame: Any) -> None:
+    try:
+        frame.status, frame.problem = await fetch(), ""
+    except NotShown as error:
+        frame.problem = str(error)
+
+
+async def _redraw_when_resized(redraw: Callable[[], None]) -> Never:
+    with trio.open_signal_receiver(signal.SIGWINCH) as signals:
+        async for _ in signals:
+            redraw()
+    raise AssertionError("signals have no end")
+
+
+@asynccontextmanager
+async def _open_source(arguments: argparse.Namespace) -> AsyncIterator[Fetch]:
+    if arguments.url is None:
+        yield partial(_from_socket, _socket_of(arguments))
+        return
+    headers = _authorization(arguments.token_file)
+    async with open_http(real_ports(), limit=1) as client:
+        yield partial(_from_url, client, f"{arguments.url.rstrip('/')}/status.json", headers)
+
+
+def _socket_of(arguments: argparse.Namespace) -> Path:
+    if arguments.socket is not None:
+        path: Path = arguments.socket
+        return path
+    return control_path(load_config(config_file(arguments), environ=os.environ, network=arguments.network))
+
+
+def _authorization(token_file: Path | None) -> Mapping[str, str]:
+    if token_file is None:
+        return {}
+    try:
+        return {"authorization": f"Bearer {token_file.read_text(encoding='ascii').strip()}"}
+    except (OSError, UnicodeError) as error:
+        raise NotShown(f"{token_file} cannot be read: {error}") from error
+
+
+async def _from_socket(path: Path) -> Mapping[str, Any]:
+    try:
+        return _status(await ask_running(path, "status.live", {}))
+    except NOBODY_THERE as error:
+        raise NotShown(f"no connector listens at {path}: {error.strerror}") from error
+    except CommandError as error:
+        raise NotShown(str(error)) from error
+
+
+async def _from_url(client: HttpClient, url: str, headers: Mapping[str, str]) -> Mapping[str, Any]:
+    with trio.move_on_after(FETCH_SECONDS):
+        try:
+            async with await client.stream_get(url, max_bytes=_LARGEST_STATUS, headers=headers) as answer:
+                body = await answer.read()
+        except Unreachable as error:
+            raise NotShown(f"no connector answers: {error}") from error
+        if answer.status != _OK:
+            raise NotShown(f"{url} answers with HTTP {answer.status}{_REASONS.get(answer.status, '')}")
+        return _status(_decoded(body))
+    raise NotShown(f"{url} did not answer within {FETCH_SECONDS:g} s")
+
+
+_REASONS: Final = {
+    _UNAUTHORIZED: ": it wants the token of its status_page_token_file, see --token-file",
+    _NOT_FOUND: ": it does not serve the status page, see the option status_page",
+}
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None
+
+
+def _status(found: Any) -> Mapping[str, Any]:
+    if not isinstance(found, dict) or "state" not in found:
+        raise NotShown("the answer is no status of a connector")
+    return found
+
 
 _VARIABLE: Final = "KMS_CONNECTOR_MONITORING_ENDPOINT"
 _DEFAULT: Final = "0.0.0.0:9100"
@@ -125,4 +289,5 @@ def words_of(status: int, body: bytes) -> str:
 COMMANDS: Final = {
     "doctor": CliCommand(configure_doctor, doctor),
     "health": CliCommand(configure_health, health),
+    "top": CliCommand(configure_top, top),
 }

@@ -49,7 +49,8 @@ EMULATED: Final = frozenset({"emulate", "demo"})
 
 _MODULES: Final = {
     **dict.fromkeys(("validate", "config", "list"), "configuration"),
-    **dict.fromkeys(("doctor", "health"), "checking"),
+    **dict.fromkeys(("doctor", "health", "top"), "checking"),
+    "audit": "journal",
     **dict.fromkeys(
         ("status", "explain", "requests", "quarantine", "pause", "resume", "skip", "replay"), "operators"
     ),

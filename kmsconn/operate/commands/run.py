@@ -49,8 +49,7 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, OnEvent
 from kmsconn.model.life import State
 from kmsconn.observe.logs import LEVELS, LibraryLogs, line_takes, make_logger
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.server import Identity, make_app, open_server
-from kmsconn.observe.status_site import StatusSite, make_status_site
+from kmsconn.observe.server import Identity, StatusSite, make_app, make_status_site, open_server
 from kmsconn.observe.tally import EventTakers
 from kmsconn.observe.tracing import Tracing, open_tracing
 from kmsconn.operate.commands.command import CliCommand, ExitStatus, leaves

@@ -20,7 +20,7 @@ from kmsconn.journal.journal import Journal
 from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.observe.health import HealthReport
+from kmsconn.observe.status import HealthReport
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 
@@ -118,16 +118,15 @@ async def perform(commands: Commands, context: Context, name: object, arguments:
 # --- arguments
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value or "", str):
-        raise CommandError(f"{name} must be a text")
-    return value or ""
+def _typed(usual: T, what: str, name: str, value: Any) -> T:
+    """Read a value of the type of the usual one, which stands for none."""
+    if not isinstance(value or usual, type(usual)):
+        raise CommandError(f"{name} must be {what}")
+    found: T = value or usual
+    return found
 
 
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value or False, bool):
-        raise CommandError(f"{name} must be true or false")
-    return bool(value)
+_text = partial(_typed, "", "a text")
 
 
 def _number(name: str, usual: int | None, most: int, value: Any) -> int | None:
@@ -137,14 +136,8 @@ def _number(name: str, usual: int | None, most: int, value: Any) -> int | None:
     return number
 
 
-def _list(name: str, what: str, value: Any) -> list[Any]:
-    if not isinstance(value or [], list):
-        raise CommandError(f"{name} must be a list{what}")
-    return value or []
-
-
 def _members(name: str, words: Mapping[str, frozenset[T]], value: Any) -> frozenset[T]:
-    given = _list(name, "", value)
+    given = _typed(list[Any](), "a list", name, value)
     if unknown := [word for word in given if not isinstance(word, str) or word not in words]:
         raise CommandError(f"{name}: there is no {unknown[0]!r:.80}; there are {', '.join(words)}")
     return frozenset(member for word in given for member in words[word])
@@ -184,7 +177,7 @@ _STATE_WORDS: Final = {**{state.value: frozenset({state}) for state in State}, "
 REQUEST: Final = Argument("request", _as_given, metavar="ID", help=_REQUEST_HELP)
 REQUESTS: Final = Argument(
     "requests",
-    partial(_list, "requests", " of row numbers or ids"),
+    partial(_typed, list[Any](), "a list of row numbers or ids", "requests"),
     metavar="ID",
     nargs="*",
     help=_REQUEST_HELP,
@@ -198,7 +191,7 @@ NAME: Final = Argument(
 )
 DRY: Final = Argument(
     "dry",
-    partial(_flag, "dry"),
+    partial(_typed, False, "true or false", "dry"),
     "--dry-run",
     action="store_true",
     help="compare what the journal keeps, and do not ask the Core",

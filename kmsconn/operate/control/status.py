@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from kmsconn import __version__
-from kmsconn.config.storage import differences
+from kmsconn.config.assembly import differences
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries

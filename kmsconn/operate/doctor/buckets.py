@@ -16,12 +16,11 @@ from kmsconn.ciphertexts.sources import Sources
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError, Misconfigured
 from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.operate.doctor.chains import CheckedChain
 from kmsconn.operate.doctor.contracts import RecentRequests
-from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, warning
-from kmsconn.operate.doctor.probing import Discovery, Probe
+from kmsconn.operate.doctor.probing import CheckStatus, Diagnosis, Discovery, Probe, fault, ok, warning
 from kmsconn.protocols.profile import Coprocessor, Profile
 from kmsconn.transport.http import HttpClient
 from kmsconn.transport.ports import Ports

@@ -1,28 +1,157 @@
-"""Probes of the chains: each URL alone, and the scheme it should have; the clock against the newest blocks; limits. Sends nothing."""
+"""Probes of the chains: each URL alone, and its scheme; the clock against the newest blocks; what nodes say, and their limits.
+
+Sends nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.chain.logs import BlockHead
+from kmsconn.chain.jsonrpc import clean
+from kmsconn.chain.logs import BlockHead, decode_logs, read_block
+from kmsconn.chain.port import Call, Rpc, RpcError
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.alerting import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock
 from kmsconn.errors import KmsconnError, StartRefused, Unreachable
-from kmsconn.operate.doctor import nodes
-from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Discovery, Probe
+from kmsconn.ethereum.abi import Log
+from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
+from kmsconn.operate.doctor.probing import (
+    CheckStatus,
+    Diagnosis,
+    Discovery,
+    Probe,
+    fault,
+    ok,
+    skipped,
+    warning,
+)
 from kmsconn.protocols.profile import Subscription
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.urls import TLS_SCHEMES, parse, show_origin
 from kmsconn.transport.waiting import together
+
+LARGEST_BATCH = 100
+"""Calls in a batch that ``chain.asking`` makes at most."""
+_BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)  # the reader puts three calls in a batch: head, kept block and logs
+_VERSION_LENGTH = 64
+
+
+async def read_head(rpc: Rpc) -> BlockHead:
+    """Ask for the newest block. Raises Unreachable."""
+    return read_block(await _ask(rpc, "eth_getBlockByNumber", "latest", False))
+
+
+async def read_version(rpc: Rpc) -> str:
+    """Ask which program the node runs; empty where it does not tell."""
+    try:
+        said = await rpc.call("web3_clientVersion")
+    except RpcError:
+        return ""
+    return clean(said)[:_VERSION_LENGTH] if isinstance(said, str) else ""
+
+
+async def is_syncing(rpc: Rpc) -> bool:
+    """Ask whether the node still catches up; one that does not tell is taken to be there."""
+    try:
+        return bool(await rpc.call("eth_syncing"))
+    except RpcError:
+        return False
+
+
+async def read_wei(rpc: Rpc, method: str, *params: Any) -> int:
+    """Ask for an amount. Raises Unreachable."""
+    try:
+        return from_quantity(await _ask(rpc, method, *params))
+    except ValueError as error:
+        raise Unreachable(f"the node's answer to {method} cannot be read") from error
+
+
+async def _ask(rpc: Rpc, method: str, *params: Any) -> Any:
+    try:
+        return await rpc.call(method, *params)
+    except RpcError as error:
+        raise Unreachable(f"the node refuses {method}: {error}") from error
+
+
+async def logs_between(
+    rpc: Rpc, contract: Address, topics: Sequence[bytes], first: int, last: int
+) -> list[Log]:
+    """Ask for the logs of a contract. Raises RpcError where the node refuses, Unreachable."""
+    criteria = {
+        "address": to_hex(contract),
+        "topics": [[to_hex(topic) for topic in topics]],
+        "fromBlock": quantity(first),
+        "toBlock": quantity(last),
+    }
+    found, _ = decode_logs(await rpc.call("eth_getLogs", criteria))
+    return found
+
+
+async def check_log_range(
+    node: str, rpc: Rpc, contract: Address, topics: Sequence[bytes], *, head: int, wanted: int
+) -> Diagnosis:
+    """Ask for the newest blocks of logs, and where they are too many search the most that the node gives. Raises Unreachable."""
+    checked = f"{node}: blocks of eth_getLogs"
+    asked, refusal = min(wanted, head + 1), ""
+    given, refused = 0, asked + 1
+    width = asked
+    while refused - given > 1:
+        try:
+            await logs_between(rpc, contract, topics, head - width + 1, head)
+        except RpcError as error:
+            refusal, refused = refusal or str(error), width
+        else:
+            given = width
+        width = (given + refused) // 2
+    if not given:
+        return fault(checked, f"none: {refusal}", "name a node that serves eth_getLogs")
+    if given < asked:
+        found = f"{given} are given, {asked} (get_logs_batch_size) are not: {refusal}"
+        return warning(checked, found, f"set get_logs_batch_size to {given}, or raise the node's limit")
+    return ok(checked, f"{given} at once")
+
+
+async def check_batch(node: str, rpc: Rpc) -> Diagnosis:
+    """Ask in ever smaller batches until the node answers one."""
+    checked, refusal = f"{node}: calls in a batch", ""
+    for size in _BATCHES:
+        try:
+            found = await rpc.batch([Call("eth_chainId")] * size)
+        except KmsconnError as error:
+            refusal = refusal or str(error)
+            continue
+        refused = [str(one) for one in found if isinstance(one, RpcError)]
+        if not refused:
+            remedy = f"raise the node's limit to {LARGEST_BATCH} calls a batch"
+            return (
+                warning(checked, f"{size} at most: {refusal}", remedy) if refusal else ok(checked, f"{size}")
+            )
+        refusal = refusal or refused[0]
+    return fault(checked, f"none is answered: {refusal}", "name a node that takes JSON-RPC batches")
+
+
+async def check_history(
+    node: str, rpc: Rpc, contract: Address, topics: Sequence[bytes], block: int, *, option: str
+) -> Diagnosis:
+    """Ask for the logs of the block from which the connector is to begin. Raises Unreachable."""
+    checked = f"{node}: logs of block {block}"
+    try:
+        await logs_between(rpc, contract, topics, block, block)
+    except RpcError as error:
+        remedy = f"name a node with the history from there on (archive), or a later {option}"
+        return fault(checked, f"the connector is to begin there, and the node has none: {error}", remedy)
+    return ok(checked, "are there")
+
 
 CLOCK = "clock of this machine"
 STEADY_LAG = 180.0  # seconds that the newest block of a chain with steady blocks may be old
@@ -117,7 +246,7 @@ class CheckedChain:
     @head.default
     def _head(self) -> Probe[BlockHead]:
         async def look() -> Discovery[BlockHead]:
-            return Discovery(await nodes.read_head(self.rpc))
+            return Discovery(await read_head(self.rpc))
 
         return Probe(f"{self.name}: newest block", look, (self.usable,), remedy=RPC_REMEDY)
 
@@ -158,8 +287,8 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl) -> Diagnosis:
     checked = f"{chain.name} {node.shown}: chain id"
     try:
         await node.endpoint.probe()
-        version = await nodes.read_version(node.endpoint)
-        syncing = await nodes.is_syncing(node.endpoint)
+        version = await read_version(node.endpoint)
+        syncing = await is_syncing(node.endpoint)
     except StartRefused as error:
         return fault(
             checked, str(error), f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
@@ -202,13 +331,13 @@ def limits_probe(
 
     async def of_node(node: NodeAtUrl) -> Sequence[Diagnosis]:
         checked, rpc = f"{chain.name} {node.shown}", node.endpoint
-        lines = [await nodes.check_batch(checked, rpc)]
+        lines = [await check_batch(checked, rpc)]
         if subscription is not None:
             where, head = (subscription.contract, subscription.topics), chain.head.value.number
-            lines.append(await nodes.check_log_range(checked, rpc, *where, head=head, wanted=batch_size))
+            lines.append(await check_log_range(checked, rpc, *where, head=head, wanted=batch_size))
             if from_block is not None and lines[-1].status is not CheckStatus.FAULT:
                 first = min(from_block, head)
-                lines.append(await nodes.check_history(checked, rpc, *where, first, option=from_option))
+                lines.append(await check_history(checked, rpc, *where, first, option=from_option))
         return lines
 
     async def look() -> Sequence[Diagnosis]:

@@ -16,10 +16,8 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum, parse_ad
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import Content
-from kmsconn.operate.doctor import nodes
-from kmsconn.operate.doctor.chains import CheckedChain
-from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Discovery, Probe
+from kmsconn.operate.doctor.chains import CheckedChain, logs_between, read_wei
+from kmsconn.operate.doctor.probing import Diagnosis, Discovery, Probe, fault, ok, skipped, warning
 from kmsconn.protocols.profile import ConfiguredContract, Profile, Registration, Subscription
 from kmsconn.replies.fees import in_ether, market_fees, read_history
 
@@ -159,7 +157,7 @@ def balance_probe(
 
     async def look() -> Sequence[Diagnosis]:
         account = to_hex(tx_sender.value)
-        balance = await nodes.read_wei(chain.rpc, "eth_getBalance", account, "latest")
+        balance = await read_wei(chain.rpc, "eth_getBalance", account, "latest")
         price = await _price(chain.rpc, chain.head.value)
         of_reply = REPLY_GAS if gas is None or gas.missing else gas.value
         return [judge_balance(checked, tx_sender.value, balance, price, of_reply, few=few)]
@@ -171,7 +169,7 @@ def balance_probe(
 async def _price(rpc: Rpc, head: BlockHead) -> int:
     """Return what a unit of gas costs now. Raises Unreachable."""
     if head.base_fee is None:
-        return await nodes.read_wei(rpc, "eth_gasPrice")
+        return await read_wei(rpc, "eth_gasPrice")
     try:
         history = await rpc.call("eth_feeHistory", "0xa", "latest", [20])
         priority = read_history(history)
@@ -237,7 +235,7 @@ async def _find(profile: Profile, where: Subscription, chain: CheckedChain, widt
             break
         first = max(0, last - width + 1)
         try:
-            logs = await nodes.logs_between(chain.rpc, where.contract, where.topics, first, last)
+            logs = await logs_between(chain.rpc, where.contract, where.topics, first, last)
         except RpcError:
             width = max(1, width // 2)
             continue

@@ -1,4 +1,7 @@
-"""Probes of the Core's endpoints: health, what each has, who it signs as. Reads only, unless it is told to hand a request over."""
+"""Probes of the Core's endpoints: health, what each has, who it signs as; and of the reply to one recent request, called and not sent.
+
+Reads only, unless it is told to hand a request over.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,28 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
+from kmsconn.chain.asking import ask
+from kmsconn.chain.port import RpcError
 from kmsconn.core.client import CoreClient
 from kmsconn.errors import Broken, NotYet, RequestError, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import id_name
-from kmsconn.model.requests import Content
-from kmsconn.model.steps import Answer
+from kmsconn.model.life import Answer, Ciphertext
+from kmsconn.model.requests import Content, Kind
+from kmsconn.operate.doctor.buckets import BucketAccess, KnownBuckets
+from kmsconn.operate.doctor.chains import CheckedChain, read_wei
 from kmsconn.operate.doctor.contracts import RecentRequests
-from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, skipped, warning
-from kmsconn.operate.doctor.probing import Discovery, Probe
-from kmsconn.protocols.fhevm.key_material import (
+from kmsconn.operate.doctor.probing import Diagnosis, Discovery, Probe, fault, ok, skipped, warning
+from kmsconn.protocols.fhevm.profile import (
     MATERIAL_METHOD,
     STATUS_METHOD,
     CoreStatus,
     read_material,
     read_status,
 )
-from kmsconn.protocols.profile import KeysAndCrs, MaterialInUse, Profile
+from kmsconn.protocols.port import Facts, Revert, Verdict
+from kmsconn.protocols.profile import Coprocessor, KeysAndCrs, MaterialInUse, Profile
 from kmsconn.transport.urls import show_origin
 
 RESULT_WAIT = 3.0  # seconds for the result of a request that the Core may still work on
@@ -237,4 +245,98 @@ def judge_signer(checked: str, expected: Address, found: Address | None) -> Diag
         checked,
         f"an answer is signed by {signed_by}, registered for the tx sender is {checksum(expected)}",
         "name the Core of this node in kms_core_endpoints, or configure the tx sender that is registered with that signer",
+    )
+
+
+@attrs.frozen
+class HandOver:
+    """How a request is handed over: one that everybody may see, once the host chains say so, with its ciphertexts."""
+
+    profile: Profile
+    chain: Callable[[int], CheckedChain]
+    client: CoreClient
+    access: BucketAccess
+    coprocessors: Probe[tuple[Coprocessor, ...]]
+    tx_sender: Probe[Address]
+
+    async def of(self, content: Content) -> str:
+        """Hand a request over, and return nothing, or why that was not done.
+
+        Raises RequestError for what the Core says. Repeating: ALREADY_EXISTS is success.
+        """
+        if content.kind is not Kind.PUBLIC_DECRYPTION:
+            return "it is not public"
+        await self.coprocessors.wait()
+        if self.coprocessors.missing:
+            return self.coprocessors.missing
+        try:
+            await self._check(content)
+            gathered = await self._gather(content)
+            calls = self.profile.operations[content.kind].start_calls(content, gathered)
+        except RequestError as error:
+            return str(error)
+        for call in calls:
+            await self.client.start(call)
+        return ""
+
+    async def _check(self, content: Content) -> None:
+        """Ask the host chains whether everybody may see it. Raises Rejected, Retryable."""
+        facts = Facts(chain_time=0.0, age=0.0, tx_sender=self.tx_sender.value)
+        for question in self.profile.operations[content.kind].checks(content, facts):
+            chain = self.chain(question.chain_id)
+            await chain.usable.wait()
+            if chain.usable.missing:
+                raise Unreachable(chain.usable.missing)
+            await ask(chain.rpc, question)
+
+    async def _gather(self, content: Content) -> list[Ciphertext]:
+        buckets = {one.tx_sender: one.bucket for one in self.coprocessors.value if one.bucket}
+        return [await self.access.fetch(KnownBuckets(buckets), one) for one in content.references]
+
+
+REPLY_CHECKED = "a reply, called and not sent"
+
+
+def reply_probe(
+    profile: Profile,
+    chain: CheckedChain,
+    tx_sender: Probe[Address],
+    answers: tuple[Probe[FoundAnswer], ...],
+) -> Probe[int]:
+    """Return the probe that makes an ``eth_call`` of a reply, and finds its gas where the contract takes it."""
+
+    async def look() -> Sequence[Diagnosis] | Discovery[int]:
+        found = next((one.value for one in answers if not one.missing), None)
+        if found is None:
+            return [skipped(REPLY_CHECKED, f"there is no answer of the Core: {answers[0].missing}")]
+        operation = profile.operations[found.content.kind]
+        message = {
+            "from": to_hex(tx_sender.value),
+            "to": to_hex(operation.contract[1]),
+            "data": to_hex(found.answer.calldata),
+        }
+        name = id_name(found.content.id)
+        try:
+            await chain.rpc.call("eth_call", message, "latest")
+        except RpcError as error:
+            return [judge_refusal(name, error, operation.revert(error.data))]
+        estimate = await read_wei(chain.rpc, "eth_estimateGas", message)
+        line = ok(REPLY_CHECKED, f"the contract takes the reply to {name}, {estimate} gas")
+        return Discovery(operation.spare(estimate) + estimate, [line])
+
+    return Probe(REPLY_CHECKED, look, (tx_sender, chain.usable), answers, limit=300.0)
+
+
+def judge_refusal(name: str, error: RpcError, revert: Revert) -> Diagnosis:
+    """Judge why a contract does not take a reply."""
+    if error.data is None and "revert" not in error.message.lower():
+        return warning(REPLY_CHECKED, f"the node does not call it: {error}", "check the node")
+    if revert.verdict is Verdict.DONE:
+        return ok(REPLY_CHECKED, f"the contract has this node's reply to {name} ({revert.name})")
+    if revert.verdict is Verdict.SKIP:
+        return ok(REPLY_CHECKED, f"the contract needs no reply to {name} any more ({revert.name})")
+    return fault(
+        REPLY_CHECKED,
+        f"the contract reverts on the reply to {name}: {revert}",
+        "compare tx sender, signer and EIP-712 domain with what is registered (lines above)",
     )

@@ -23,15 +23,13 @@ from kmsconn.errors import StartRefused
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.model.events import ignore
 from kmsconn.model.requests import HTTPZ_RC7, Kind
-from kmsconn.operate.doctor import buckets, chains, contracts, cores, machine, rehearsal
+from kmsconn.operate.doctor import buckets, chains, contracts, cores, machine
 from kmsconn.operate.doctor.buckets import BucketAccess
 from kmsconn.operate.doctor.chains import CheckedChain, open_chains
 from kmsconn.operate.doctor.contracts import CheckedContract, recent_probe
-from kmsconn.operate.doctor.cores import CheckedCore, SignerProbe
-from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok
+from kmsconn.operate.doctor.cores import CheckedCore, HandOver, SignerProbe
 from kmsconn.operate.doctor.machine import Machine
-from kmsconn.operate.doctor.probing import Discovery, Probe, run_probes
-from kmsconn.operate.doctor.rehearsal import HandOver
+from kmsconn.operate.doctor.probing import Diagnosis, Discovery, Probe, fault, ok, run_probes
 from kmsconn.protocols.profile import MaterialInUse, Profile, Subscription
 from kmsconn.replies.wallet import Wallet, open_tx_sender
 from kmsconn.requests.components import policy_of, sources_of
@@ -148,7 +146,7 @@ def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
     answers = tuple(
         SignerProbe(core, profile, recent, registrations[0], start).probe() for core in subject.cores
     )
-    reply = rehearsal.reply_probe(profile, gateway, tx_sender, answers)
+    reply = cores.reply_probe(profile, gateway, tx_sender, answers)
     return [
         tx_sender,
         machine.journal_probe(settings, subject.machine, ports, tx_sender),

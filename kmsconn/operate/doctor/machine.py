@@ -16,15 +16,14 @@ import attrs
 import msgspec
 import trio
 
+from kmsconn.config.assembly import common_settings
+from kmsconn.config.description import PostgresAddress
 from kmsconn.config.settings import Settings
-from kmsconn.config.storage import common_settings
-from kmsconn.config.values import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Binding, differences
 from kmsconn.journal.sqlite import lock_path
 from kmsconn.model.events import Severity
-from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
 from kmsconn.operate.doctor.postgres import (
     PostgresPlace,
     judge_common,
@@ -32,7 +31,7 @@ from kmsconn.operate.doctor.postgres import (
     judge_workers,
     look_at_postgres,
 )
-from kmsconn.operate.doctor.probing import Probe
+from kmsconn.operate.doctor.probing import Diagnosis, Probe, fault, ok, warning
 from kmsconn.transport.certificates import end_of, told_end
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports

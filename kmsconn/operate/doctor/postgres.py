@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from kmsconn.config.assembly import differences
+from kmsconn.config.description import PostgresAddress, Role
 from kmsconn.config.places import is_loopback
-from kmsconn.config.storage import differences
-from kmsconn.config.values import PostgresAddress, Role
 from kmsconn.config.working import Pools
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import MEMBERS, MemberRow, member_of
 from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA, SCHEMA_KEY, TABLE_COUNTS
-from kmsconn.operate.doctor.diagnosis import Diagnosis, fault, ok, warning
+from kmsconn.operate.doctor.probing import Diagnosis, fault, ok, warning
 
 if TYPE_CHECKING:
     from kmsconn.journal.postgres_session import Session

@@ -31,9 +31,9 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, counter_of, id_hex, make_id, tag_of
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, Order
-from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG, Standing
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
     NOTHING_RUNS,
@@ -43,7 +43,6 @@ from kmsconn.protocols.fhevm.key_management import (
     was_destroyed,
 )
 from kmsconn.protocols.fhevm.operations import request_id
-from kmsconn.protocols.fhevm.views import Standing
 from kmsconn.protocols.port import (
     CoreCall,
     EndsOthers,

@@ -1,29 +1,38 @@
 """The contracts of fhevm 0.14 and 0.15 as ABI objects, read once from the package's copy, and questions to them with typed answers.
 
-Never decides what an answer means for a request. Source: fhevm-0.14.md, section 3 and annex E.
+They decide little: what an invalid context means for a reply. GatewayConfig says the same of a context that it does not know and of one
+that was destroyed (3.9); numbers tell them apart. Source: fhevm-0.14.md, section 3, annexes A and E.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from enum import IntEnum
+from operator import itemgetter
 from typing import NoReturn
 
 import attrs
 
 from kmsconn.config.networks import protocol_config_instead_of
-from kmsconn.errors import Undecodable, WrongContract
-from kmsconn.ethereum.abi import Abi, ContractEvent, Function
-from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.errors import ContextInvalid, Undecodable, WrongContract
+from kmsconn.ethereum.abi import Abi, ContractEvent, Function, Log
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
+from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, id_hex, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
 from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
-from kmsconn.protocols.profile import Version
+from kmsconn.protocols.port import Verdict
+from kmsconn.protocols.profile import Coprocessor, Version
 from kmsconn.protocols.queries import (
     ContractViews,
     Instead,
+    LogsAt,
+    QueryPlan,
     ViewCall,
     base_slot,
     flag,
     stored,
+    viewed,
 )
 
 _groups = read_groups(FHEVM)
@@ -151,3 +160,181 @@ class DecryptionViews(ContractViews):
     """Ask which user request is the newest; 0 or the bare tag before the first."""
     pinned_context = stored(DECRYPTION_BASE + 9)
     """Ask which context was pinned with a request; 0 for requests older than pinning."""
+
+
+GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
+CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
+
+_NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
+_CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
+_NODE = GATEWAY_CONFIG.function("getKmsNodeForContext")
+_INVALID_CONTEXT = GATEWAY_CONFIG.error("InvalidKmsContext")
+_RECENT = 8  # contexts; two or three are valid at a time, and the Gateway may skip numbers
+
+FINALIZED = "finalized"
+
+
+class Standing(IntEnum):
+    """The state of a context or epoch. 0 has two meanings: not issued yet, and destroyed."""
+
+    NONE = 0
+    PENDING = 1
+    CREATED = 2  # of an epoch: active
+    ACTIVE = 3
+
+
+@attrs.frozen
+class NodeViews(ContractViews):
+    """Questions about the nodes of contexts, which GatewayConfig and ProtocolConfig answer alike."""
+
+    def node_signer(self, context_id: int, tx_sender: Address) -> ViewCall[Address]:
+        """Ask who signs for the node that sends as ``tx_sender`` in a context; zero when it is no member (3.9).
+
+        Its answer raises NotYet for a context that the contract does not know, or no longer (GatewayConfig).
+        """
+
+        def unknown(_message: str, data: bytes | None) -> None:
+            if _is_invalid_context(data):
+                raise ContextInvalid(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
+
+        return attrs.evolve(self._node_signer(context_id, tx_sender), on_error=unknown)
+
+    node_storage = viewed(_NODE, lambda values: values[0][3])
+    """Ask where the public storage of a node is, by context and tx sender; empty when it is no member of the context."""
+    _node_signer = viewed(_NODE, lambda values: Address(values[0][1]))
+
+
+@attrs.frozen
+class GatewayViews(NodeViews):
+    """Questions to the contract GatewayConfig (3.1, 3.9)."""
+
+    current_context = viewed(GATEWAY_CONFIG.function("getCurrentKmsContextId"))
+    """Ask which context is current on the Gateway."""
+    coprocessor_senders = viewed(GATEWAY_CONFIG.function("getCoprocessorTxSenders"))
+    """Ask which accounts commit ciphertexts."""
+    coprocessor_threshold = viewed(GATEWAY_CONFIG.function("getCoprocessorMajorityThreshold"))
+    """Ask how many coprocessors are a majority."""
+    coprocessor = viewed(GATEWAY_CONFIG.function("getCoprocessor"), lambda values: Coprocessor(*values[0]))
+    """Ask where a coprocessor keeps its ciphertexts, by its tx sender."""
+
+    def is_member(self, tx_sender: Address, known: Collection[int]) -> QueryPlan[bool]:
+        """Ask whether a tx sender is a node of the current context, one just before it, or a ``known`` one, that is still valid."""
+        [current] = yield [self.current_context()]
+        recent = {one for one in range(current - _RECENT + 1, current + 1) if _is_context(one)}
+        signers = yield [self._signer_if_valid(one, tx_sender) for one in sorted(recent | {*known})]
+        return any(signer != ZERO_ADDRESS for signer in signers)
+
+    def after_invalid(self, context_id: int) -> QueryPlan[Verdict]:
+        """Say what "invalid context" means for a reply: final for one that was issued, and so was destroyed since (annex A, bounded)."""
+        [current] = yield [self.current_context()]
+        was_there = _is_context(context_id) and context_id <= current
+        return Verdict.FINAL if was_there else Verdict.RETRY
+
+    def _signer_if_valid(self, context_id: int, tx_sender: Address) -> ViewCall[Address]:
+        def gone(_message: str, data: bytes | None) -> Address | None:
+            return ZERO_ADDRESS if _is_invalid_context(data) else None
+
+        return attrs.evolve(self._node_signer(context_id, tx_sender), on_error=gone)
+
+
+def _is_invalid_context(data: bytes | None) -> bool:
+    """Say whether a contract refuses a context: it does not know it, or no longer (GatewayConfig)."""
+    return data is not None and data[:4] == _INVALID_CONTEXT.selector
+
+
+def _is_context(identifier: int) -> bool:
+    return tag_of(identifier) == CONTEXT_TAG and counter_of(identifier) > 0
+
+
+def _standing(word: bytes) -> Standing:
+    try:
+        return Standing(int.from_bytes(word))
+    except ValueError as error:
+        raise Undecodable(f"a state of {word.hex()}") from error
+
+
+@attrs.frozen
+class GenerationViews(ContractViews):
+    """Questions to the contract KMSGeneration, by the ids of what is generated; its views as of a block, or as of now (3.7, annex E.2)."""
+
+    has_answered = stored(GENERATION_BASE, flag)
+    """Ask whether a signer's answer to a preparation, key or CRS is in the contract."""
+    is_over = stored(GENERATION_BASE + 1, flag)
+    """Ask whether a generation reached consensus or was aborted."""
+    has_consensus = stored(GENERATION_BASE + 3, any)  # a digest
+    """Ask whether a generation reached consensus, so that it was not aborted."""
+    newest_prep_id = stored(GENERATION_BASE + 4, block=FINALIZED)
+    """Ask which preparation is the newest."""
+    key_pair = stored(GENERATION_BASE + 6)
+    """Ask for the key of a preparation, or the preparation of a key; both are given together. 0: none."""
+    newest_crs_id = stored(GENERATION_BASE + 9, block=FINALIZED)
+    """Ask which common reference string is the newest."""
+    migration = stored(GENERATION_BASE + 18)
+    """Ask for the newest request that migrates a key, since 0.3.0. 0: none."""
+    active_key = viewed(KMS_GENERATION.function("getActiveKeyId"))
+    """Ask which key is in use; 0 before the first."""
+    active_crs = viewed(KMS_GENERATION.function("getActiveCrsId"))
+    """Ask which common reference string is in use; 0 before the first."""
+    completed_keys = viewed(KMS_GENERATION.function("getCompletedKeyIds"))
+    """Ask which keys there are, in the order in which an activation lists them."""
+    completed_crs = viewed(KMS_GENERATION.function("getCompletedCrsIds"))
+    """Ask which common reference strings there are, in the order of an activation."""
+    key = viewed(KMS_GENERATION.function("getKeyInfo"))
+    """Ask for a key's preparation, id, parameters and digests."""
+    crs_digest = viewed(KMS_GENERATION.function("getCrsMaterials"), itemgetter(1))
+    """Ask for the digest of a common reference string."""
+
+
+@attrs.frozen
+class ConfigViews(NodeViews):
+    """Questions to the contract ProtocolConfig, by the ids of contexts and epochs (3.1, 3.5, 3.6, annex E.2)."""
+
+    newest_context_id = stored(CONFIG_BASE, block=FINALIZED)
+    """Ask which context is the newest that was issued."""
+    is_context_destroyed = stored(CONFIG_BASE + 10, flag)
+    """Ask whether a context was destroyed."""
+    newest_epoch_id = stored(CONFIG_BASE + 12)
+    """Ask which epoch is the newest that was issued."""
+    context_standing = stored(CONFIG_BASE + 14, _standing)
+    """Ask for the state of a context."""
+    epoch_standing = stored(CONFIG_BASE + 15, _standing)
+    """Ask for the state of an epoch."""
+    context_of_epoch = stored(CONFIG_BASE + 16)
+    """Ask for the context of an epoch."""
+    has_confirmed_context = stored(CONFIG_BASE + 17, flag)
+    """Ask whether a sender's confirmation of a context is in the contract."""
+    has_confirmed_epoch = stored(CONFIG_BASE + 18, flag)
+    """Ask whether a signer's activation of an epoch is in the contract."""
+    current_context = viewed(_CURRENT)
+    """Ask which context is current."""
+    current_context_and_epoch = viewed(_CURRENT, tuple)
+    """Ask which context and epoch are current."""
+    is_valid_context = viewed(PROTOCOL_CONFIG.function("isValidKmsContext"))
+    """Ask whether a context is active."""
+    is_valid_epoch = viewed(PROTOCOL_CONFIG.function("isValidEpochForContext"))
+    """Ask whether an epoch is active in a context."""
+    anchor = viewed(PROTOCOL_CONFIG.function("getKmsContextAnchor"), tuple)
+    """Ask in which block a context was announced, and for the hash of what was said then."""
+
+    def announcements(self, context_id: int, block: int) -> LogsAt[Sequence[Log]]:
+        """Ask for the events that announced a context; by its id, since another may stand in the same block (P6)."""
+        topics = (_NEW_CONTEXT.topic0, context_id.to_bytes(32))
+        return LogsAt(self.chain_id, self.address, topics, block, tuple)
+
+
+@attrs.frozen
+class KeyViews:
+    """Questions to both contracts."""
+
+    generation: GenerationViews
+    config: ConfigViews
+
+    @classmethod
+    def at(cls, chain_id: int, generation: Address, config: Address) -> KeyViews:
+        """Return the questions to the contracts at these addresses of one chain."""
+        return cls(GenerationViews(chain_id, generation), ConfigViews(chain_id, config))
+
+    @property
+    def chain_id(self) -> int:
+        """The chain of both contracts."""
+        return self.config.chain_id

@@ -15,13 +15,12 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Broken, Rejected
-from kmsconn.ethereum.abi import Function, Log
+from kmsconn.ethereum.abi import Domain, Function, Log, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PLAINTEXT_BITS, PUBLIC_DECRYPTION_TAG
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.life import Answer, Ciphertext
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
-from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.core_messages import (
     DEPENDENCY,
     expect_count,

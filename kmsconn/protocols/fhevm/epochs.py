@@ -12,20 +12,20 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Broken, Rejected
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, Order
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
-from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
-from kmsconn.protocols.fhevm.crsgen import crs_digest
+from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG, KeyViews, Standing
 from kmsconn.protocols.fhevm.key_management import (
     COMPLETING_GAS,
     LOST_SOON,
     PARAMETERS,
     ProtocolConfigOperation,
+    crs_digest,
     expect_epoch,
     final,
     id_of,
@@ -46,7 +46,6 @@ from kmsconn.protocols.fhevm.operations import (
     build_extra_data,
     request_id,
 )
-from kmsconn.protocols.fhevm.views import KeyViews, Standing
 from kmsconn.protocols.port import (
     CoreCall,
     Meaning,

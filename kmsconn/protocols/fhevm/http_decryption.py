@@ -15,14 +15,13 @@ import attrs
 import msgspec
 
 from kmsconn.errors import KmsconnError, Rejected, Undecodable
-from kmsconn.ethereum.abi import ContractEvent, Function, Log
+from kmsconn.ethereum.abi import ContractEvent, Function, Log, hash_struct, signing_digest_under
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest_under
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import HANDLE_BYTES, PLAINTEXT_BITS, chain_id_of, fhe_type_of
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import NO_BLOCK, Kind, PoolName
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm import decryptions, user_decryption
 from kmsconn.protocols.fhevm.decryptions import (
     Decryption,

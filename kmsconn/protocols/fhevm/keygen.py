@@ -15,13 +15,13 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.config.values import CompressedKeySets
+from kmsconn.config.description import CompressedKeySets
 from kmsconn.errors import Broken
+from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import DEPENDENCY, read_message, signature_of, signer_of
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION

@@ -14,17 +14,16 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.config.description import CompressedKeySets
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import CompressedKeySets
 from kmsconn.errors import Rejected
-from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.core_messages import domain_message
 from kmsconn.protocols.deployments import name_revert
 from kmsconn.protocols.fhevm.access import AccessControl
-from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DecryptionViews
-from kmsconn.protocols.fhevm.views import GatewayViews, KeyViews
+from kmsconn.protocols.fhevm.contracts import ALL_ERRORS, DecryptionViews, GatewayViews, KeyViews
 from kmsconn.protocols.port import Numbering, Operation, Revert, Verdict
 from kmsconn.protocols.protobuf import shared
 from kmsconn.protocols.queries import ContractQuery, QueryPlan

@@ -14,13 +14,12 @@ import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.errors import Broken, Rejected, WindowNotOpen, WindowOver
-from kmsconn.ethereum.abi import Function
+from kmsconn.ethereum.abi import Domain, Function, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import USER_DECRYPTION_TAG, chain_id_of, id_hex
 from kmsconn.ethereum.signing import recover
+from kmsconn.model.life import Answer, Ciphertext
 from kmsconn.model.requests import CiphertextReference, Kind, PoolName
-from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
 from kmsconn.protocols.core_messages import (
     DEPENDENCY,

@@ -14,11 +14,11 @@ import attrs
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Broken, Rejected, Undecodable
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import HANDLE_BYTES, fhe_type_of, id_hex
+from kmsconn.model.life import Answer, Ciphertext
 from kmsconn.model.requests import CiphertextReference, Content, Kind, PoolName
-from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols import bincode
 from kmsconn.protocols.core_messages import (
     DEPENDENCY,
@@ -29,19 +29,22 @@ from kmsconn.protocols.core_messages import (
     typed_ciphertexts,
 )
 from kmsconn.protocols.httpz_rc7 import messages
-from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, RC4, RC7, RequestViews
+from kmsconn.protocols.httpz_rc7.contracts import (
+    DECRYPTION_MANAGER,
+    RC4,
+    RC7,
+    SENDER_VERDICTS,
+    HttpzOperation,
+    RequestViews,
+    Signed,
+    first_signed,
+)
 from kmsconn.protocols.httpz_rc7.messages import (
     SIZES,
     link_digest,
     public_digest,
     request_id,
     user_digest,
-)
-from kmsconn.protocols.httpz_rc7.operations import (
-    SENDER_VERDICTS,
-    HttpzOperation,
-    Signed,
-    first_signed,
 )
 from kmsconn.protocols.port import Facts, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.protobuf import fields

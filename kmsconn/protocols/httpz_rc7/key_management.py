@@ -17,20 +17,21 @@ from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.errors import Broken, Misconfigured, NotYet
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, expect_named, read_message, signer_of
-from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER, RequestViews
-from kmsconn.protocols.httpz_rc7.messages import (
-    OBJECT_TYPES,
-    object_digest,
-    request_id,
-)
-from kmsconn.protocols.httpz_rc7.operations import (
+from kmsconn.protocols.httpz_rc7.contracts import (
+    KEY_MANAGER,
     MEANS,
     SENDER_VERDICTS,
     HttpzDeployment,
     HttpzOperation,
+    RequestViews,
+)
+from kmsconn.protocols.httpz_rc7.messages import (
+    OBJECT_TYPES,
+    object_digest,
+    request_id,
 )
 from kmsconn.protocols.port import (
     Facts,

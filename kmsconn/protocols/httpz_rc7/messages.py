@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from kmsconn._generated.httpz_rc7.kms import v1 as kms
+from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.abi_types import WORD, AbiType, TupleType, parse_type
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.ids import HANDLE_BYTES, id_hex
 
 

@@ -11,7 +11,7 @@ from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import HTTPZ_RC7
 from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
-from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, HttpzViews, RequestViews
+from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, HttpzDeployment, HttpzViews, RequestViews
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryptions, HttpzUserDecryptions
 from kmsconn.protocols.httpz_rc7.key_management import (
     HttpzCrsgens,
@@ -20,7 +20,6 @@ from kmsconn.protocols.httpz_rc7.key_management import (
     Kskgens,
     PrepKskgens,
 )
-from kmsconn.protocols.httpz_rc7.operations import HttpzDeployment
 from kmsconn.protocols.profile import (
     ConfiguredContract,
     EventTable,

@@ -15,9 +15,8 @@ from kmsconn.emulator.contracts.kms_generation import KEY_TAG, KmsGeneration
 from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.drills.chain_drills import transact
 from kmsconn.emulator.execution import Emitted, Frame
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import APP, FhevmDependencies
 from kmsconn.emulator.key_ceremonies import EmulatedContracts
-from kmsconn.emulator.traffic import APP
 from kmsconn.ethereum.addresses import Address
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.testing.ground_truth import requests_of
@@ -140,7 +139,7 @@ class Upgrade:
         decryption = world.dependencies.decryption
         if isinstance(decryption, DecryptionContract):  # the other generations have no such contract
             world.dependencies.gateway.evm.set_up(
-                decryption.address, partial(decryption.emit_later_events, only=self.only)
+                decryption.address, decryption.emit_later_events, only=self.only
             )
 
 

@@ -20,11 +20,11 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.config.values import AwsKmsKey
+from kmsconn.config.description import AwsKmsKey
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
+from kmsconn.emulator.fhevm_dependencies import Traffic
 from kmsconn.emulator.ground_truth import ground_truth_of
 from kmsconn.emulator.key_life import QUICK, KeyLife
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.model import events
 from kmsconn.model.events import Event
 from kmsconn.model.life import State

@@ -20,8 +20,7 @@ from kmsconn.emulator.grpc_server import Verbatim
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.network import Handler, MemoryNetwork
 from kmsconn.emulator.node_faults import NodeError
-from kmsconn.emulator.rpc import RpcNode
-from kmsconn.emulator.rpc_answers import Begun, SessionMethods
+from kmsconn.emulator.rpc import Begun, RpcNode, SessionMethods
 from tests.faults.hostile.connections import BODIES, ENDLESS, HTTP, HTTP2, METADATA, WEBSOCKET, FramedStream
 from tests.faults.hostile.json_rpc import ERRORS, MESSAGES, RESULTS
 from tests.faults.hostile.services import AWS, GRPC, PROTOBUF

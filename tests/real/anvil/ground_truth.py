@@ -11,7 +11,7 @@ from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
-from kmsconn.protocols.fhevm import contexts, crsgen, epochs, keygen
+from kmsconn.protocols.fhevm import contexts, epochs, key_management, keygen
 from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC_RESPONSE
 from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER_RESPONSE
@@ -100,7 +100,7 @@ _FUNCTIONS = {
     for function in (
         keygen.PREP_RESPONSE,
         keygen.KEY_RESPONSE,
-        crsgen.RESPONSE,
+        key_management.RESPONSE,
         contexts.CONFIRM,
         epochs.CONFIRM,
     )

@@ -14,7 +14,7 @@ from kmsconn.emulator.key_ceremonies import (
     OwnedContracts,
     announcement_of,
 )
-from kmsconn.protocols.fhevm.views import KeyViews
+from kmsconn.protocols.fhevm.contracts import KeyViews
 from kmsconn.protocols.queries import StorageRead
 from tests.real.anvil import contracts
 from tests.real.anvil.contracts import ask_slot, put_code

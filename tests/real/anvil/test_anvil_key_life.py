@@ -19,7 +19,7 @@ from kmsconn.emulator.contracts.request_calls import FORMS
 from kmsconn.emulator.core import become
 from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, object_digest
 from kmsconn.emulator.core_requests import CoreRelease
-from kmsconn.emulator.fhevm_dependencies import CONTEXT
+from kmsconn.emulator.fhevm_dependencies import CONTEXT, naming
 from kmsconn.emulator.key_ceremonies import (
     ABORTED_PREP,
     CRS,
@@ -31,7 +31,6 @@ from kmsconn.emulator.key_ceremonies import (
     NEXT_EPOCH,
     PREP,
 )
-from kmsconn.emulator.traffic import naming
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import (
     AnswerKept,

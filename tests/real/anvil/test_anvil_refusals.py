@@ -12,8 +12,7 @@ from kmsconn.emulator.contracts.acl import Mood
 from kmsconn.emulator.contracts.request_calls import FORMS, UNIFIED_CALL
 from kmsconn.emulator.dependencies import key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
-from kmsconn.emulator.plaintexts import abi_word, little_endian
-from kmsconn.emulator.signcryption import verification_key
+from kmsconn.emulator.signcryption import abi_word, little_endian, verification_key
 from kmsconn.model.events import Event, RequestClosed, RequestDeferred
 from kmsconn.protocols import bincode
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, DecryptionViews

@@ -14,9 +14,8 @@ from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, FOR_EVER
 from kmsconn.emulator.contracts.gateway_config import Material
 from kmsconn.emulator.contracts.request_calls import Asking, request_of
 from kmsconn.emulator.dependencies import HOST_ID, key_for
-from kmsconn.emulator.plaintexts import bits_of
-from kmsconn.emulator.signcryption import UserKey
-from kmsconn.emulator.traffic import APP, KEY_ID
+from kmsconn.emulator.fhevm_dependencies import APP, KEY_ID
+from kmsconn.emulator.signcryption import UserKey, bits_of
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.ethereum.ids import PLAINTEXT_BITS

@@ -13,13 +13,13 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.config.description import Secret
 from kmsconn.config.parties import Chain, Contract, HostChain
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import Secret
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.contracts.gateway_config import Committee, EmulatedCoprocessor, KmsNode, Thresholds
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.dependencies import COPROCESSORS, GATEWAY_ID, HOST_ID, key_for
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, ETHEREUM_ID
 from kmsconn.emulator.grpc_server import serve_grpc

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from bench.cluster import UNSYNCED, Cluster, open_cluster
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.journal.database import Database
 from tests.unit.journal.samples import opened
 

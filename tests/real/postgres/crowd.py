@@ -13,12 +13,11 @@ import attrs
 import structlog
 import trio
 
+from kmsconn.config.description import PostgresAddress
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import PostgresAddress
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import Event
 from kmsconn.operate.commands.run import until_drained

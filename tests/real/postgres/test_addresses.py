@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from bench.cluster import Cluster, open_standby
-from kmsconn.config.postgres_url import PARAMETERS, parse_postgres_url
-from kmsconn.config.values import PostgresAddress, Secret
+from kmsconn.config.description import PostgresAddress, Secret
+from kmsconn.config.places import PARAMETERS, parse_postgres_url
 from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.journal import driver_of

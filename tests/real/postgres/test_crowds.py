@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import trio
 
-from kmsconn.config.values import PostgresAddress, Role
+from kmsconn.config.description import PostgresAddress, Role
 from kmsconn.config.working import Pools
 from kmsconn.connector.connector import Connector
 from kmsconn.errors import JournalWentBack, LeaseLost

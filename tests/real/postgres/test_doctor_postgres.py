@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from bench.cluster import Cluster
-from kmsconn.config.values import PostgresAddress, Secret
-from kmsconn.operate.doctor.diagnosis import CheckStatus
+from kmsconn.config.description import PostgresAddress, Secret
 from kmsconn.operate.doctor.postgres import PostgresPlace, judge_postgres, look_at_postgres
+from kmsconn.operate.doctor.probing import CheckStatus
 from tests.unit.journal.samples import BINDING, opened
 
 

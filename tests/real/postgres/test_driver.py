@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.values import PostgresAddress, Secret
+from kmsconn.config.description import PostgresAddress, Secret
 from kmsconn.errors import (
     JournalFailed,
     JournalTooNew,

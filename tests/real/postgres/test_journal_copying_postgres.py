@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from bench.cluster import Cluster
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import StartRefused
 from kmsconn.journal.copying import copy_journal
 from kmsconn.journal.journal import driver_of

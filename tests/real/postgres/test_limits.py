@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.values import PostgresAddress, Secret
+from kmsconn.config.description import PostgresAddress, Secret
 from kmsconn.journal import queries
 from kmsconn.journal.postgres_servers import connect
 from kmsconn.journal.postgres_session import SessionLimits, call_of

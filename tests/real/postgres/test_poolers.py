@@ -15,15 +15,15 @@ import pytest
 import trio
 
 from bench.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.emulator.network import reserve_ports
 from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.journal.database import Database
 from kmsconn.journal.postgres import PostgresDriver
 from kmsconn.journal.postgres_servers import connect
 from kmsconn.journal.postgres_session import SessionLimits
-from kmsconn.operate.doctor.diagnosis import CheckStatus
 from kmsconn.operate.doctor.postgres import judge_postgres, look_at_postgres
+from kmsconn.operate.doctor.probing import CheckStatus
 from tests.real.postgres.crowd import LEASE, open_crowd
 from tests.unit.journal.samples import BINDING, new_row, opened, wall
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from bench.cluster import OWNER, Cluster, give_to_owner
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.operate.doctor.postgres import look_at_postgres

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from bench.cluster import OWNER, UNSYNCED, Cluster, open_cluster, open_standby
-from kmsconn.config.values import PostgresAddress, Secret
+from kmsconn.config.description import PostgresAddress, Secret
 from kmsconn.errors import JournalUnreachable, JournalWentBack, LeaseLost
 from kmsconn.journal import postgres_servers, postgres_side
 from kmsconn.journal.postgres_servers import Timeline, connect, look_around

@@ -34,8 +34,8 @@ from kmsconn.errors import NoCiphertext, NotAttested, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.transport.ports import offload_inline
 from tests.faults.hostile.connections import METADATA
 from tests.unit.ciphertexts.test_comparing import KEY, ONE, REFERENCE, SENDERS, STRANGER, Place, open_place

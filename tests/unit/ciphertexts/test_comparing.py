@@ -30,8 +30,8 @@ from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AttestationMismatch, Event, ignore
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_inline

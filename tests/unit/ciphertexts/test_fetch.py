@@ -36,8 +36,8 @@ from kmsconn.errors import NotYet, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import ignore
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.transport.http import open_http

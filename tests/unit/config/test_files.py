@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from kmsconn.config import forms, places
-from kmsconn.config.findings import Given
-from kmsconn.config.merging import Merged, merge, toml_text
+from kmsconn.config.description import PostgresAddress, Role, Secret
+from kmsconn.config.options import Given
 from kmsconn.config.settings import GROUP_OF, GROUPS
 from kmsconn.config.sources import DEFAULT_FOLDER, configurations, directory, find_file, load_config
-from kmsconn.config.values import PostgresAddress, Role, Secret
 from kmsconn.errors import ConfigError
+from kmsconn.operate.commands.configuration import Merged, merge, toml_text
 from tests.unit.config.sample_values import OTHER_KEY, write_toml
 from tests.vectors import keys
 

@@ -9,12 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.description import environment_name
+from kmsconn.config.description import AttestationMode, AwsKmsKey, Secret, environment_name
 from kmsconn.config.httpz import HTTPZ_RC7
 from kmsconn.config.parties import S3Fallback
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
-from kmsconn.config.values import AttestationMode, AwsKmsKey, Secret
 from kmsconn.errors import ConfigError, Fault
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.mnemonics import TEST_PHRASE, key_of_phrase

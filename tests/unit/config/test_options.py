@@ -11,10 +11,9 @@ import attrs
 import pytest
 
 from kmsconn.config.description import environment_name, fields_of
-from kmsconn.config.findings import ExplainedOption, explain
 from kmsconn.config.forms import duration_text
 from kmsconn.config.httpz import HTTPZ_RC7
-from kmsconn.config.options import ACCEPTED, ALIASES, DESCRIBED, FHEVM, OPTIONS
+from kmsconn.config.options import ACCEPTED, ALIASES, DESCRIBED, FHEVM, OPTIONS, ExplainedOption, explain
 from kmsconn.config.parties import Chains, WalletSettings
 from kmsconn.config.settings import GROUP_OF, GROUPS, Settings
 from kmsconn.config.sources import GENERATIONS, load_config, read_sources

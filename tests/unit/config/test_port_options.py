@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kmsconn.config.description import Secret, StatusPage
 from kmsconn.config.http_api import ApiKeysFault, read_api_keys
-from kmsconn.config.values import Secret, StatusPage
 from kmsconn.config.working import ApiKey, HttpApi
 from tests.unit.config.sample_values import faults_of, load, warnings_of
 
@@ -178,10 +178,10 @@ max_in_flight = 0
     faults = faults_of(tmp_path, {"http_endpoint": ANYWHERE, "api_keys_file": key_file(tmp_path, text)})
     assert [place.partition("), ")[2] for place in faults] == [
         "keys[0].id",
-        "keys[1].sha256",
-        "keys[1].limit",
-        "keys[1].requests_per_second",
         "keys[1].id",
+        "keys[1].sha256",
+        "keys[1].requests_per_second",
+        "keys[1].limit",
         "keys[2].max_in_flight",
         "keys[2].sha256",
     ]

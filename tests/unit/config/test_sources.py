@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from kmsconn.config.description import AttestationMode, CompressedKeySets, LogFormat, PostgresAddress, Secret
 from kmsconn.config.parties import Chain, Contract, CoreTls, HostChain
 from kmsconn.config.settings import GROUP_OF, Settings
 from kmsconn.config.sources import load_config, read_sources
-from kmsconn.config.values import AttestationMode, CompressedKeySets, LogFormat, PostgresAddress, Secret
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import parse_address
 from tests.unit.config.sample_values import ACL, COMPLETE, KEY, faults_of, load, warnings_of, write_toml

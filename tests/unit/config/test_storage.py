@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config import storage
-from kmsconn.config.keyfiles import password, secret_in
-from kmsconn.config.postgres_url import parse_postgres_url
+from kmsconn.config import assembly
+from kmsconn.config.assembly import SettingDifference, common_settings, differences, password, secret_in
+from kmsconn.config.description import ROLES, Mode, PostgresAddress, Role, Secret
+from kmsconn.config.places import parse_postgres_url
 from kmsconn.config.settings import Retention
 from kmsconn.config.sources import load_config
-from kmsconn.config.storage import SettingDifference, common_settings, differences
-from kmsconn.config.values import ROLES, Mode, PostgresAddress, Role, Secret
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.operate.control.server import control_path
 from tests.unit.config.sample_values import ADDRESS, faults_of, load, warnings_of, write_toml
@@ -93,7 +92,7 @@ def test_what_does_not_fit_the_journal_is_a_fault(tmp_path: Path, case: Any) -> 
 @pytest.fixture(autouse=True)
 def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever folders this machine has."""
-    monkeypatch.setattr(storage, "RUN", tmp_path / "absent")
+    monkeypatch.setattr(assembly, "RUN", tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -138,9 +137,9 @@ def test_the_control_socket_is_where_it_is_configured_or_beside_the_journal_or_t
     assert place(service_name="kmsconn/2") == tmp_path / "kmsconn-2.sock"
     without_a_file = load(tmp_path, {"journal": URL}).but(control_socket=None)
     assert control_path(without_a_file) == Path("kmsconn.sock")
-    monkeypatch.setattr(storage, "RUN", tmp_path / "of the service manager")
-    storage.RUN.mkdir()
-    assert place() == storage.RUN / "kmsconn.sock"
+    monkeypatch.setattr(assembly, "RUN", tmp_path / "of the service manager")
+    assembly.RUN.mkdir()
+    assert place() == assembly.RUN / "kmsconn.sock"
 
 
 def test_a_process_that_leaves_sending_to_others_needs_no_key_and_risks_none(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kmsconn.config.description import Secret
 from kmsconn.config.settings import TracingSettings
 from kmsconn.config.tracing import tracing_of
-from kmsconn.config.values import Secret
 
 URL = "http://collector:4318"
 

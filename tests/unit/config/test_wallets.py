@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.config.findings import Findings, Given
-from kmsconn.config.keyfiles import read_signing_key
+from kmsconn.config.assembly import read_signing_key
+from kmsconn.config.description import AwsKmsKey, Secret
+from kmsconn.config.options import Findings, Given
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import AwsKmsKey, Secret
 from kmsconn.config.wallets import account_index, find_wallet
 from kmsconn.errors import ConfigError
 from kmsconn.ethereum.addresses import parse_address

@@ -11,9 +11,9 @@ from kmsconn.connector.following import FORGET_INTERVAL, Topics, follow_pauses, 
 from kmsconn.errors import Unreachable
 from kmsconn.journal import inspecting, moves
 from kmsconn.journal.inspecting import PausedKind
+from kmsconn.model.alerts import PATIENCE
 from kmsconn.model.events import ReplyCompared, ReplyMissing, ReplyUnmatched
 from kmsconn.model.life import State
-from kmsconn.model.progress import PATIENCE
 from kmsconn.model.requests import Kind
 from tests.faults.scene import open_scene
 from tests.unit.requests.bench import ANSWER, open_bench, wall

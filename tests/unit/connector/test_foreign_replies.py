@@ -28,10 +28,9 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestRecorded,
 )
-from kmsconn.model.life import State
+from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
-from kmsconn.protocols.fhevm.views import GENERATION_BASE
+from kmsconn.protocols.fhevm.contracts import GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
 from tests.unit.requests.answers import Answers
 from tests.unit.requests.bench import Bench, open_bench, wall

@@ -27,7 +27,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.protocols.fhevm.key_material import read_material
+from kmsconn.protocols.fhevm.profile import read_material
 from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_inline

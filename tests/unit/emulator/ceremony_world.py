@@ -26,9 +26,8 @@ from kmsconn.emulator.contracts.kms_generation import KmsGeneration
 from kmsconn.emulator.contracts.protocol_config import Announcement, NodeParams, ProtocolConfig
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.rpc import RpcNode
-from kmsconn.ethereum.abi import Function
+from kmsconn.ethereum.abi import Domain, Function, signing_digest
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import Domain, signing_digest
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey

@@ -15,11 +15,11 @@ from kmsconn._generated.fhevm.kms.v1 import (
 )
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.core import CoreOperation, EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.core_requests import DEFAULT_KEY, CoreRelease
 from kmsconn.emulator.signcryption import UserKey
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address, checksum
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 

@@ -13,7 +13,7 @@ import h2.settings
 import trio
 
 from kmsconn.emulator.grpc_server import MAX_MESSAGE, Method, serve_grpc
-from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.network import Direction, PipeConnection
 
 
 @attrs.define

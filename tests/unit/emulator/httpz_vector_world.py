@@ -13,8 +13,7 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.key_manager import KeyManager
-from kmsconn.emulator.httpz.registry import HttpzContract
+from kmsconn.emulator.httpz.registry import HttpzContract, KeyManager
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
@@ -167,9 +166,9 @@ def fresh(interface: str) -> Replay:
         chain.evm.deploy(contract)
     chain.evm.set_up(httpz.address, partial(_register, httpz, vectors.load()["keys"]))
     for name, digest in (("TEST", _TEST), ("DEFAULT", keccak256(b"DEFAULT"))):
-        chain.evm.set_up(keys.address, partial(keys.name_parameters, name=name, digest=digest))
+        chain.evm.set_up(keys.address, keys.name_parameters, name=name, digest=digest)
     for material in _materials():
-        chain.evm.set_up(manager.address, partial(_commit, manager, material))
+        chain.evm.set_up(manager.address, _commit, manager, material)
     return Replay(chain, RpcNode(chain), httpz, manager, keys)
 
 

@@ -24,8 +24,8 @@ from kmsconn.emulator.contracts.gateway_config import (
 from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL, public_request
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import RpcNode
+from kmsconn.ethereum.abi import hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, MAGIC, Acl, Mood, WalletContract
-from kmsconn.emulator.contracts.contract import recover_strictly
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresholds
 from kmsconn.emulator.contracts.request_calls import (
     UNIFIED_TYPE,
@@ -15,9 +14,9 @@ from kmsconn.emulator.contracts.request_calls import (
     request_domain,
     sign_unified,
 )
-from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.emulator.execution import Frame, Reverted, recover_strictly
+from kmsconn.ethereum.abi import hash_struct, signing_digest
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.contracts import (
@@ -55,9 +54,7 @@ def test_after_the_upgrade_each_request_is_emitted_twice() -> None:
 
 def test_the_generation_after_that_emits_the_later_form_only() -> None:
     made = world()
-    made.chain.evm.set_up(
-        DECRYPTION_ADDRESS, lambda frame: made.decryption.emit_later_events(frame, only=True)
-    )
+    made.chain.evm.set_up(DECRYPTION_ADDRESS, made.decryption.emit_later_events, only=True)
     asked = made.ask(3)
     made.chain.mine()
     [log] = made.mined(asked).logs
@@ -68,9 +65,7 @@ def test_a_late_answer_is_accepted_without_effect() -> None:
     made = world()
     second = KmsNode(STRANGER.address, STRANGER.address)
     nodes = Committee((KmsNode(SENDER.address, SIGNER.address), second), Thresholds(public=1))
-    made.chain.evm.set_up(
-        CONFIG_ADDRESS, lambda f: made.config.set_context(f, make_id(CONTEXT_TAG, 1), nodes)
-    )
+    made.chain.evm.set_up(CONFIG_ADDRESS, made.config.set_context, make_id(CONTEXT_TAG, 1), nodes)
     made.ask()
     made.chain.mine()
     senders = ((SENDER.address, SIGNER), (STRANGER.address, STRANGER))
@@ -139,7 +134,7 @@ IS_VALID = ERC1271.function("isValidSignature")
 def wallet_answer(mood: Mood, signature: bytes, digest: bytes) -> bytes:
     made, wallet = world(), WalletContract(WALLET_ADDRESS, USER.address)
     made.chain.evm.deploy(wallet)
-    made.chain.evm.set_up(WALLET_ADDRESS, lambda frame: wallet.set_mood(frame, mood))
+    made.chain.evm.set_up(WALLET_ADDRESS, wallet.set_mood, mood)
     call = IS_VALID.encode(digest, signature)
     return made.chain.view().call(WALLET_ADDRESS, call, sender=ZERO_ADDRESS, gas=100_000)[0]
 

@@ -16,13 +16,12 @@ from kmsconn.config.settings import Settings
 from kmsconn.config.sources import load_config
 from kmsconn.emulator.config_file import journal_beside, write_config
 from kmsconn.emulator.control import COLUMNS, Control
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS, FhevmDependencies, Traffic
 from kmsconn.emulator.ground_truth import CommitteeGroundTruth, ReplyOnChain
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.key_life import QUICK
+from kmsconn.emulator.load import POSTED_FORMS
 from kmsconn.emulator.network import MemoryNetwork, TogglePort
-from kmsconn.emulator.relayers import POSTED_FORMS
-from kmsconn.emulator.traffic import GENERATIONS, Traffic
 from kmsconn.errors import ConfigError
 from kmsconn.serving.decryptions import PUBLIC_PATH
 

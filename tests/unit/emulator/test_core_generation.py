@@ -22,7 +22,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     RequestId,
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH, CoreIds
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.ethereum.hexes import from_hex

@@ -18,8 +18,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
     RequestId,
 )
 from kmsconn.emulator.core import SERVICE, EmulatedCore, become
-from kmsconn.emulator.core_answers import SigningNode
-from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, KeyStore, object_digest
+from kmsconn.emulator.core_keys import COMPRESSED_OBJECT, KeyStore, SigningNode, object_digest
 from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.grpc_server import GrpcFailure
 from kmsconn.ethereum.hexes import from_hex

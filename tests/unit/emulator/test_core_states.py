@@ -18,8 +18,8 @@ from kmsconn._generated.fhevm.kms.v1 import (
     UserDecryptionResponse,
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode
 from kmsconn.emulator.core_jobs import CoreJobs
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.core_requests import (
     CoreRelease,
     Invalid,

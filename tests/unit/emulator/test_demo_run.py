@@ -19,13 +19,23 @@ from kmsconn.emulator.commands.demo import run_demo, seen
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, log_calls
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS, FhevmDependencies, Traffic
 from kmsconn.emulator.ground_truth import ReplyOnChain, ground_truth_of
 from kmsconn.emulator.key_ceremonies import owner_of
-from kmsconn.emulator.load import AFTERMATH, KEPT, LAST_REPLY_TIMEOUT, Load, put_on, run_load, tidy
+from kmsconn.emulator.load import (
+    AFTERMATH,
+    AGAIN_SECONDS,
+    KEPT,
+    LAST_REPLY_TIMEOUT,
+    POSTED_FORMS,
+    HttpPost,
+    Load,
+    Relayers,
+    put_on,
+    run_load,
+    tidy,
+)
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.relayers import AGAIN_SECONDS, POSTED_FORMS, HttpPost, Relayers
-from kmsconn.emulator.traffic import GENERATIONS, Traffic
 from kmsconn.errors import Unreachable
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7, Kind
 from kmsconn.observe.monitor import Monitor

@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from kmsconn._generated.fhevm.kms.v1 import RequestId
+from kmsconn.emulator.control import DRILLS, targets_of
 from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.emulator.dependencies import address_for, key_for
-from kmsconn.emulator.drills.active import DRILLS, targets_of
 from kmsconn.emulator.drills.drill import Drill, Target
 from kmsconn.emulator.drills.other_drills import UNKNOWN_CHAIN_ID, contracts_of
 from kmsconn.emulator.ground_truth import GroundTruth
@@ -617,8 +617,7 @@ async def test_a_paused_contract_takes_no_requests(desk: Handler) -> None:
 async def test_the_acl_denies_everything(desk: Handler) -> None:
     (one, *_) = desk.traffic.ciphertexts()
     desk.dependencies.host.evm.set_up(
-        desk.dependencies.acl.address,
-        lambda frame: desk.dependencies.acl.allow_for_decryption(frame, one.handle),
+        desk.dependencies.acl.address, desk.dependencies.acl.allow_for_decryption, one.handle
     )
     data = to_hex(ACL.function("isAllowedForDecryption").encode(one.handle))
     call = {"to": to_hex(desk.dependencies.acl.address), "data": data}

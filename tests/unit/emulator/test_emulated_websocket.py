@@ -20,7 +20,7 @@ from wsproto.events import (
     TextMessage,
 )
 
-from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.emulator.websocket import WebSocket, WebSocketClosed, accept_websocket
 
 LARGEST = 1000

@@ -21,7 +21,7 @@ from kmsconn.emulator.http import (
     WebsocketHandler,
     serve_http,
 )
-from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.emulator.websocket import WebSocket
 
 SIZE = 1000  # bytes of a pipelined request

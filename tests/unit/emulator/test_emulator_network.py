@@ -6,8 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.network import MemoryNetwork, serve_sockets
-from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.network import Direction, MemoryNetwork, PipeConnection, serve_sockets
 
 
 async def echo(stream: trio.abc.Stream) -> None:

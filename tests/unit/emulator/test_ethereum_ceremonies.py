@@ -9,12 +9,11 @@ import trio
 
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.contracts import protocol_config as ceremonies
-from kmsconn.emulator.contracts.contract import AbiContract
 from kmsconn.emulator.contracts.generation_releases import named_pair, prep_keygen_hash
 from kmsconn.emulator.contracts.kms_generation import BASE
 from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, announce
 from kmsconn.emulator.dependencies import sender_of, signer_of
-from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.emulator.execution import AbiContract, Frame, Reverted
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
 from kmsconn.emulator.key_ceremonies import (
     CRS,
@@ -26,7 +25,7 @@ from kmsconn.emulator.key_ceremonies import (
     owner_of,
 )
 from kmsconn.emulator.key_life import KeyVerdict, read_keys
-from kmsconn.ethereum.eip712 import signing_digest
+from kmsconn.ethereum.abi import signing_digest
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG

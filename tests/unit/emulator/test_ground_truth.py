@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from kmsconn.connector.connector import serve
 from kmsconn.emulator.config_file import member_config
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.ground_truth import ChainVerdict, CommitteeGroundTruth, GroundTruth, Trace, percentile
 from kmsconn.emulator.load import STRAGGLERS_TIMEOUT, Load, run_load
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.testing.killable import KillablePorts, Life
 
 from .small_world import DECRYPTION_ADDRESS, SENDER, STRANGER, World, own_order, public_id, signed, world

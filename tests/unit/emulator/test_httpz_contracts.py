@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import attrs
@@ -67,13 +66,13 @@ def scene(threshold: int = 0, *, counts_shares: bool = False) -> Scene:
     for contract in (httpz, manager):
         chain.evm.deploy(contract)
     nodes = [KmsNode(sender, signer.address) for sender, signer in zip(SENDERS, SIGNERS, strict=True)]
-    chain.evm.set_up(httpz.address, lambda frame: httpz.set_nodes(frame, nodes, threshold))
+    chain.evm.set_up(httpz.address, httpz.set_nodes, nodes, threshold)
     for handle, key_id in ((HANDLE, 7), (OTHER_KEY, 8)):
         material = CiphertextReference(handle, key_id, b"\x9f" * 32, (APP,))
-        chain.evm.set_up(manager.address, partial(manager.commit, material=material))
+        chain.evm.set_up(manager.address, manager.commit, material=material)
     for handle in (HANDLE, OTHER_KEY, UNCOMMITTED):
         for account in (None, USER, APP):
-            chain.evm.set_up(manager.address, partial(manager.allow, handle=handle, account=account))
+            chain.evm.set_up(manager.address, manager.allow, handle=handle, account=account)
     return Scene(chain, manager)
 
 

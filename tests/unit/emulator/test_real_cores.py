@@ -16,10 +16,9 @@ import trio.testing
 from kmsconn._generated.fhevm.kms.v1 import CrsGenRequest, KeyGenPreprocRequest
 from kmsconn.ciphertexts.attestation import StoredFormat
 from kmsconn.connector.connector import serve
-from kmsconn.emulator.ciphertext_file import StoredCiphertext, read_ciphertexts
-from kmsconn.emulator.ciphertexts import make_ciphertext
+from kmsconn.emulator.ciphertexts import StoredCiphertext, make_ciphertext, read_ciphertexts
 from kmsconn.emulator.core import EmulatedCore
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.core_requests import DEFAULT_KEY
 from kmsconn.emulator.dependencies import RealCore, key_for
 from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, PlaintextVerdict

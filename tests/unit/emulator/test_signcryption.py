@@ -8,15 +8,16 @@ import pytest
 
 from kmsconn.emulator.httpz.signcryption import seal
 from kmsconn.emulator.httpz.signcryption import unpack_key as unpack_x25519
-from kmsconn.emulator.plaintexts import (
+from kmsconn.emulator.signcryption import (
     ABI_TYPES,
     PLAINTEXT_BYTES,
+    UserKey,
     abi_word,
     bits_of,
     constant_share,
     little_endian,
+    unpack_key,
 )
-from kmsconn.emulator.signcryption import UserKey, unpack_key
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols import bincode

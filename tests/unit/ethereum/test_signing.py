@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum import rlp
+from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover, recoverable

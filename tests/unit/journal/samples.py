@@ -11,7 +11,7 @@ import attrs
 
 from kmsconn.chain.fork import Rewound
 from kmsconn.chain.logs import BlockHead
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -21,9 +21,8 @@ from kmsconn.journal.journal import driver_of
 from kmsconn.journal.moves import Signing
 from kmsconn.journal.recording import Arrival, Read, Recorded, generation, record
 from kmsconn.journal.rows import Row
-from kmsconn.model.life import State
+from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 
 CHAIN = 31337
 CONTRACT = Address(b"\xdc" * 20)

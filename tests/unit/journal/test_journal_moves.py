@@ -9,8 +9,7 @@ import pytest
 from kmsconn.errors import NonceTaken
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
-from kmsconn.model.life import TRANSITIONS, WAITING, RowCause, State
-from kmsconn.model.steps import Answer
+from kmsconn.model.life import TRANSITIONS, WAITING, Answer, RowCause, State
 from tests.unit.journal.samples import (
     ANSWER,
     SIGNER,

@@ -7,13 +7,12 @@ from hashlib import sha256
 import attrs
 import pytest
 
-from kmsconn.model import progress
-from kmsconn.model.alerts import UPDATE, Board
+from kmsconn.model import alerts
+from kmsconn.model.alerts import UPDATE, Board, Lane, Progress, Reason
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
-from kmsconn.model.progress import Lane, Progress, Reason
 from kmsconn.model.requests import PROFILE_ALIASES, PROFILES, Kind, TraceContext, profile_named, trace_of
 
 
@@ -161,7 +160,7 @@ def test_held_up_work_goes_on_by_its_step_and_is_forgiven_by_its_cause() -> None
 
 
 def test_of_each_lane_so_much_work_is_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "REMEMBERED", 2)
+    monkeypatch.setattr(alerts, "REMEMBERED", 2)
     held = Progress()
     for rid in range(3):
         held.hold(LANE, rid, SLOW, now=0.0)

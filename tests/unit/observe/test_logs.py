@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.values import LogFormat
+from kmsconn.config.description import LogFormat
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from kmsconn import __version__
+from kmsconn.config.description import Secret
 from kmsconn.config.settings import TracingSettings
-from kmsconn.config.values import Secret
 from kmsconn.errors import Unreachable
 from kmsconn.model import events
 from kmsconn.model.life import State

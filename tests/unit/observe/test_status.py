@@ -19,9 +19,8 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.observe import families, gauges
 from kmsconn.observe.families import Family, Shape
-from kmsconn.observe.health import Health, HealthReport
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.status import parts_of, status_of
+from kmsconn.observe.status import Health, HealthReport, parts_of, status_of
 from kmsconn.observe.tally import EventTakers
 from kmsconn.requests.snapshot import ChainStatistics, CoreStatistics, HttpApiStatistics
 from tests.queries import kept, named_by_text, readings

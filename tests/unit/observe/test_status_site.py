@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.config.description import Secret, StatusPage
 from kmsconn.config.settings import MonitoringSettings
-from kmsconn.config.values import Secret, StatusPage
 from kmsconn.errors import JournalFailed
 from kmsconn.model import events
 from kmsconn.observe.monitor import Monitor
-from kmsconn.observe.server import Identity, make_app
-from kmsconn.observe.status_site import (
+from kmsconn.observe.server import (
     LOOKUP_SECONDS,
     STATUS_INTERVAL,
     VIEWERS,
+    Identity,
     PageAnswer,
     StatusSite,
+    make_app,
     make_status_site,
 )
 from kmsconn.serving.wire import LiveAnswer, ServedAnswer, ServedRequest

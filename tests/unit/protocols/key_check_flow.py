@@ -8,11 +8,11 @@ import attrs
 import trio
 
 from kmsconn._generated.fhevm.kms.v1 import KeyGenPreprocResult, KeyGenRequest, RequestId
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest
+from kmsconn.ethereum.abi import hash_struct, signing_digest
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.life import Gathered, Submitted
 from kmsconn.model.requests import EventPlace, Kind, PoolName, Request
-from kmsconn.model.steps import Gathered, Submitted
 from kmsconn.observe.families import event_type
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION
 from kmsconn.protocols.fhevm.operations import build_extra_data

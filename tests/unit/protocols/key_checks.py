@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.ethereum.abi import ContractEvent, Function
+from kmsconn.ethereum.abi import ContractEvent, Function, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.core_messages import read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, GenerationOperation, expect_id
 from kmsconn.protocols.fhevm.operations import UnderContext, request_id, under_context

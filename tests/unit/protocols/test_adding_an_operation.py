@@ -27,7 +27,7 @@ OUTSIDE = {
     ),
     "protocols/fhevm/profile.py": (
         (
-            "from kmsconn.protocols.fhevm.key_management import valid_pair",
+            "from kmsconn.protocols.fhevm.key_management import CrsgenAborts, Crsgens, KeygenAborts, valid_pair",
             "from kmsconn.protocols.fhevm.key_checks import KeyChecks",
         ),
         ("    EpochEnds,", "    KeyChecks,"),
@@ -41,7 +41,7 @@ OF_EVERY_GENERATION = {
     "observe/families.py",
     "connector/upkeep.py",
     "operate/doctor/examination.py",
-    "operate/doctor/rehearsal.py",
+    "operate/doctor/cores.py",
 }
 """Where kinds are named beside the modules of their operations: the list of them, labels of metrics, what a late one holds up, and the
 request whose reply and ciphertext the doctor tries."""

@@ -14,14 +14,14 @@ from kmsconn._generated.fhevm.kms.v1 import (
     KeyGenRequest,
     KeyGenResult,
 )
-from kmsconn.config.values import CompressedKeySets
+from kmsconn.config.description import CompressedKeySets
 from kmsconn.errors import Broken, Undecodable
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
-from kmsconn.protocols.fhevm.crsgen import AbortKeygen
 from kmsconn.protocols.fhevm.epochs import CONFIRM, EpochMaterial, KeyMaterial, NewEpoch
+from kmsconn.protocols.fhevm.key_management import AbortKeygen
 from kmsconn.protocols.fhevm.keygen import (
     KEY_RESPONSE,
     Keygen,

@@ -11,8 +11,8 @@ from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionRequest
 from kmsconn.errors import Rejected
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.fhevm.access import DELEGATED, DIRECT, read_call
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.operations import build_extra_data, normalise_extra_data, parse_extra_data

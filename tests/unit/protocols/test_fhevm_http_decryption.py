@@ -11,12 +11,12 @@ import attrs
 import pytest
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import hash_struct, signing_digest_under
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import hash_struct, signing_digest_under
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.life import Answer, Ciphertext
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.model.steps import Answer, Ciphertext
 from kmsconn.protocols.fhevm import decryptions, http_decryption, user_decryption
 from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.http_decryption import (

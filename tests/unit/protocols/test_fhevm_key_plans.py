@@ -13,9 +13,9 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
+from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygen
 from kmsconn.protocols.fhevm.operations import FhevmOperation
-from kmsconn.protocols.fhevm.views import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.queries import LogsAt, QueryPlan, StorageRead, ViewCall, mapping_slot
 from tests.vectors import keys

@@ -17,8 +17,8 @@ from kmsconn.errors import Broken, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.protocols.fhevm.contracts import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE, key_digest
-from kmsconn.protocols.fhevm.views import FINALIZED, KeyViews, Standing
 from kmsconn.protocols.protobuf import decode
 from tests import vectors
 from tests.vectors import keys

@@ -8,13 +8,13 @@ import attrs
 import pytest
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.emulator.core_answers import LINKER_TYPE
+from kmsconn.emulator.core_keys import LINKER_TYPE
 from kmsconn.errors import Broken
+from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.eip712 import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.steps import Answer
+from kmsconn.model.life import Answer
 from kmsconn.protocols.core_messages import signature_of
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, ContextNode, NewContext
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, EpochMaterial, KeyMaterial, NewEpoch, NewEpochs

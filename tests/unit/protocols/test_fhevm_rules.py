@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from kmsconn.errors import Denied, Misconfigured, NotYet, Rejected
-from kmsconn.ethereum.eip712 import Domain
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.requests import Content

@@ -20,17 +20,19 @@ from kmsconn.protocols.deployments import has_version
 from kmsconn.protocols.fhevm import contracts
 from kmsconn.protocols.fhevm.access import MAGIC_VALUE, AccessControl, wallet_agrees
 from kmsconn.protocols.fhevm.contracts import (
+    CONFIG_BASE,
     GATEWAY_CONFIG,
+    GENERATION_BASE,
     KMS_GENERATION,
     KMS_GENERATION_TOPICS,
     LATER_KMS_GENERATION,
     PROTOCOL_CONFIG,
     PROTOCOL_CONFIG_TOPICS,
+    ConfigViews,
+    GatewayViews,
 )
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, NewEpochs, recorded_preparations
-from kmsconn.protocols.fhevm.key_material import migrated_key_set
-from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
-from kmsconn.protocols.fhevm.views import CONFIG_BASE, GENERATION_BASE, ConfigViews, GatewayViews
+from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm, migrated_key_set
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor, PublicObject
 from kmsconn.protocols.queries import ViewCall, base_slot, mapping_slot

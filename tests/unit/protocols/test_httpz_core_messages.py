@@ -21,8 +21,8 @@ from kmsconn.config.parties import Httpz
 from kmsconn.errors import Misconfigured, Rejected
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
+from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.model.steps import Ciphertext
 from kmsconn.protocols.core_messages import domain_message
 from kmsconn.protocols.httpz_rc7.decryptions import (
     HttpzDecryption,

@@ -9,7 +9,7 @@ from kmsconn.errors import Broken
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.steps import Answer
+from kmsconn.model.life import Answer
 from kmsconn.protocols.httpz_rc7.contracts import KEY_MANAGER
 from kmsconn.protocols.httpz_rc7.key_management import (
     HttpzCrsgen,

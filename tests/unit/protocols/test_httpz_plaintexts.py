@@ -7,8 +7,8 @@ import pytest
 from eth_abi.abi import decode as decode_abi
 
 from kmsconn.errors import Undecodable
+from kmsconn.ethereum.abi import hash_struct
 from kmsconn.ethereum.addresses import parse_address
-from kmsconn.ethereum.eip712 import hash_struct
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover

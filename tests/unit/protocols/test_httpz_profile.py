@@ -15,15 +15,16 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.contracts import (
+    AUTO,
     CURRENT_KEY,
     DECRYPTION_MANAGER,
     KEY_MANAGER,
     HttpzViews,
     RequestViews,
+    aborted,
 )
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryption
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
-from kmsconn.protocols.httpz_rc7.operations import AUTO, aborted
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Facts, Meaning, Verdict
 from kmsconn.protocols.profile import Coprocessor, Profile

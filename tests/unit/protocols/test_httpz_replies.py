@@ -16,14 +16,15 @@ from kmsconn._generated.httpz_rc7.kms.v1 import (
     TypedSigncryptedCiphertext,
 )
 from kmsconn.errors import Broken
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.eip712 import Domain
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
+from kmsconn.model.life import Answer
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.model.steps import Answer
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7 import decryptions
+from kmsconn.protocols.httpz_rc7.contracts import AUTO, HttpzDeployment
 from kmsconn.protocols.httpz_rc7.decryptions import (
     HttpzPublicDecryption,
     HttpzPublicDecryptions,
@@ -32,7 +33,6 @@ from kmsconn.protocols.httpz_rc7.decryptions import (
     links,
 )
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts, public_digest, user_digest
-from kmsconn.protocols.httpz_rc7.operations import AUTO, HttpzDeployment
 from kmsconn.protocols.httpz_rc7.profile import EVENTS
 from tests.vectors import httpz
 

@@ -17,6 +17,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.node_faults import NodeError
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
+from kmsconn.model.alerts import PATIENCE
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
@@ -26,7 +27,6 @@ from kmsconn.model.events import (
     ReplySigned,
 )
 from kmsconn.model.life import State
-from kmsconn.model.progress import PATIENCE
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.replies.asking import ChainObserver

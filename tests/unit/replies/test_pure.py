@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.config.values import Secret
+from kmsconn.config.description import Secret
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
 from kmsconn.model.debounce import Debounce

@@ -14,9 +14,8 @@ from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.recording import Arrival, Read
-from kmsconn.model.life import State
+from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.transport.ports import offload_inline
 from tests.unit.replies.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of, until, wall
@@ -49,7 +48,7 @@ async def _answered(world: World, journal: Journal) -> list[int]:
     read = Read(CHAIN_ID, CONTRACT, (0, 0), arrivals, (), 1, None, wall(), wall(), 3600.0)
     recorded = await journal.run(recording.record, read)
     for n in range(1, COUNT + 1):
-        world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))  # type: ignore[misc]
+        world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))
     for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
         await journal.run(moves.answer, rid, Answer(calldata(arrival.id), Address(bytes(20))), wall())
     return [rid for rid, _ in recorded.new]

@@ -15,10 +15,10 @@ from kmsconn.chain.fork import Checkpoint, Followed, Rewound
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Call, RpcError
+from kmsconn.config.description import Secret
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.parties import Contract as ContractSettings
 from kmsconn.config.settings import Settings
-from kmsconn.config.values import Secret
 from kmsconn.emulator.blocks import Branch, Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.evm import NodeView
@@ -35,9 +35,8 @@ from kmsconn.journal.moves import FIRST, OF_ANSWERS, Signing
 from kmsconn.journal.queries import Due
 from kmsconn.journal.rows import Row, RowEvent, RowProgress, RowReply, RowTimes
 from kmsconn.model.events import Event, ReplyReturned
-from kmsconn.model.life import REORGANISED, TRANSITIONS, RowCause, State
+from kmsconn.model.life import REORGANISED, TRANSITIONS, Answer, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, StorageRead
 from kmsconn.replies.state import TxEndpoint, TxManager

@@ -21,11 +21,11 @@ from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.recording import Arrival, Read
 from kmsconn.journal.rows import Row
+from kmsconn.model.alerts import Holdup, Reason
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import Event
-from kmsconn.model.progress import Holdup, Reason
+from kmsconn.model.life import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer, Answered, Checked, Gathered, Seen, Submitted
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.requests.contexts import Contexts, Destruction, Suspicions

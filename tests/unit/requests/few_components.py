@@ -12,9 +12,8 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import Traffic
 from kmsconn.model.events import Event
 from kmsconn.transport.ports import Ports, offload_inline
 

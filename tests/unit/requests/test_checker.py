@@ -23,8 +23,8 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.debounce import CONFIRMING
+from kmsconn.model.life import Checked, Seen
 from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
-from kmsconn.model.steps import Checked, Seen
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.http_decryption import HTTP_LIFETIME, HttpPublicDecryption

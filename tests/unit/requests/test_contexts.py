@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
-from kmsconn.protocols.fhevm.views import CONFIG_BASE
+from kmsconn.protocols.fhevm.contracts import CONFIG_BASE
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.contexts import TIME_TO_LIVE, WITHOUT_BLOCKS, Contexts, Suspicions
 from tests.unit.requests.answers import PROFILE, Answers, confirmed, later

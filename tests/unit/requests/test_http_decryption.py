@@ -16,9 +16,8 @@ from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.rows import Row
 from kmsconn.model.events import AnswerKept, RequestClosed, RequestDeferred, RequestRecorded, ignore
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
-from kmsconn.model.life import State
+from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind, PoolName
-from kmsconn.model.steps import Answer
 from kmsconn.protocols.fhevm.decryptions import RESPONSE
 from kmsconn.protocols.fhevm.http_decryption import (
     HTTP_LIFETIME,

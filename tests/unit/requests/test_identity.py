@@ -12,8 +12,8 @@ from kmsconn.chain.port import RpcError
 from kmsconn.errors import NotMember, Retryable, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
+from kmsconn.model.life import Seen
 from kmsconn.model.requests import NO_BLOCK, CiphertextReference, EventPlace, Kind, Request
-from kmsconn.model.steps import Seen
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption

@@ -24,9 +24,8 @@ from kmsconn.journal import inspecting, moves, recording
 from kmsconn.journal.rows import Row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.model.life import RowCause, State
+from kmsconn.model.life import Answer, RowCause, State
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from tests.unit.requests.bench import PROFILE, Bench, wall
 from tests.vectors import keys
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.values import CompressedKeySets
+from kmsconn.config.description import CompressedKeySets
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.journal.recording import Arrival
@@ -16,8 +16,8 @@ from kmsconn.journal.rows import Row
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
 from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
-from kmsconn.protocols.fhevm.crsgen import AbortKeygen
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, NewEpoch
+from kmsconn.protocols.fhevm.key_management import AbortKeygen
 from kmsconn.protocols.fhevm.keygen import KeySetForm
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.requests.rows import Entry, ended, free_to_begin

@@ -37,6 +37,7 @@ from kmsconn.ethereum.abi import Log
 from kmsconn.journal import moves
 from kmsconn.journal.recording import Arrival
 from kmsconn.journal.rows import Row
+from kmsconn.model.alerts import alert_of
 from kmsconn.model.events import (
     AnswerKept,
     RequestClosed,
@@ -45,7 +46,6 @@ from kmsconn.model.events import (
     StageFinished,
 )
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.progress import alert_of
 from kmsconn.model.requests import Kind
 from kmsconn.requests.failures import SELDOM, SOON, rule_of
 from kmsconn.requests.pipeline import CHECK_HOLDS

@@ -16,8 +16,8 @@ from kmsconn.core.client import Started
 from kmsconn.errors import Broken, NotYet, Overloaded, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
+from kmsconn.model.life import Checked, Ciphertext, Gathered, Submitted
 from kmsconn.model.requests import EventPlace, Kind, Request
-from kmsconn.model.steps import Checked, Ciphertext, Gathered, Submitted
 from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import CoreCall
 from kmsconn.requests.contexts import WITHOUT_BLOCKS, Suspicions

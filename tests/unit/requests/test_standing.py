@@ -11,9 +11,9 @@ import trio
 from kmsconn.chain.heads import HeadTracker
 from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
+from kmsconn.model.life import Seen
 from kmsconn.model.requests import EventPlace, Kind, Request
-from kmsconn.model.steps import Seen
-from kmsconn.protocols.fhevm.views import CONFIG_BASE, GENERATION_BASE
+from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Suspicions

@@ -14,11 +14,10 @@ from kmsconn.config.settings import Settings
 from kmsconn.connector import dependency_checks
 from kmsconn.connector.connector import open_connector
 from kmsconn.connector.dependency_checks import MISSING_INTERVAL, NEWER_CONTRACT, WRONG_CONTRACT
-from kmsconn.emulator.contracts.contract import AbiContract, domain_teller
 from kmsconn.emulator.contracts.protocol_config import ProtocolConfig
 from kmsconn.emulator.contracts.request_calls import UNIFIED_CALL
 from kmsconn.emulator.dependencies import address_for, key_for
-from kmsconn.emulator.execution import Frame, Reverted
+from kmsconn.emulator.execution import AbiContract, Frame, Reverted, domain_teller
 from kmsconn.emulator.fhevm_dependencies import ETHEREUM_ID
 from kmsconn.emulator.users import Prepared
 from kmsconn.errors import StartRefused

@@ -13,9 +13,9 @@ from kmsconn.errors import Denied, Forgotten, NotMember, NotYet, Refused, Unreac
 from kmsconn.journal import moves, queries
 from kmsconn.journal.recording import Arrival
 from kmsconn.journal.rows import Row
+from kmsconn.model.alerts import PATIENCE
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred
 from kmsconn.model.life import RowCause, State
-from kmsconn.model.progress import PATIENCE
 from kmsconn.model.requests import PoolName
 from kmsconn.protocols.fhevm.user_decryption import UnifiedUserDecryption
 from kmsconn.requests.contexts import PAGE

@@ -7,13 +7,12 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving import decryptions as http_api
 from kmsconn.serving.clients import ClientConnection, Connections
 from kmsconn.serving.decryptions import ANSWER_SECONDS, IDLE_SECONDS, REQUEST_SECONDS
-from kmsconn.serving.exchange import LINGER_SECONDS, PIECE_BYTES
-from kmsconn.serving.server import GRACE_SECONDS
+from kmsconn.serving.exchange import GRACE_SECONDS, LINGER_SECONDS, PIECE_BYTES
 from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, public_body, serving
 
 PUBLIC = "/v1/public-decrypt"

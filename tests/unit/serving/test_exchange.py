@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from trio.testing import memory_stream_pair
 
-from kmsconn.emulator.pipes import Direction, PipeConnection
+from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.observe.server import BOUNDS, port_of
 from kmsconn.serving.clients import FREE_STEPS, STEPS_PER_SECOND, Connections, Pace

@@ -123,8 +123,8 @@ def test_neither_key_nor_digest_shows() -> None:
     clients = ApiClients([key()])
     shown = repr(clients.find(bearer(KEY)))
     assert KEY not in shown
-    assert key().digest.hex() not in shown
-    assert repr(key().digest) not in shown
+    assert key().sha256.hex() not in shown
+    assert repr(key().sha256) not in shown
 
 
 PUBLIC = "/v1/public-decrypt"
@@ -133,7 +133,7 @@ PUBLIC = "/v1/public-decrypt"
 def write(path: Path, *texts: str) -> None:
     """Replace a file of keys in one step."""
     entries = (
-        f'[[keys]]\nid = "k{n}"\nsha256 = "{key(text).digest.hex()}"\n' for n, text in enumerate(texts)
+        f'[[keys]]\nid = "k{n}"\nsha256 = "{key(text).sha256.hex()}"\n' for n, text in enumerate(texts)
     )
     new = path.with_suffix(".new")
     new.write_text("\n".join(entries))

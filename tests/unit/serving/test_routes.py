@@ -226,7 +226,7 @@ async def test_the_key_shows_in_no_event_and_no_log_line(
     assert (await keyed.client().post(PUBLIC, public_body(), KEY + "?")).status == 401
     shown = f"{keyed.events}{[record.getMessage() for record in caplog.records]}"
     assert KEY not in shown
-    assert key().digest.hex() not in shown
+    assert key().sha256.hex() not in shown
     assert keyed.answered == [
         (PUBLIC, 200, "ok", "relayer"),
         (PUBLIC, 401, "sender_authentication_failed", ""),

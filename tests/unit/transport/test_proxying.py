@@ -10,10 +10,10 @@ import trio
 
 from kmsconn.errors import Unreachable
 from kmsconn.testing.endings import cancel_everywhere
+from kmsconn.transport.dialling import ProxyRefused, Way, way_of
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import NO_PROXIES, Proxies, ProxyFault, proxies_of
-from kmsconn.transport.proxying import ProxyRefused, Way, way_of
 from tests.unit.transport.memory_proxy import BOTH, CREDENTIALS, ProxiedNet
 from tests.unit.transport.scripted_http import Asked, Reply
 

@@ -11,9 +11,8 @@ import trio
 
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.errors import Unreachable
-from kmsconn.transport.addresses import is_private_host, is_public_address
 from kmsconn.transport.http import IDLE, REDIRECTS, HttpClient, open_http
-from kmsconn.transport.urls import hide_urls, parse, show, show_origin
+from kmsconn.transport.urls import hide_urls, is_private_host, is_public_address, parse, show, show_origin
 from tests.unit.transport.scripted_http import Asked, Handler, HttpNet, Reply
 
 SECRET = "https://user:pa%20ss@Node.Example:8443/v2/key?token=hidden#frag"

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from kmsconn.emulator.commands.arguments import at_least, not_negative, positive
-from kmsconn.emulator.commands.emulate_result import in_milliseconds, keys_as_json, keys_as_text, milliseconds
+from kmsconn.emulator.commands.arguments import (
+    at_least,
+    in_milliseconds,
+    keys_as_json,
+    keys_as_text,
+    milliseconds,
+    not_negative,
+    positive,
+)
 from kmsconn.emulator.key_life import KeyResult, KeyVerdict
 
 

@@ -11,18 +11,15 @@ import pytest
 import trio
 
 from kmsconn.emulator import emulation
-from kmsconn.emulator.commands import emulate_result as command
-from kmsconn.emulator.commands.emulate import CORE_RELEASES
-from kmsconn.emulator.commands.emulate_plan import plan_of
+from kmsconn.emulator.commands import arguments as command
+from kmsconn.emulator.commands.emulate import CORE_RELEASES, plan_of
 from kmsconn.emulator.core_requests import RELEASES, CoreRelease
 from kmsconn.emulator.dependencies import RealCore
 from kmsconn.emulator.emulation import Emulation, EmulationResult, PlaintextVerdict, seal_cheaply
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS, FhevmDependencies
 from kmsconn.emulator.ground_truth import ChainVerdict, CommitteeVerdict, GroundTruth
 from kmsconn.emulator.httpz.dependencies import HttpzDependencies
-from kmsconn.emulator.load import Load
-from kmsconn.emulator.relayers import PostVerdict
-from kmsconn.emulator.traffic import GENERATIONS
+from kmsconn.emulator.load import Load, PostVerdict
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import PROFILES
 from kmsconn.operate.commands.main import main, make_parser
@@ -327,7 +324,7 @@ def test_a_fault_of_the_emulator_is_said(
 
 def test_shares_are_sealed_with_few_encapsulations_and_own_nonces() -> None:
     from kmsconn.emulator.core_requests import Job
-    from kmsconn.ethereum.eip712 import Domain
+    from kmsconn.ethereum.abi import Domain
 
     domain = Domain("Decryption", "1", 1, bytes(20))  # type: ignore[arg-type]
     jobs = [Job(number.to_bytes(32), (), b"", b"", b"", domain, b"") for number in range(200)]

@@ -14,7 +14,7 @@ import pytest
 
 from kmsconn.extras import EXTRAS
 from kmsconn.journal.database import Database
-from kmsconn.operate.commands import checking, status
+from kmsconn.operate.commands import checking, operators
 from kmsconn.operate.commands.command import duration_text
 from kmsconn.operate.commands.main import main
 from kmsconn.operate.commands.operators import COMMANDS
@@ -49,7 +49,7 @@ def told(command: str, answer: dict[str, Any]) -> list[str]:
 
 
 def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
-    assert [*status.as_text(STOPPED)] == [
+    assert [*operators.status_lines(STOPPED)] == [
         "fhevm          kmsconn 1.0, stopped; this is what its journal knows",
         "keygen         2 pending, 1 done",
         "oldest open    row 7, keygen 0x07, for 90.0 s: core[0] is down",
@@ -67,11 +67,11 @@ PROCESSES = [
 
 
 def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
-    assert [*status.as_text(STOPPED | {"processes": PROCESSES})][::6] == [
+    assert [*operators.status_lines(STOPPED | {"processes": PROCESSES})][::6] == [
         "fhevm          kmsconn 1.0, 2 processes at work; this is what their journal knows",
         "process        a@one, up for 90.0 s: orders keygen, reads 2 contracts, sends 1 account, upkeep",
     ]
-    assert [*status.as_text(RUNNING | {"processes": PROCESSES})][7] == (
+    assert [*operators.status_lines(RUNNING | {"processes": PROCESSES})][7] == (
         "process        b@two, up for 9.0 s, work only, SILENT for 30.0 s: no lease"
     )
 
@@ -79,7 +79,7 @@ def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
 def test_a_role_that_nobody_has_and_settings_that_differ_are_told() -> None:
     found = [{"option": "lease", "text": "5s at a@one (member 1); 9s at b@two (member 2)"}]
     answer = STOPPED | {"processes": PROCESSES[1:], "different_settings": found}
-    assert [*status.as_text(answer)][-3:] == [
+    assert [*operators.status_lines(answer)][-3:] == [
         "NOBODY         has the role hear: requests wait until a process with it is started",
         "NOBODY         has the role send: requests wait until a process with it is started",
         "DIFFERENT      lease: 5s at a@one (member 1); 9s at b@two (member 2); set it alike in all processes",
@@ -87,7 +87,7 @@ def test_a_role_that_nobody_has_and_settings_that_differ_are_told() -> None:
 
 
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
-    lines = [*status.as_text(RUNNING)]
+    lines = [*operators.status_lines(RUNNING)]
     assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"
     assert lines[5:] == [
         "contract       0xAb of chain 1, read below block 99, 22 blocks behind the head",

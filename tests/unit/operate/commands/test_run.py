@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
-from kmsconn.config.values import LogFormat
+from kmsconn.config.description import LogFormat
 from kmsconn.errors import (
     ConfigError,
     Fault,
@@ -29,8 +29,8 @@ from kmsconn.errors import (
 )
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.observe.health import Health
 from kmsconn.observe.logs import make_logger
+from kmsconn.observe.status import Health
 from kmsconn.observe.tally import EventTakers
 from kmsconn.operate.commands import run
 from kmsconn.operate.commands.command import LONGEST_LINE, crash_report, only, until_interrupted

@@ -17,7 +17,7 @@ from rich.console import Console
 from kmsconn.errors import Unreachable
 from kmsconn.model import events
 from kmsconn.observe.monitor import Monitor
-from kmsconn.operate.commands import top
+from kmsconn.operate.commands import checking
 from kmsconn.operate.commands.top_view import TopFrame, seconds, whole
 from kmsconn.operate.control.explaining import live_commands
 from kmsconn.requests.snapshot import CoreStatistics
@@ -135,7 +135,7 @@ class Answer:
 
 async def test_the_status_comes_from_an_address() -> None:
     body = json.dumps(await status()).encode()
-    found = await top._from_url(Answer(200, body), "http://x/status.json", {})  # type: ignore[arg-type]
+    found = await checking._from_url(Answer(200, body), "http://x/status.json", {})  # type: ignore[arg-type]
     assert found["service"] == "node-1"
 
 
@@ -151,13 +151,13 @@ async def test_the_status_comes_from_an_address() -> None:
     ],
 )
 async def test_what_is_no_status_says_what_to_do(answer: Answer, said: str) -> None:
-    with pytest.raises(top.NotShown, match=said):
-        await top._from_url(answer, "http://x/status.json", {})  # type: ignore[arg-type]
+    with pytest.raises(checking.NotShown, match=said):
+        await checking._from_url(answer, "http://x/status.json", {})  # type: ignore[arg-type]
 
 
 async def test_without_a_connector_its_socket_is_named(tmp_path: Path) -> None:
-    with pytest.raises(top.NotShown, match=str(tmp_path / "sock")):
-        await top._from_socket(tmp_path / "sock")
+    with pytest.raises(checking.NotShown, match=str(tmp_path / "sock")):
+        await checking._from_socket(tmp_path / "sock")
 
 
 async def test_a_later_failure_keeps_the_last_status() -> None:
@@ -165,20 +165,20 @@ async def test_a_later_failure_keeps_the_last_status() -> None:
 
     async def gone() -> Any:
         await trio.lowlevel.checkpoint()
-        raise top.NotShown("no connector listens")
+        raise checking.NotShown("no connector listens")
 
-    await top._look(gone, frame)
+    await checking._look(gone, frame)
     assert (frame.problem, frame.status["service"]) == ("no connector listens", "node-1")
 
 
 def test_a_token_is_read_and_a_missing_file_named(tmp_path: Path) -> None:
     path = tmp_path / "token"
-    with pytest.raises(top.NotShown, match="cannot be read"):
-        top._authorization(path)
+    with pytest.raises(checking.NotShown, match="cannot be read"):
+        checking._authorization(path)
     path.write_text("a-token\n")
-    assert top._authorization(path) == {"authorization": "Bearer a-token"}
-    assert top._authorization(None) == {}
+    assert checking._authorization(path) == {"authorization": "Bearer a-token"}
+    assert checking._authorization(None) == {}
 
 
 def test_the_socket_is_the_given_one() -> None:
-    assert top._socket_of(argparse.Namespace(socket=Path("/x.sock"))) == Path("/x.sock")
+    assert checking._socket_of(argparse.Namespace(socket=Path("/x.sock"))) == Path("/x.sock")

@@ -14,9 +14,8 @@ from kmsconn.journal import inspecting, moves
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.moves import NewRequest, Signing
 from kmsconn.journal.rows import HistoryEntry, Row
-from kmsconn.model.life import TRANSITIONS, RowCause, State
+from kmsconn.model.life import TRANSITIONS, Answer, RowCause, State
 from kmsconn.model.requests import Kind
-from kmsconn.model.steps import Answer
 from kmsconn.operate.control.commands import WORD_CHARACTERS, CommandError, perform
 from kmsconn.operate.control.explaining import WORDS, Situation, explanation, find_timeline
 from kmsconn.operate.control.requests import kept_checks

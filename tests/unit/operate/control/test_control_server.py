@@ -15,10 +15,9 @@ from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.errors import JournalFailed
 from kmsconn.model.events import Event, ReplyIncluded, RequestClosed
-from kmsconn.operate.control.client import ask
 from kmsconn.operate.control.commands import Command, CommandError, perform
 from kmsconn.operate.control.requests import COMMANDS
-from kmsconn.operate.control.server import READING, REQUEST_BYTES, WORKING, WRITING, context_of, converse
+from kmsconn.operate.control.server import READING, REQUEST_BYTES, WORKING, WRITING, ask, context_of, converse
 from tests.unit.operate.control.scene import Scene
 from tests.unit.requests.few_components import few_components
 

@@ -14,14 +14,14 @@ import trio
 
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import open_connector
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.emulator.traffic import GENERATIONS
 from kmsconn.emulator.users import Users
 from kmsconn.model.requests import FHEVM
-from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.examination import examine
 from kmsconn.operate.doctor.machine import JournalFiles, Machine
 from kmsconn.operate.doctor.postgres import PostgresPlace
+from kmsconn.operate.doctor.probing import CheckStatus, Diagnosis
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.ports import Ports

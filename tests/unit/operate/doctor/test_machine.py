@@ -12,14 +12,13 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-from kmsconn.config.values import Mode
+from kmsconn.config.description import Mode
 from kmsconn.config.working import HttpApi
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.sqlite import SqliteDriver, lock_path
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.operate.doctor import machine
-from kmsconn.operate.doctor.diagnosis import CheckStatus
 from kmsconn.operate.doctor.machine import (
     LEAST_FREE,
     JournalFiles,
@@ -29,6 +28,7 @@ from kmsconn.operate.doctor.machine import (
     lock_holder,
     look_at_journal,
 )
+from kmsconn.operate.doctor.probing import CheckStatus
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import offload_inline
 from tests import vectors

@@ -10,11 +10,11 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.config.description import Secret
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.parties import Chain, Contract, HostChain
-from kmsconn.config.values import Secret
 from kmsconn.emulator import bucket_faults
-from kmsconn.emulator.core_answers import SigningNode
+from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, key_for, secret_for
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -22,8 +22,8 @@ from kmsconn.ethereum.ids import KEY_TAG, make_id
 from kmsconn.model.events import AlertRaised, Severity
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
-from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.machine import JournalFiles
+from kmsconn.operate.doctor.probing import CheckStatus, Diagnosis
 from tests.unit.operate.doctor.patient import MONITORING, Patient, patient
 
 STRANGER = Address(bytes(19) + b"\x77")
@@ -284,9 +284,7 @@ async def test_no_quorum_of_coprocessors() -> None:
     """As in a registry that was never set up."""
     async with patient(requests=()) as one:
         config = one.dependencies.gateway_config
-        one.dependencies.gateway.evm.set_up(
-            config.address, lambda frame: config.set_coprocessors(frame, [], 0)
-        )
+        one.dependencies.gateway.evm.set_up(config.address, config.set_coprocessors, [], 0)
         line = fault_of(await one.only_fault())
     assert line.found == "the quorum threshold is 0: no ciphertext could be trusted"
 

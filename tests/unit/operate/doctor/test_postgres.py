@@ -8,10 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.config.values import PostgresAddress
+from kmsconn.config.description import PostgresAddress
 from kmsconn.config.working import Pools
 from kmsconn.journal.members import MemberRow
-from kmsconn.operate.doctor.diagnosis import CheckStatus, Diagnosis
 from kmsconn.operate.doctor.postgres import (
     PostgresPlace,
     ServerState,
@@ -20,6 +19,7 @@ from kmsconn.operate.doctor.postgres import (
     judge_postgres,
     judge_workers,
 )
+from kmsconn.operate.doctor.probing import CheckStatus, Diagnosis
 from tests.unit.operate.doctor.patient import Patient
 
 SERVER = ServerState("15.4", 150_004, "UTF8", encrypted=True)
