@@ -59,6 +59,7 @@ async def run_txmanager(
     """
     task_status.started()
     rounds = Rounds.of(manager)
+    manager.statistics = rounds.statistics
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rounds.end_when_empty, nursery.cancel_scope)
         nursery.start_soon(rounds.hear)
@@ -225,7 +226,6 @@ class Rounds:
                 break
         if isinstance(moves, Shadow):
             await moves.step(chain)
-        self._remember()
 
     async def _load_answered(self) -> None:
         """Track what is answered and due, as much as there is room in flight."""
@@ -278,12 +278,13 @@ class Rounds:
             text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
             state.alerts.hold(row, "not-included", text, now)
 
-    def _remember(self) -> None:
+    def statistics(self) -> TxStatistics:
+        """Return the figures of the last look and of what is in view."""
         state, chain, price = self.state, self.state.chain, self.state.market.price
         in_flight, waiting, included = (
             len(state.tracks.in_state(one)) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
         )
-        state.manager.statistics = TxStatistics(
+        return TxStatistics(
             balance=None if chain is None else chain.balance,
             next_nonce=None if chain is None else top(chain.nonce, state.tracks.nonces, state.nonces.high),
             in_flight=in_flight,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -53,20 +53,16 @@ class ReplyMoves:
         del fills, nursery
         confirms = steps[Action.CONFIRM]
         confirmed = [step for step in confirms if step.track.row.state is State.SIGNED]
-        by_action: dict[Action, Callable[[Track, Found], Awaitable[None]]] = {
-            Action.DEFER: self.defer,
-            Action.TAKE_BACK: self.take_back,
-            Action.RELEASE: self.release,
-            Action.REJECT: partial(self.close, "reject"),
-            Action.FINISH: partial(self.close, "finish"),
-        }
-        others: list[Callable[[], Awaitable[None]]] = [
-            partial(self.found, step.track, step.found)
-            for step in confirms
-            if step.track.row.state is State.ANSWERED
-        ]
-        for action, move in by_action.items():
-            others += [partial(move, step.track, step.found) for step in steps[action]]
+        found = [step for step in confirms if step.track.row.state is State.ANSWERED]
+        by_action = (
+            (self.found, found),
+            (self.defer, steps[Action.DEFER]),
+            (self.take_back, steps[Action.TAKE_BACK]),
+            (self.release, steps[Action.RELEASE]),
+            (partial(self.close, "reject"), steps[Action.REJECT]),
+            (partial(self.close, "finish"), steps[Action.FINISH]),
+        )
+        others = [partial(move, step.track, step.found) for move, several in by_action for step in several]
         if confirmed:
             await self.confirm(confirmed)
         if final := [(step.track.row, step.found.block) for step in steps[Action.FINALIZE]]:
@@ -206,7 +202,8 @@ class Sender(ReplyMoves):
 
     async def perform(self, steps: Steps, fills: Sequence[int], nursery: trio.Nursery) -> bool:
         """Carry out what was decided; broadcasts go on in ``nursery``."""
-        self.broadcast([step.track for step in steps[Action.BROADCAST]], nursery)
+        if due := steps[Action.BROADCAST]:
+            self.broadcast([step.track for step in due], nursery)
         moved = await super().perform(steps, fills, nursery)
         signed = bool(steps[Action.SIGN]) and await self.sign(steps[Action.SIGN])
         if fills:
@@ -284,7 +281,7 @@ class Sender(ReplyMoves):
     def broadcast(self, tracks: Sequence[Track], nursery: trio.Nursery) -> None:
         """Hand signed bytes to a node, in nonce order, unless a failure holds all back."""
         now, sent = trio.current_time(), list[Outgoing]()
-        if not tracks or self.state.sends.holds(now):
+        if self.state.sends.holds(now):
             return
         for track in sorted(tracks, key=lambda track: nonce_of(track.row)):
             track.broadcast = track.broadcast or Broadcast(now, now)

@@ -11,6 +11,7 @@ broadcast is within its reach.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from os.path import commonprefix
@@ -224,8 +225,8 @@ def differing_fields(operation: Operation[Any], ours: bytes, theirs: bytes) -> l
 
 
 LOOK_EVERY = 2.0  # seconds between looks at what is overdue
-ROWS_AT_ONCE = 64  # rows that are looked at for their deadline
-MOST_WAITING = 10_000  # replies whose requests are pending here; further ones are not compared
+ROWS_AT_ONCE = 64  # rows that are looked at for their deadline, and replies that wait, in one look
+MOST_WAITING = 10_000  # replies whose requests are pending here; the oldest give way to further ones
 UNKNOWN_FOR = 120.0  # seconds that a reply waits for its request to be read
 SENDS_NOTHING = "shadow mode sends nothing"
 NOT_SEEN = "its reply stands in a block that was not read"
@@ -255,13 +256,12 @@ class Shadow(ReplyMoves):
     """One shadow at work: moves requests by what another connector did for them, and tells each step.
 
     ``rests``: blocks are read only while a request is open, for a chain with large blocks and few requests. ``waiting`` has the replies
-    whose requests are pending here, by row; ``unknown`` those to requests that the journal does not have, or not yet.
+    whose requests are pending here, or not in the journal yet.
     """
 
     reader: ReplyReader
     rests: bool
-    waiting: dict[int, SentReply] = attrs.field(factory=dict)
-    unknown: list[SentReply] = attrs.field(factory=list)
+    waiting: deque[SentReply] = attrs.field(factory=lambda: deque(maxlen=MOST_WAITING))
     _looked_at: float = float("-inf")
     _generation: int = UNREAD
 
@@ -291,21 +291,18 @@ class Shadow(ReplyMoves):
             await self._take(reply)
         if more:
             self.state.news.notify()
-        journal, now = self.state.manager.journal, self.state.manager.ports.wall()
-        for row in await journal.run(queries.passed, list(self.waiting)) if self.waiting else ():
-            await self._judge(row, self.waiting.pop(row.rid))
         if trio.current_time() - self._looked_at < LOOK_EVERY:
             return
-        self._looked_at, unknown, self.unknown = trio.current_time(), self.unknown, []
-        for reply in unknown:  # the request may have come since; one of before this journal is let go
-            if now - reply.seen <= UNKNOWN_FOR:
-                await self._take(reply)
+        self._looked_at = trio.current_time()
+        for _ in range(min(len(self.waiting), ROWS_AT_ONCE)):
+            await self._take(self.waiting.popleft())
         await self._note_overdue()
         if self.rests and await self._begin(chain) is None:
             self._read_anew()
 
     def _read_anew(self) -> None:
-        """Begin at the oldest open request again."""
+        """Begin at the oldest open request again, and so with all that waits."""
+        self.waiting.clear()
         self.reader = ReplyReader(self.reader.rpc, self.reader.profile, self.reader.sender)
 
     async def _begin(self, chain: ChainView) -> int | None:
@@ -316,17 +313,15 @@ class Shadow(ReplyMoves):
         return chain.number if block is None and not self.rests else block
 
     async def _take(self, reply: SentReply) -> None:
-        """Compare a reply with what is known of its request, now or when there is an answer."""
-        rows = await self.state.manager.journal.run(
+        """Compare a reply with what is known of its request, now or when there is an answer; one of before this journal is let go."""
+        manager = self.state.manager
+        rows = await manager.journal.run(
             queries.of_request, self.reader.rpc.chain_id, reply.contract, reply.kind, reply.id
         )
-        for row in rows[-1:]:
-            if row.state is not State.PENDING:
-                await self._judge(row, reply)
-            elif len(self.waiting) < MOST_WAITING:
-                self.waiting[row.rid] = reply
-        if not rows and len(self.unknown) < MOST_WAITING:
-            self.unknown.append(reply)
+        if rows and rows[-1].state is not State.PENDING:
+            await self._judge(rows[-1], reply)
+        elif rows or manager.ports.wall() - reply.seen <= UNKNOWN_FOR:
+            self.waiting.append(reply)
 
     async def _judge(self, row: Row, reply: SentReply) -> None:
         """Take a reply to the request of a row. Repeating: a row that is included already is left alone."""

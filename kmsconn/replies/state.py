@@ -207,7 +207,7 @@ class TxEndpoint:
 
 @attrs.define(eq=False)
 class TxManager:
-    """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it; and the figures of its last round.
+    """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it; ``statistics`` gives its figures.
 
     Without a wallet, with the account alone, it is a shadow: it follows the replies that another connector sends.
     ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
@@ -225,7 +225,7 @@ class TxManager:
     config: TxConfig = attrs.field(factory=TxConfig)
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
-    statistics: TxStatistics = TxStatistics()
+    statistics: Callable[[], TxStatistics] = TxStatistics
 
     @property
     def account(self) -> Address:

@@ -32,63 +32,41 @@ Signed = tuple[bytes, bytes]
 """The raw bytes of a transaction and their hash."""
 
 
-class Signer(Protocol):
-    """Holds a secp256k1 key, here or elsewhere."""
+SignDigests = Callable[[Sequence[bytes]], Awaitable[list[bytes]]]
+"""Signs digests of 32 bytes in their order: r ‖ s ‖ v, v 27 or 28, low s. Fewer come back where the key failed on the way.
 
-    @property
-    def address(self) -> Address:
-        """The account of the key."""
-        ...
-
-    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
-        """Sign digests of 32 bytes in their order: r ‖ s ‖ v, v 27 or 28, low s. Fewer come back where the key failed on the way.
-
-        Raises Retryable when it failed at the first. Repeating: signs anew, perhaps with other bytes.
-        """
-        ...
+Raises Retryable when it failed at the first. Repeating: signs anew, perhaps with other bytes.
+"""
 
 
-@attrs.frozen
-class KeyInMemory:
-    """A key of this process."""
-
-    _key: PrivateKey
-
-    @property
-    def address(self) -> Address:
-        """The account of the key."""
-        return self._key.address
-
-    async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
-        """Sign all, with the same bytes every time (RFC 6979)."""
-        signatures = []
-        for start in range(0, len(digests), BREATH):
-            await trio.lowlevel.checkpoint()
-            signatures += [self._key.sign(digest) for digest in digests[start : start + BREATH]]
-        return signatures
+async def sign_here(key: PrivateKey, digests: Sequence[bytes]) -> list[bytes]:
+    """Sign all with a key of this process, with the same bytes every time (RFC 6979)."""
+    signatures = []
+    for start in range(0, len(digests), BREATH):
+        await trio.lowlevel.checkpoint()
+        signatures += [key.sign(digest) for digest in digests[start : start + BREATH]]
+    return signatures
 
 
 @attrs.frozen
 class Wallet:
-    """The node's transaction sender."""
+    """The node's transaction sender: the account that sends, and what signs for it, here or elsewhere."""
 
-    signer: Signer
-    address: Address = attrs.field(
-        init=False, default=attrs.Factory(lambda self: self.signer.address, takes_self=True)
-    )
-    """The account that sends."""
+    address: Address
+    _sign: SignDigests = attrs.field(repr=False)
 
     @classmethod
     def from_hex(cls, secret: Secret) -> Wallet:
         """Return the wallet of a key written as hex digits. Raises ValueError, without the text."""
-        return cls(KeyInMemory(PrivateKey.parse(secret.reveal())))
+        key = PrivateKey.parse(secret.reveal())
+        return cls(key.address, partial(sign_here, key))
 
     async def sign(self, transactions: Sequence[Transaction]) -> list[Signed]:
         """Sign in order; return raw bytes and hash of each, of fewer where the key failed on the way.
 
         Raises Retryable when it failed at the first.
         """
-        signatures = await self.signer.sign([transaction.signing_digest for transaction in transactions])
+        signatures = await self._sign([transaction.signing_digest for transaction in transactions])
         raws = [one.signed(signature) for one, signature in zip(transactions, signatures, strict=False)]
         return [(raw, keccak256(raw)) for raw in raws]
 
@@ -114,7 +92,7 @@ async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wa
         yield Wallet.from_hex(settings.wallet.private_key)
     elif settings.wallet.aws_kms is not None:
         async with open_aws_kms(settings.wallet.aws_kms, on_event, settings.proxies) as signer:
-            yield Wallet(signer)
+            yield Wallet(signer.address, signer.sign)
 
 
 NAME: Final = "wallet"

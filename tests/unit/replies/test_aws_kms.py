@@ -263,7 +263,7 @@ async def test_a_transaction_manager_waits_for_its_key_and_is_included_every_rep
     pool: Any, fault: KmsFault
 ) -> None:
     direct, world = service(latency=0.03), World(pool=pool)
-    world.wallet = Wallet(await signer_of(direct))
+    world.wallet = Wallet(KEY.address, (await signer_of(direct)).sign)
     began = trio.current_time()
     direct.kms.fault = lambda _: fault if 2 < trio.current_time() - began < 60 else None
     async with running(world):

@@ -531,7 +531,7 @@ async def test_statistics_have_balance_nonce_flight_and_fees(world: World) -> No
     async with running(world) as manager:
         await until(lambda: answered(world, [1, 2, 3]))
         await trio.sleep(3)
-        seen = manager.statistics
+        seen = manager.statistics()
     assert (seen.next_nonce, seen.in_flight, seen.waiting) == (3, 0, 0)
     assert seen.balance is not None
     assert 10**17 < seen.balance < 10**18

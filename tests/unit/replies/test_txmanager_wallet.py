@@ -11,11 +11,10 @@ import trio
 
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, Unreachable
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import AlertCleared, AlertRaised, ReplySigned
 from kmsconn.model.life import State
-from kmsconn.replies.wallet import KeyInMemory, Wallet
+from kmsconn.replies.wallet import Wallet, sign_here
 from tests.unit.replies.test_txmanager import all_in, running
 from tests.unit.replies.world import CONTRACT, KEY, World, until
 
@@ -28,10 +27,6 @@ class FarSigner:
     seconds: float = 0.05
     out: Callable[[], bool] = lambda: False
     calls: list[int] = attrs.field(factory=list)
-
-    @property
-    def address(self) -> Address:
-        return KEY.address
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
         self.calls.append(len(digests))
@@ -50,7 +45,7 @@ async def world(request: pytest.FixtureRequest) -> World:
 
 def far(world: World, **knobs: Any) -> FarSigner:
     signer = FarSigner(**knobs)
-    world.wallet = Wallet(signer)
+    world.wallet = Wallet(KEY.address, signer.sign)
     return signer
 
 
@@ -169,7 +164,7 @@ async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(others)
-        signatures = await KeyInMemory(KEY).sign(digests)
+        signatures = await sign_here(KEY, digests)
         nursery.cancel_scope.cancel()
     assert signatures == [KEY.sign(digest) for digest in digests]
     assert steps >= 2
