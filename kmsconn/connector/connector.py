@@ -106,7 +106,9 @@ class Connector:
             cursors={one.contract.name: one.next_block for one in self._ranges if one.next_block is not None},
             ciphertexts=components.ciphertext_statistics(),
             transactions={
-                name: one.statistics() for name, one in self._managers.items() if isinstance(one.wallet, Wallet)
+                name: one.statistics()
+                for name, one in self._managers.items()
+                if isinstance(one.wallet, Wallet)
             },
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),

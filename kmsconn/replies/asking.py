@@ -205,10 +205,13 @@ class ChainObserver:
 
         Repeating: reads only.
         """
-        now = trio.current_time()
+        now, follower = trio.current_time(), self.manager.endpoint.follower
         details = now - self._details_at >= DETAILS_EVERY
         count_call = nonce_call(self.manager.account)
-        anchor = await self._anchor(details=details)
+        anchor = follower.anchor()
+        if details and (anchor.block is None or anchor.block.number < self._last[0]):
+            await follower.load()  # no reader of this process feeds it
+            anchor = follower.anchor()
         calls = [LATEST, count_call, *anchor.calls]
         if details:
             calls += [Call("eth_getBalance", count_call.params), FINALIZED, *map(block_call, final)]
@@ -227,15 +230,6 @@ class ChainObserver:
             self._details_at = now
             self._take_details(head, *more[:2])
         return self._view(head, nonce, blocks)
-
-    async def _anchor(self, *, details: bool) -> Anchor:
-        """Return what the chain's follower wants to know of a look; where no reader of this process feeds it, from the journal."""
-        follower = self.manager.endpoint.follower
-        anchor = follower.anchor()
-        if details and (anchor.block is None or anchor.block.number < self._last[0]):
-            await follower.load()
-            return follower.anchor()
-        return anchor
 
     async def _compare(self, head: BlockHead, nonce: int, anchor: Anchor, found: bytes | None) -> None:
         """Take a head, and compare a look with those before: another branch or generation, or a lower head or nonce, is another epoch."""
@@ -257,7 +251,7 @@ class ChainObserver:
         self._young = 0 if found is None else max(0, head.number - found.number)
 
     def _view(self, head: BlockHead, nonce: int, blocks: Mapping[int, Any]) -> ChainView:
-        tracker, window = self.manager.endpoint.head, self.manager.settings.reading.reorg_window
+        tracker, window = self.manager.endpoint.follower.head, self.manager.settings.reading.reorg_window
         self._heads.note(head.number, head.timestamp)
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
         reorg_blocks = tracker.blocks_in(window) if tracker.has_watched(window) else head.number + 1
@@ -344,7 +338,7 @@ class Questioner:
         state, now = self.state, trio.current_time()
         number = 0 if state.chain is None else state.chain.number
         answered = number if head is None else head
-        block_time = state.manager.endpoint.head.block_time
+        block_time = state.manager.endpoint.follower.head.block_time
         if isinstance(said, Unclear):
             pause = SILENCE_BACKOFF.seconds(track.silences[question], state.manager.ports.random())
         elif track.row.state is State.INCLUDED:
@@ -354,7 +348,7 @@ class Questioner:
         finding = Finding(said, answered, answered >= number, began, now, now + pause)
         track.file(question, finding, state.chain)
         tell_answer(state.alerts, track.row, question, said, now)
-        state.news.notify()
+        state.manager.wake.go_on()
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
@@ -372,7 +366,7 @@ class Questioner:
         await ask_many(self.state.manager.endpoint.rpc, [question], take)
         if self.state.chain is not None:
             judge_market(self.state, self.state.chain)
-        self.state.news.notify()
+        self.state.manager.wake.go_on()
 
 
 def judge_market(state: TxState, chain: ChainView) -> None:

@@ -62,7 +62,6 @@ async def run_txmanager(
     manager.statistics = rounds.statistics
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rounds.end_when_empty, nursery.cancel_scope)
-        nursery.start_soon(rounds.hear)
         await rounds.run(nursery)
         nursery.cancel_scope.cancel()
 
@@ -77,12 +76,10 @@ class Rounds:
     observer: ChainObserver
     questioner: Questioner
     backoff: Hold
-    woken: bool = True
-    """Somebody notified: an answer is durable, or there is a new head."""
     heard: bool = False
-    """The last rest ended by that: heads are heard."""
-    owed: bool = False
-    """Somebody notified, and the last look was too recent for another one."""
+    """The last rest ended by a notification: heads are heard."""
+    owed: bool = True
+    """Somebody notified, since an answer is durable or there is a new head, and the last look was too recent for another one."""
     looked_at: float = float("-inf")
     _final: int = NOT_FINAL
     """The final block of the last time when the journal was asked for what stands up to it, and that time."""
@@ -115,13 +112,6 @@ class Rounds:
             if not waits and not await manager.journal.run(queries.signed, chain_id):
                 work.cancel()
 
-    async def hear(self) -> None:
-        """Pass on what wakes the manager, for ever."""
-        while True:
-            await self.state.manager.wake.wait()
-            self.woken = True
-            self.state.news.notify()
-
     async def run(self, nursery: trio.Nursery) -> None:
         """Make rounds until one leaves nothing to do for a manager that is closing; questions and broadcasts go on in ``nursery``."""
         state = self.state
@@ -143,20 +133,22 @@ class Rounds:
 
     async def _look(self) -> None:
         """Look at the chain, and at the journal for what that makes due, unless it was done just now."""
-        state, now, woken = self.state, trio.current_time(), self.woken
-        self.woken = False
-        self.owed = self.owed or woken
+        state, now, wake = self.state, trio.current_time(), self.state.manager.wake
+        self.owed, wake.told = self.owed or wake.told, False
         if now - self.looked_at < (PACE if self.owed else CURRENT):
             return
         self.owed, self.looked_at = False, now
         if not state.backlog.loaded:
             await state.load()
         known = NOT_FINAL if state.chain is None else state.chain.final
-        ahead = 2 + int(DETAILS_EVERY / state.manager.endpoint.head.block_time)  # these may be final by then
+        block_time = state.manager.endpoint.follower.head.block_time
+        ahead = 2 + int(DETAILS_EVERY / block_time)  # these may be final by then
         due = sorted(block for block in state.tracks.standing if block <= known + ahead)
         chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
         if isinstance(self.moves, Sender):  # to a shadow its transactions are another connector's
-            pooled = await self._pooled(chain)
+            first = state.nonces.first_block
+            early = first is None or chain.number < first + POOL_BLOCKS
+            pooled = await self._pooled() if early else 0
             state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
         judge_market(state, chain)
         if chain.fresh:
@@ -166,11 +158,9 @@ class Rounds:
         self._name_late()
         state.alerts.show(trio.current_time())
 
-    async def _pooled(self, chain: ChainView) -> int:
-        """Return the nonce behind what waits in a pool, in the first blocks; 0 where no node tells."""
-        manager, first = self.state.manager, self.state.nonces.first_block
-        if first is not None and chain.number >= first + POOL_BLOCKS:
-            return 0
+    async def _pooled(self) -> int:
+        """Return the nonce behind what waits in a pool; 0 where no node tells."""
+        manager = self.state.manager
         call = nonce_call(manager.account, "pending")
         with trio.move_on_after(POOL_TIMEOUT), suppress(KmsconnError, ValueError):
             return from_count(await manager.endpoint.rpc.call(call.method, *call.params))
@@ -261,7 +251,7 @@ class Rounds:
             limits=state.market.limits,
             price=state.market.price if now >= state.signings.until else None,
             now=now,
-            block_time=manager.endpoint.head.block_time,
+            block_time=manager.endpoint.follower.head.block_time,
             sends_held=now < state.sends.until,
         )
 
@@ -272,7 +262,7 @@ class Rounds:
         self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
         if not signed:
             return
-        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.head.block_time)
+        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.follower.head.block_time)
         waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
         for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
             text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
@@ -307,16 +297,18 @@ class Rounds:
 
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""
-        state = self.state
-        pace = min(state.manager.endpoint.head.block_time, SLOWEST)  # nothing happens between two blocks
+        state, wake = self.state, self.state.manager.wake
+        pace = min(
+            state.manager.endpoint.follower.head.block_time, SLOWEST
+        )  # nothing happens between two blocks
         unpriced = state.market.price is None and state.backlog.waiting
         eager = (unpriced or bool(state.tracks.in_state(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)
         with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:
-            await self.state.news.wait()
+            await wake.wait()
         if scope.cancelled_caught:
             self.looked_at = float("-inf")
-            self.heard = self.owed or self.woken
-        elif self.woken:
+            self.heard = self.owed or wake.told
+        elif wake.told:
             self.heard = True

@@ -127,7 +127,7 @@ class ReplyMoves:
         due = self.state.manager.ports.wall() + seconds
         history.gone += found.again
         if chain is not None:
-            finality = (chain.number - chain.final) * self.state.manager.endpoint.head.block_time
+            finality = (chain.number - chain.final) * self.state.manager.endpoint.follower.head.block_time
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
         then, to = ("restart", State.PENDING) if row.answer is None else ("resend", State.ANSWERED)
         if await self._move(track, then, reason=found.reason, next_attempt=due):
@@ -332,14 +332,18 @@ class Sender(ReplyMoves):
                     ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
                 )
             tell_sent(state.alerts, row, said, result, now, funds=self._funds)
-        state.news.notify()
+        state.manager.wake.go_on()
         return said
 
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""
         state, now, sender = self.state, trio.current_time(), self.wallet.address
         endpoint, price, known = state.manager.endpoint, state.market.price, state.fillers
-        due = [gap for gap in gaps if gap not in known or known[gap].is_due(now, endpoint.head.block_time)]
+        due = [
+            gap
+            for gap in gaps
+            if gap not in known or known[gap].is_due(now, endpoint.follower.head.block_time)
+        ]
         if not due or price is None:
             return
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))

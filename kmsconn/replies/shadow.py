@@ -290,7 +290,7 @@ class Shadow(ReplyMoves):
         for reply in replies:
             await self._take(reply)
         if more:
-            self.state.news.notify()
+            self.state.manager.wake.go_on()
         if trio.current_time() - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = trio.current_time()
@@ -351,7 +351,7 @@ class Shadow(ReplyMoves):
     async def _note_overdue(self) -> None:
         """Have the contract asked about requests whose deadline has passed, in chain time that is sure, the longest answered first."""
         manager = self.state.manager
-        now = manager.endpoint.head.settled_timestamp
+        now = manager.endpoint.follower.head.settled_timestamp
         if now is None:
             return
         due = await manager.journal.run(

@@ -12,7 +12,6 @@ import attrs
 import trio
 
 from kmsconn.chain.follower import Follower
-from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError
@@ -199,11 +198,6 @@ class TxEndpoint:
     traces: PipelinedRpc | None = None
     may_send: Callable[[], bool] = lambda: True
 
-    @property
-    def head(self) -> HeadTracker:
-        """What is known of the chain's head."""
-        return self.follower.head
-
 
 @attrs.define(eq=False)
 class TxManager:
@@ -329,8 +323,6 @@ class TxState:
     nonces: NonceTracker
     sends: Hold
     signings: Hold
-    news: WakeUp = attrs.field(factory=WakeUp)
-    """Notified when an answer came."""
     tracks: Tracks = attrs.field(factory=Tracks)
     fillers: dict[int, Broadcast] = attrs.field(factory=dict)
     """What became of empty transfers, by nonce."""

@@ -62,9 +62,16 @@ class WakeUp:
 
     def __init__(self) -> None:
         self._notified = trio.Event()
+        self.told = False
+        """Somebody else notified, since this was last set to False."""
 
     def notify(self, _push: object = None) -> None:
         """Wake the reader, now or at its next wait; what was pushed does not matter."""
+        self.told = True
+        self._notified.set()
+
+    def go_on(self) -> None:
+        """Wake the reader likewise, for what it began itself."""
         self._notified.set()
 
     async def wait(self) -> None:

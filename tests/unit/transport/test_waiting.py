@@ -65,6 +65,16 @@ async def test_a_cancelled_wait_loses_no_ring() -> None:
         await wake_up.wait()
 
 
+async def test_who_goes_on_with_its_own_work_was_told_nothing() -> None:
+    wake_up = WakeUp()
+    wake_up.go_on()
+    with trio.fail_after(1):
+        await wake_up.wait()
+    assert not wake_up.told
+    wake_up.notify()
+    assert wake_up.told
+
+
 async def test_a_ring_during_the_wait_is_heard() -> None:
     wake_up = WakeUp()
     async with trio.open_nursery() as nursery:
