@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmsconn.chain.provider import Decoded as Decoded
-    from kmsconn.chain.provider import Interfaces as Interfaces
-    from kmsconn.chain.provider import Place as Place
-    from kmsconn.chain.provider import Provider as Provider
-    from kmsconn.chain.provider import UnknownLog as UnknownLog
-    from kmsconn.chain.provider import interfaces as interfaces
-    from kmsconn.chain.provider import open_provider as open_provider
+    from kmsconn.chain.asking import Decoded as Decoded
+    from kmsconn.chain.asking import Interfaces as Interfaces
+    from kmsconn.chain.asking import Place as Place
+    from kmsconn.chain.asking import Provider as Provider
+    from kmsconn.chain.asking import UnknownLog as UnknownLog
+    from kmsconn.chain.asking import interfaces as interfaces
+    from kmsconn.chain.asking import open_provider as open_provider
     from kmsconn.config.settings import Settings as Config  # noqa: F401 - public
     from kmsconn.config.sources import load_config as load_config
     from kmsconn.connector.connector import Connector as Connector
@@ -54,32 +54,32 @@ _HOMES = {
     "Config": "config.settings:Settings",
     "ConfigError": "errors",
     "Connector": "connector.connector",
-    "Decoded": "chain.provider",
+    "Decoded": "chain.asking",
     "Dial": "transport.ports",
     "Event": "model.events",
     "Fault": "errors",
     "HttpFailure": "model.http_answers",
     "HttpLimits": "protocols.fhevm.http_decryption",
     "HttpResult": "model.http_answers",
-    "Interfaces": "chain.provider",
+    "Interfaces": "chain.asking",
     "Kind": "model.requests",
     "KmsconnError": "errors",
     "Offload": "transport.ports",
     "OnEvent": "model.events",
-    "Place": "chain.provider",
+    "Place": "chain.asking",
     "Ports": "transport.ports",
-    "Provider": "chain.provider",
+    "Provider": "chain.asking",
     "RequestError": "errors",
     "Retryable": "errors",
     "StartRefused": "errors",
     "State": "model.life",
     "Statistics": "requests.snapshot",
     "Terminal": "errors",
-    "UnknownLog": "chain.provider",
-    "interfaces": "chain.provider",
+    "UnknownLog": "chain.asking",
+    "interfaces": "chain.asking",
     "load_config": "config.sources",
     "open_connector": "connector.connector",
-    "open_provider": "chain.provider",
+    "open_provider": "chain.asking",
     "read_public_decryption": "protocols.fhevm.http_decryption:read_public",
     "read_user_decryption": "protocols.fhevm.http_decryption:read_user",
     "serve": "connector.connector",

@@ -16,9 +16,8 @@ from typing import Any, Never
 import attrs
 import trio
 
-from kmsconn.chain.jsonrpc import call_result, each_result
 from kmsconn.chain.keeper import LinkKeeper, RpcLink
-from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.port import Call, RpcError, call_result, each_result
 from kmsconn.chain.websocket import RpcExchange, WebSocketLink
 from kmsconn.config.parties import Chain
 from kmsconn.errors import Down, Retryable, Unreachable
@@ -32,13 +31,12 @@ RESUBSCRIBE_SECONDS = 30.0  # after a node refused a subscription
 
 @attrs.frozen(eq=False, repr=False)
 class Endpoint:
-    """One chain; implements ``chain.port.PipelinedRpc``. Made by ``open_endpoint``. ``board``: of subscriptions."""
+    """One chain; implements ``chain.port.PipelinedRpc``. Made by ``open_endpoint``."""
 
     chain_id: int
     name: str
     """What events and errors call it."""
     keeper: LinkKeeper
-    board: Board
 
     @property
     def links(self) -> int:
@@ -62,11 +60,11 @@ class Endpoint:
         Raises RpcError when the node says no, Unreachable or Overloaded when there is no usable answer.
         Cancellation: at any time; the answer is dropped when it comes. Repeating: the caller's question.
         """
-        (outcome,) = await self._ask([Call(method, params)], batch=False)
+        (outcome,) = await self.batch([Call(method, params)], as_batch=False)
         return call_result(outcome)
 
-    async def batch(self, calls: Sequence[Call]) -> list[Any]:
-        """Ask several questions of one node over one connection, in order; a result or an RpcError for each.
+    async def batch(self, calls: Sequence[Call], *, as_batch: bool = True) -> list[Any]:
+        """Ask several questions of one node over one connection, in order; a result or an RpcError for each. One may go without an array.
 
         Raises Unreachable or Overloaded when there is no usable answer at all.
         Cancellation: at any time; the answers are dropped when they come. Repeating: the caller's question.
@@ -74,7 +72,12 @@ class Endpoint:
         if not calls:
             await trio.lowlevel.checkpoint()
             return []
-        return await self._ask(calls, batch=True)
+        link = self.keeper.usable or await self._linked()
+        try:
+            return await link.exchange(calls, batch=as_batch)
+        except Retryable as error:
+            error.of(self.name)
+            raise
 
     def send(self, calls: Sequence[Call]) -> RpcExchange | None:
         """Send a batch over a websocket that takes it now; None where there is none. What it is asked for is as ``batch``.
@@ -117,9 +120,7 @@ class Endpoint:
     async def listen(self, subscription: Sequence[Any], notify: Callable[[bytes | None], None]) -> Never:
         """Subscribe for ever; ``notify`` gets each push, and None after each subscription, since pushes may have been missed before.
 
-        A push is JSON text, unread.
-
-        Sleeps for ever where there is no websocket. ``notify`` must not block.
+        A push is JSON text, unread. Sleeps for ever where there is no websocket. ``notify`` must not block.
         Cancellation: the node goes on pushing until the connection ends; nobody is notified.
         """
         while True:
@@ -144,18 +145,10 @@ class Endpoint:
         except (RpcError, Retryable) as error:
             if not link.ended.is_set():
                 text = f"the node takes no subscription to {subscription[0]}, so they are found by polling: {error}"
-                self.board.set("no-pushes", about, text)
+                self.keeper.board.set("no-pushes", about, text)
             return None
-        self.board.set("no-pushes", about, None)
+        self.keeper.board.set("no-pushes", about, None)
         return identifier
-
-    async def _ask(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        link = self.keeper.usable or await self._linked()
-        try:
-            return await link.exchange(calls, batch=batch)
-        except Retryable as error:
-            error.of(self.name)
-            raise
 
     async def _linked(self) -> RpcLink:
         """Return the link, waiting while one is being made.
@@ -170,11 +163,8 @@ class Endpoint:
             with trio.move_on_after(self.keeper.wait_limit) as scope:
                 await self.keeper.changed.wait()
             if scope.cancelled_caught:
-                raise self._gone(self.keeper.reason)
-
-    def _gone(self, reason: str) -> Unreachable:
-        """Return the error of a chain that cannot be reached, which its own alert says once every URL has failed."""
-        return (Down if self.is_down else Unreachable)(f"{self.name}: {reason}").of(self.name)
+                failed = Down if self.is_down else Unreachable  # an alert says so once every URL has failed
+                raise failed(f"{self.name}: {self.keeper.reason}").of(self.name)
 
     async def _websocket(self) -> WebSocketLink:
         await trio.lowlevel.checkpoint()
@@ -196,13 +186,8 @@ async def open_endpoint(
     ``on_event`` gets a critical alert when every URL failed in turn, and one for each URL found on another chain; each is cleared.
     An exception of the body comes out in a group, as out of any nursery.
     """
-    endpoint = Endpoint(
-        chain.chain_id,
-        name,
-        LinkKeeper(chain, name, ports, http, on_event),
-        Board(on_event, trio.current_time),
-    )
+    keeper = LinkKeeper(chain, name, ports, http, Board(on_event, trio.current_time))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.keeper.keep)
-        yield endpoint
+        nursery.start_soon(keeper.keep)
+        yield Endpoint(chain.chain_id, name, keeper)
         nursery.cancel_scope.cancel()

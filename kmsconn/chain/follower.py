@@ -16,6 +16,8 @@ does not pass for *same*.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -23,13 +25,104 @@ import attrs
 import trio
 
 from kmsconn.chain.fork import LAGGING, Checkpoint, Checkpoints, Followed, Rewound, Search, thinned
-from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import LATEST, BlockHead, block_call, hash_of, read_block, read_hash
-from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.chain.port import Call, Rpc
 from kmsconn.errors import Unreachable
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import ChainReorganised, OnEvent, RequestsMoved
 from kmsconn.transport.waiting import WakeUp
+
+DEFAULT_BLOCK_TIME = (
+    0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
+)
+FASTEST = 1e-4  # seconds between blocks; a pace beyond it comes of a wild number, and numbers made of it fit no column
+_TRUSTED_SPAN = (
+    10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
+)
+_SAMPLES = 600  # one per second of chain time at most: ten minutes
+
+
+@attrs.define(eq=False)
+class HeadTracker:
+    """What is known of a chain's head as reads saw it: number, time, pace; None before the first note. Asks nobody.
+
+    A node that lags, or a reorganisation, says a lower number than one seen before. Nothing goes back at once for that; but when
+    no node has confirmed the higher one for ``LAGGING`` seconds, the lower one is believed, so that one node's wild answer does
+    not stay for ever. What cannot be taken back, such as giving up a request for its age, is decided by ``settled_timestamp``.
+    """
+
+    number: int | None = attrs.field(default=None, init=False)
+    timestamp: int | None = attrs.field(default=None, init=False)
+    """The head's timestamp in Unix seconds, which is the chain's time."""
+    settled_timestamp: int | None = attrs.field(default=None, init=False)
+    """The highest timestamp that two notes agree to have been reached, ``CONFIRMING`` seconds of Trio time apart.
+
+    It is behind the chain's time by as much, and twice that at most while heads are noted often.
+    """
+    block_time: float = attrs.field(default=DEFAULT_BLOCK_TIME, init=False)
+    """Seconds between blocks, over the last minutes; a fast chain's until enough was seen."""
+    _claim: tuple[int, float] | None = attrs.field(default=None, init=False)
+    _confirmed: float = attrs.field(default=-math.inf, init=False)
+    _samples: deque[tuple[int, int]] = attrs.field(factory=lambda: deque(maxlen=_SAMPLES), init=False)
+
+    def note(self, number: int, timestamp: int) -> None:
+        """Take a head that a node told."""
+        now = trio.current_time()
+        self._settle(timestamp, now)
+        if self.number is not None and number < self.number:
+            if now - self._confirmed <= LAGGING:
+                return
+            self._samples.clear()
+        self.number, self.timestamp, self._confirmed = number, timestamp, now
+        self._sample(number, timestamp)
+
+    def follow_down(self, number: int, timestamp: int) -> None:
+        """Take a lower head at once: that the chain went back to it is proved."""
+        if self.number is not None and number < self.number:
+            self._samples.clear()
+            self.number, self.timestamp, self._confirmed = number, timestamp, trio.current_time()
+            self._sample(number, timestamp)
+
+    def _settle(self, timestamp: int, now: float) -> None:
+        claimed, since = self._claim or (timestamp, now)
+        if now - since >= CONFIRMING:
+            before, agreed = self.settled_timestamp, min(claimed, timestamp)
+            # the later time; but one that no lag explains is wild, and must not stay
+            wild = before is not None and before - agreed > LAGGING
+            self.settled_timestamp = agreed if before is None or wild else max(before, agreed)
+        if self._claim is None or now - since >= CONFIRMING:
+            self._claim = (timestamp, now)
+
+    def _sample(self, number: int, timestamp: int) -> None:
+        while self._samples and timestamp < self._samples[-1][1]:
+            self._samples.pop()  # a wild time, or that of a block which is gone
+        if self._samples and timestamp == self._samples[-1][1]:
+            self._samples[-1] = (
+                max(number, self._samples[-1][0]),
+                timestamp,
+            )  # a burst: many blocks of one second
+        elif not self._samples or timestamp > self._samples[-1][1]:
+            self._samples.append((number, timestamp))
+        (old, then), (new, now) = self._samples[0], self._samples[-1]
+        watched = now - then >= _TRUSTED_SPAN and new > old
+        self.block_time = max(FASTEST, (now - then) / (new - old)) if watched else DEFAULT_BLOCK_TIME
+
+    def blocks_in(self, seconds: float) -> int:
+        """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""
+        return max(1, math.ceil(seconds / self.block_time), self._came_in(seconds))
+
+    def has_watched(self, seconds: float) -> bool:
+        """Say whether the chain was seen for that long in its own time: before that nobody here knows how fast it was."""
+        return bool(self._samples) and self._samples[-1][1] - self._samples[0][1] >= seconds
+
+    def _came_in(self, seconds: float) -> int:
+        if self.number is None or self.timestamp is None:
+            return 0
+        since = self.timestamp - seconds
+        oldest = self._samples[0][0] if self._samples else self.number
+        before = (number for number, timestamp in reversed(self._samples) if timestamp <= since)
+        return self.number - next(before, oldest)
+
 
 SPARE = 32  # blocks after which hashes are sorted out
 UNREAD = -1
@@ -99,7 +192,7 @@ class Follower:
     async def judge(self, asked: Anchor, found: bytes | None) -> bool:
         """Say whether a node is *same* that answered a batch with this hash of its anchor; None: it has no such block.
 
-        Raises Retryable or RpcError when a question of the search finds no answer.
+        Raises Retryable when a question of the search finds no answer.
         Cancellation: between the look and what is kept of it. Repeating: another look.
         """
         if asked.generation != self.generation:
@@ -128,7 +221,8 @@ class Follower:
             await self._rewind(search, head)
 
     async def _search(self) -> tuple[BlockHead, Search]:
-        head = read_block(await self.rpc.call("eth_getBlockByNumber", LATEST, False))
+        (block,) = await self.rpc.batch([Call("eth_getBlockByNumber", (LATEST, False))])
+        head = read_block(block)
         search = Search.below(self.kept, head.number)
         while (question := search.question) is not None:
             search = search.answered(await read_hash(self.rpc, question.number))
@@ -158,12 +252,8 @@ class Follower:
         """
         anchor = self.anchor()
         results = await self.rpc.batch([*anchor.calls, *calls])
-        try:
-            found = None if anchor.block is None else hash_of(results[0])
-            is_same = await self.judge(anchor, found)
-        except RpcError as error:
-            raise Unreachable(f"chain {self.chain_id}: the node answered {error}") from error
-        if not is_same:
+        found = None if anchor.block is None else hash_of(results[0])
+        if not await self.judge(anchor, found):
             raise Unreachable(f"chain {self.chain_id}: {why_not(anchor, found)}")
         return results[len(anchor.calls) :]
 
@@ -192,12 +282,8 @@ class Follower:
 
 def why_not(anchor: Anchor, found: bytes | None) -> str:
     """Say why an answer is discarded."""
-    if anchor.block is None:
+    if anchor.block is None or found == anchor.block.hash:
         return "the chain was reorganised meanwhile"
     if found is None:
         return f"the node lacks block {anchor.block.number}, which was read before"
-    if found != anchor.block.hash:
-        return (
-            f"block {anchor.block.number} has another hash than when it was read: the chain forked below it"
-        )
-    return "the chain was reorganised meanwhile"
+    return f"block {anchor.block.number} has another hash than when it was read: the chain forked below it"

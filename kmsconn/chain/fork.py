@@ -44,9 +44,6 @@ class Followed:
     doubted_since: float | None = None
 
 
-UNKNOWN = Followed()
-
-
 @attrs.frozen
 class Rewound:
     """What a rewind changed: the replies that went back, and how many requests left the chain with their blocks.
@@ -56,7 +53,7 @@ class Rewound:
 
     returned: tuple[ReplyReturned, ...] = ()
     gone: int = 0
-    followed: Followed = UNKNOWN
+    followed: Followed = Followed()
 
 
 def spacing(distance: int) -> int:

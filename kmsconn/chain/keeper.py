@@ -11,18 +11,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Never, Protocol
+from typing import Any, Never
 
 import attrs
 import trio
 
-from kmsconn.chain.jsonrpc import RpcAnswer, batch_results, call_result, decode, encode
-from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
+from kmsconn.chain.port import (
+    RPC_CALL_TIMEOUT,
+    Call,
+    RpcAnswer,
+    RpcError,
+    batch_results,
+    call_result,
+    decode,
+    encode,
+)
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.parties import Chain
 from kmsconn.errors import KmsconnError, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
-from kmsconn.model.events import AlertCleared, AlertRaised, OnEvent
+from kmsconn.model.alerts import Board
 from kmsconn.transport.dialling import way_of
 from kmsconn.transport.http import HttpClient, status_error
 from kmsconn.transport.ports import Ports
@@ -106,24 +114,8 @@ LONGEST_PAUSE = 5.0
 DIAL_BACKOFF = Backoff(0.25, LONGEST_PAUSE)
 
 
-class RpcLink(Protocol):
-    """A way to one node. ``origin``: its scheme, host and port."""
-
-    origin: str
-    ended: trio.Event
-    reason: str
-
-    async def exchange(self, calls: Sequence[Call], *, batch: bool) -> list[Any]:
-        """Return an outcome for each call, within ``RPC_CALL_TIMEOUT`` seconds. Raises Unreachable or Overloaded when there is none."""
-        ...
-
-    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
-        """Ask each for itself, as ``PipelinedRpc.each``; an RpcError is an outcome as it came."""
-        ...
-
-    def drop(self, reason: str) -> None:
-        """Give the link up."""
-        ...
+RpcLink = HttpLink | WebSocketLink
+"""A way to one node."""
 
 
 @attrs.define(eq=False, repr=False)  # URLs have keys in them
@@ -134,7 +126,7 @@ class LinkKeeper:
     name: str
     ports: Ports
     http: HttpClient
-    on_event: OnEvent
+    board: Board
     wait_limit: float = math.inf
     """For how many seconds a call waits for a link: not at all while every URL is given a pause, a moment after that."""
     link: RpcLink | None = None
@@ -143,7 +135,8 @@ class LinkKeeper:
     """How many connections were made so far; renewals of HTTP are none."""
     wanted: trio.Event = attrs.field(factory=trio.Event)
     changed: trio.Event = attrs.field(factory=trio.Event)
-    _wrong: dict[str, int] = attrs.field(factory=dict)
+    _wrong: dict[str, str] = attrs.field(factory=dict)
+    """The URLs whose last answer was another chain's id, and which."""
 
     @property
     def urls(self) -> list[str]:
@@ -162,8 +155,8 @@ class LinkKeeper:
 
     def refuse_wrong_chain(self) -> None:
         """Raise StartRefused where a node answered with another chain id than the configured one."""
-        for url, found in self._wrong.items():
-            raise StartRefused(_wrong_chain(f"{self.name} {show_origin(url)}", self.chain.chain_id, found))
+        for wrong in self._wrong.values():
+            raise StartRefused(f"{self.name} {wrong}")
 
     async def keep(self) -> Never:
         """Make links for ever, each when it is wanted."""
@@ -180,11 +173,11 @@ class LinkKeeper:
     async def _try(self, url: str, *, renewing: bool) -> tuple[float, bool]:
         """Make a link and offer it until it ends: how many seconds it lived, and whether it is only to be renewed."""
         async with trio.open_nursery() as nursery:
-            link = await self._make(nursery, url)
-            if link is None:
-                lived, renew = 0.0, False
-            else:
-                self._offer(link)
+            lived, renew, link = 0.0, False, await self._make(nursery, url)
+            if link is not None:
+                self.link = link  # until then the one before serves
+                self._wait(math.inf)
+                self.board.set("unreachable", self.name, None)
                 self.links += not renewing
                 lived, renew = await self._serve(link)
             nursery.cancel_scope.cancel()
@@ -194,7 +187,9 @@ class LinkKeeper:
         """Connect, in a task of ``nursery``, and compare the chain id; None, and the reason kept, when that fails."""
         with trio.move_on_after(ATTEMPT_SECONDS):
             try:
-                link: RpcLink = await self._connect(nursery, url)
+                link: RpcLink = HttpLink(self.http, url)
+                if _is_websocket(url):
+                    link = await nursery.start(run_websocket, way_of(self.ports), url)
                 await self._compare_chain(link, url)
             except (RpcError, Retryable, StartRefused) as error:
                 self.reason = str(error)
@@ -203,36 +198,19 @@ class LinkKeeper:
         self.reason = f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s"
         return None
 
-    async def _connect(self, nursery: trio.Nursery, url: str) -> RpcLink:
-        if _is_websocket(url):
-            link: RpcLink = await nursery.start(run_websocket, way_of(self.ports), url)
-            return link
-        return HttpLink(self.http, url)
-
     async def _compare_chain(self, link: RpcLink, url: str) -> None:
         (outcome,) = await link.exchange([Call("eth_chainId")], batch=False)
-        found = _read_chain_id(call_result(outcome), url)
-        if found == self.chain.chain_id:
-            self._is_right(url)
-        else:
-            self._is_wrong(url, found)
-
-    def _is_right(self, url: str) -> None:
-        if self._wrong.pop(url, None) is not None:
-            self.on_event(AlertCleared(f"{self.name} {show_origin(url)}", "wrong-chain"))
-
-    def _is_wrong(self, url: str, found: int) -> Never:
-        reason = _wrong_chain(show_origin(url), self.chain.chain_id, found)
-        if self._wrong.get(url) != found:
-            self._wrong[url] = found
-            self.on_event(AlertRaised(f"{self.name} {show_origin(url)}", "wrong-chain", reason))
-        raise StartRefused(reason)
-
-    def _offer(self, link: RpcLink) -> None:
-        was_down, self.link = self.wait_limit < math.inf, link
-        self._wait(math.inf)
-        if was_down:
-            self.on_event(AlertCleared(self.name, "unreachable"))
+        configured, origin = self.chain.chain_id, show_origin(url)
+        try:
+            found = from_quantity(call_result(outcome))
+        except (TypeError, ValueError) as error:
+            raise Unreachable(f"{origin}: eth_chainId is no quantity") from error
+        wrong = "" if found == configured else f"{origin} is on chain {found}, configured is {configured}"
+        self.board.set("wrong-chain", f"{self.name} {origin}", wrong)
+        self._wrong.pop(url, None)
+        if wrong:
+            self._wrong[url] = wrong
+            raise StartRefused(wrong)
 
     async def _serve(self, link: RpcLink) -> tuple[float, bool]:
         began = trio.current_time()
@@ -245,10 +223,9 @@ class LinkKeeper:
         return trio.current_time() - began, scope.cancelled_caught
 
     async def _pause(self, failures: int) -> None:
-        was_down, self.link = self.wait_limit < math.inf, None
+        self.link = None
         self._wait(0.0)
-        if not was_down:
-            self.on_event(AlertRaised(self.name, "unreachable", self.reason))
+        self.board.set("unreachable", self.name, self.reason)
         await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self.ports.random()))
         self.wanted = trio.Event()
         self._wait(MOMENT)
@@ -261,14 +238,3 @@ class LinkKeeper:
 
 def _is_websocket(url: str) -> bool:
     return parse(url).scheme in {"ws", "wss"}
-
-
-def _wrong_chain(who: str, configured: int, found: int) -> str:
-    return f"{who} is on chain {found}, configured is {configured}"
-
-
-def _read_chain_id(result: Any, url: str) -> int:
-    try:
-        return from_quantity(result)
-    except (TypeError, ValueError) as error:
-        raise Unreachable(f"{show_origin(url)}: eth_chainId is no quantity") from error

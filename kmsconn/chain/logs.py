@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import attrs
 import msgspec
 
-from kmsconn.chain.jsonrpc import clean
-from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, read
+from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, clean, read
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
@@ -28,29 +27,6 @@ _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after i
 
 
 @attrs.frozen
-class LogsRead:
-    """What a node said about the blocks ``from_block`` to ``to_block`` of one contract, in block order.
-
-    ``trusted``: the node had the last of these blocks and said nothing else, so what is not here was not there. ``malformed`` says, in
-    a few words each, which objects were no logs, or logs that were not asked for: such a one may stand where a log should.
-    ``failure`` is set when the node refused the logs; the head counts all the same.
-    ``kept`` is the hash of the block that was asked for besides; None where the node has none of that number. Hashes are None for a node
-    that does not tell them.
-    """
-
-    head_number: int
-    head_timestamp: int
-    logs: tuple[Log, ...]
-    trusted: bool
-    from_block: int
-    to_block: int
-    malformed: tuple[str, ...] = ()
-    failure: RpcError | None = None
-    head_hash: bytes | None = None
-    kept: bytes | None = None
-
-
-@attrs.frozen
 class BlockHead:
     """A block as far as it matters here; ``hash`` is None for a node that does not tell it, ``base_fee`` where there is no fee market."""
 
@@ -59,6 +35,26 @@ class BlockHead:
     hash: bytes | None
     base_fee: int | None = None
     gas_limit: int | None = None
+
+
+@attrs.frozen
+class LogsRead:
+    """What a node said about the blocks ``from_block`` to ``to_block`` of one contract, in block order.
+
+    ``trusted``: the node had the last of these blocks and said nothing else, so what is not here was not there. ``malformed`` says, in
+    a few words each, which objects were no logs, or logs that were not asked for: such a one may stand where a log should.
+    ``failure`` is set when the node refused the logs; the head counts all the same.
+    ``kept`` is the hash of the block that was asked for besides; None where the node has none of that number, or does not tell it.
+    """
+
+    head: BlockHead
+    logs: tuple[Log, ...]
+    trusted: bool
+    from_block: int
+    to_block: int
+    malformed: tuple[str, ...] = ()
+    failure: RpcError | None = None
+    kept: bytes | None = None
 
 
 _head_decoder = msgspec.json.Decoder(JsonBlock)
@@ -96,7 +92,7 @@ async def read_logs(
     block whose hash is asked for in between: a node that left its branch before it answered for the logs shows it there, and one that
     leaves it afterwards shows it in the next read.
 
-    Raises Unreachable or Overloaded when there is no usable answer, RpcError when the node does not even tell its head.
+    Raises Unreachable or Overloaded when there is no usable answer, also when the node does not even tell its head.
     Cancellation: at any time. Repeating: harmless.
     """
     criteria = {
@@ -110,11 +106,10 @@ async def read_logs(
         [Call("eth_getBlockByNumber", (head, False)), *kept_block, Call("eth_getLogs", (criteria,))]
     )
     top = read_block(block)
-    number = top.number
-    last = number if to_block is None else to_block
-    hashes = top.hash, hash_of(between[0]) if between else None
+    last = top.number if to_block is None else to_block
+    shown = hash_of(between[0]) if between else None
     if isinstance(found, RpcError):
-        return LogsRead(number, top.timestamp, (), False, from_block, last, (), found, *hashes)
+        return LogsRead(top, (), False, from_block, last, (), found, shown)
     logs, malformed = decode_logs(found)
     whole = len(logs) + len(malformed) == len(found)
     highest = last + _NEWER if to_block is None else to_block
@@ -127,23 +122,15 @@ async def read_logs(
         elif log.block_number <= last:
             wanted.setdefault((log.block_number, log.log_index), log)
     # a node that still shows logs of blocks that it left may leave out those of the blocks that it has now
-    trusted = whole and from_block <= last <= number and not malformed and not foreign
-    return LogsRead(
-        number,
-        top.timestamp,
-        tuple(wanted[place] for place in sorted(wanted)),
-        trusted,
-        from_block,
-        last,
-        (*malformed, *foreign),
-        None,
-        *hashes,
-    )
+    trusted = whole and from_block <= last <= top.number and not malformed and not foreign
+    ordered = tuple(wanted[place] for place in sorted(wanted))
+    return LogsRead(top, ordered, trusted, from_block, last, (*malformed, *foreign), None, shown)
 
 
 async def read_hash(rpc: Rpc, number: int) -> bytes | None:
     """Ask for the hash of a block; None where the node has no such block, or does not tell. Raises as ``read_logs``."""
-    return hash_of(await rpc.call("eth_getBlockByNumber", quantity(number), False))
+    (block,) = await rpc.batch([block_call(number)])
+    return hash_of(block)
 
 
 def hash_of(block: Any) -> bytes | None:
@@ -157,9 +144,9 @@ def block_call(number: int) -> Call:
 
 
 def read_block(block: Any) -> BlockHead:
-    """Read a block. Raises the RpcError that it may be, Unreachable when it is no block."""
+    """Read a block. Raises Unreachable when it is none, but what the node said instead."""
     if isinstance(block, RpcError):
-        raise block
+        raise Unreachable(f"the node answered {block}") from block
     try:
         head = read(block, JsonBlock)
         return BlockHead(

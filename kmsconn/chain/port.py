@@ -1,17 +1,21 @@
-"""How the rest of the connector talks to a chain, implemented by ``chain.endpoint``, and the results that it reads, as msgspec structs.
+"""How the rest of the connector talks to a chain, implemented by ``chain.endpoint``, and JSON-RPC 2.0: questions, answers, errors, results.
 
-Of results the fields are named as EIP-1474 and geth name them. Quantities and bytes stay texts: readers turn them into numbers with
-``ethereum.hexes``. Other fields are ignored.
+Each question gets a JSON result; an ``RpcError`` that the caller reads; ``Overloaded`` for a rate limit; ``Unreachable`` where the
+node's answer is not JSON-RPC. Results that are read as msgspec structs have fields as EIP-1474 and geth name them. Quantities and bytes
+stay texts: readers turn them into numbers with ``ethereum.hexes``. Other fields are ignored. Never does I/O.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
+import attrs
 import msgspec
 
-from kmsconn.errors import KmsconnError
+from kmsconn.errors import KmsconnError, Overloaded, Unreachable
+from kmsconn.ethereum.hexes import from_hex
 from kmsconn.frozen import frozen
 
 RPC_CALL_TIMEOUT = 10.0  # seconds for an answer; a connection that keeps one longer is taken for dead
@@ -153,3 +157,180 @@ class JsonFeeHistory(msgspec.Struct):
 
 read = msgspec.convert
 """Return a result as its struct. Raises ValueError that names the field that is missing or of another type."""
+
+
+MAX_MESSAGE = 300  # characters of a node's message that are kept
+
+# EIP-1474 (-32005), HTTP's number used as a code, and what common providers and public nodes use.
+OVERLOAD_CODES = frozenset({-32005, 429, -32007, -32016, -32029, -32090})
+_OVERLOAD = re.compile(
+    r"rate.?limit|too many requests|request limit|throttl|capacity exceeded|quota", re.IGNORECASE
+)
+
+# -32005 is also what some nodes answer to a range that is too wide: that is for the cursor to mend, not for patience.
+_TOO_WIDE = re.compile(
+    r"(block|query|logs?) range|range (is )?too|range limit|query returned more|too many (results|logs|blocks)|"
+    r"response size|maximum .*(blocks|range)|max(imum)? results|limited to .*block|more than \d+ (results|logs|blocks)|"
+    r"(query|request) timeout|query timed out",
+    re.IGNORECASE,
+)
+# A node that does not have the end of the range yet speaks of ranges too.
+_BEYOND_HEAD = re.compile(
+    r"beyond|past.*head|future|unknown block|header not found|greater than latest", re.IGNORECASE
+)
+_CODES = 2**31  # JSON-RPC 2.0 names numbers of five digits; nodes use other small ones
+_REVERT_DATA = re.compile(r"(?:Reverted )?(0x[0-9a-fA-F]*)")
+
+
+class _Wire(msgspec.Struct):
+    """One object off the wire; which kind it is shows in the fields that are there."""
+
+    id: Any = None
+    result: Any = msgspec.UNSET
+    error: msgspec.Raw = msgspec.Raw(b"null")
+    method: Any = None
+    params: msgspec.Raw = msgspec.Raw()
+
+
+@frozen
+class RpcAnswer:
+    """The answer to question ``id``: a JSON result or an RpcError. None: an error that is about everything that was asked."""
+
+    id: int | None
+    outcome: Any
+
+
+class _Pushed(msgspec.Struct):
+    subscription: str
+    result: msgspec.Raw
+
+
+@attrs.frozen
+class Notification:
+    """Something that happened, for a subscription. It stays JSON text: most who are notified do not read it."""
+
+    subscription: str
+    result: bytes
+
+
+Message = RpcAnswer | Notification
+
+_NULL = msgspec.Raw(b"null")
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[_Wire | list[_Wire]] = msgspec.json.Decoder(_Wire | list[_Wire])
+_pushed_decoder = msgspec.json.Decoder(_Pushed)
+
+
+def encode(first_id: int, calls: Sequence[Call], *, batch: bool) -> bytes:
+    """Write questions with the ids from ``first_id`` on: one array if ``batch``, else the one object."""
+    objects = [
+        {"jsonrpc": "2.0", "id": number, "method": call.method, "params": call.params}
+        for number, call in enumerate(calls, first_id)
+    ]
+    return _encoder.encode(objects if batch else objects[0])
+
+
+def decode(data: bytes | str) -> list[Message]:
+    """Read what a node sent. Objects that are neither answer nor notification are left out.
+
+    Raises Unreachable when it is no JSON-RPC.
+    """
+    try:
+        wire = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreachable(f"the node's answer is no JSON-RPC: {clean(str(error))}") from error
+    messages: list[Message] = []
+    for one in wire if isinstance(wire, list) else [wire]:
+        outcome = one.result if one.error == _NULL else rpc_error(bytes(one.error))
+        if isinstance(one.method, str):
+            messages += _notification(one)
+        elif type(one.id) is int and outcome is not msgspec.UNSET:
+            messages.append(RpcAnswer(one.id, outcome))
+        elif isinstance(outcome, RpcError):
+            messages.append(RpcAnswer(None, outcome))
+    return messages
+
+
+def _notification(wire: _Wire) -> list[Notification]:
+    if wire.method != "eth_subscription":
+        return []
+    try:
+        pushed = _pushed_decoder.decode(wire.params)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return [Notification(pushed.subscription, bytes(pushed.result))]
+
+
+def rpc_error(text: bytes) -> RpcError:
+    """Read an error object, however crooked: code 0 and its own text where it has no code and no message.
+
+    The text is never written anew: what could just be read, nested deeply, may be too deep for a writer.
+    """
+    try:
+        error = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        error = None
+    fields = error if isinstance(error, dict) else {"message": error}
+    code, message = fields.get("code"), fields.get("message")
+    shown = message if isinstance(message, str) else text[: 4 * MAX_MESSAGE].decode(errors="replace")
+    return RpcError(
+        code if type(code) is int and abs(code) < _CODES else 0,
+        clean(shown),
+        _revert_data(fields.get("data")),
+    )
+
+
+def _revert_data(data: Any) -> bytes | None:
+    """Find revert bytes: plain hex, hex after a word, or either inside an object's ``data``."""
+    if isinstance(data, dict):
+        data = data.get("data")
+    found = _REVERT_DATA.fullmatch(data) if isinstance(data, str) else None
+    if found is None:
+        return None
+    try:
+        return from_hex(found[1])
+    except ValueError:
+        return None
+
+
+def clean(text: str) -> str:
+    """Return a node's text without control and other unprintable characters, and short."""
+    printable = "".join(
+        character if character.isprintable() else " " for character in text[: 4 * MAX_MESSAGE]
+    )
+    joined = " ".join(printable.split())
+    return joined if len(joined) <= MAX_MESSAGE else joined[: MAX_MESSAGE - 1] + "…"
+
+
+def is_range_limit(error: RpcError) -> bool:
+    """Say whether a node refused ``eth_getLogs`` because it was asked for too much at once."""
+    return bool(_TOO_WIDE.search(error.message)) and not _BEYOND_HEAD.search(error.message)
+
+
+def is_overload(error: RpcError) -> bool:
+    """Say whether a node asks for fewer questions."""
+    if is_range_limit(error):
+        return False
+    return error.code in OVERLOAD_CODES or bool(_OVERLOAD.search(error.message))
+
+
+def call_result(outcome: Any) -> Any:
+    """Return the result of one question. Raises RpcError, or Overloaded for a rate limit."""
+    result = each_result(outcome)
+    if isinstance(result, (RpcError, Overloaded)):
+        raise result
+    return result
+
+
+def each_result(outcome: Any) -> Any:
+    """Return the result of one question, or the error that ``call_result`` raises."""
+    return Overloaded(str(outcome)) if isinstance(outcome, RpcError) and is_overload(outcome) else outcome
+
+
+def batch_results(outcomes: Sequence[Any], name: str = "") -> list[Any]:
+    """Return a batch's outcomes as they are. Raises Overloaded, of ``name``, only when the rate limit left no usable answer at all."""
+    if not (outcomes and isinstance(outcomes[0], RpcError)):
+        return list(outcomes)
+    if all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
+        raise Overloaded(str(outcomes[0])).of(name) from outcomes[0]
+    return list(outcomes)

@@ -3,8 +3,6 @@
 The reader never waits for anybody, so that pings are answered however slow the others are. The writer is a task of its own, so that
 cancelling a call cannot leave half a frame on the wire; it sends what was asked in one moment in one piece. The pulse finds out that
 a peer is gone though nobody asks it anything.
-
-Answers find their questions by id, pushes their subscription.
 """
 
 from __future__ import annotations
@@ -15,17 +13,19 @@ from typing import Any
 
 import trio
 
-from kmsconn.chain.jsonrpc import (
+from kmsconn.chain.port import (
+    RPC_CALL_TIMEOUT,
+    Call,
     Message,
     RpcAnswer,
+    RpcError,
     batch_results,
     call_result,
     clean,
     decode,
     encode,
 )
-from kmsconn.chain.port import RPC_CALL_TIMEOUT, Call, RpcError
-from kmsconn.chain.websocket_wire import NoWebsocket, WebSocketWire
+from kmsconn.chain.websocket_wire import PING, TEXT, NoWebsocket, WebSocketWire, client_frame
 from kmsconn.errors import Unreachable
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.urls import parse
@@ -50,6 +50,11 @@ class RpcExchange:
         self.outcomes.setdefault(number, outcome)
         if len(self.outcomes) == len(self.ids):
             self.done.set()
+
+    def refuse(self, error: RpcError) -> None:
+        """Take an error for all questions that have no outcome."""
+        for number in self.ids:
+            self.take(number, error)
 
     def fail(self, reason: str) -> None:
         """Expect no more outcomes."""
@@ -95,17 +100,12 @@ class Exchanges:
                 if (notify := self.subscriptions.get(message.subscription)) is not None:
                     notify(message.result)
             elif message.id is None:
-                _refuse(dict(self.waiting), message.outcome)
+                for asked in set(self.waiting.values()):
+                    asked.refuse(message.outcome)
             elif (exchange := self.waiting.get(message.id)) is not None:
                 exchange.take(message.id, message.outcome)
                 if exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
-                    _refuse(dict.fromkeys(exchange.ids, exchange), message.outcome)
-
-
-def _refuse(waiting: dict[int, RpcExchange], error: RpcError) -> None:
-    """Give an error to all questions that have no outcome."""
-    for number, exchange in waiting.items():
-        exchange.take(number, error)
+                    exchange.refuse(message.outcome)
 
 
 MAX_MESSAGE = 64 * 1024 * 1024  # an answer to eth_getLogs over a whole range
@@ -153,8 +153,8 @@ class WebSocketLink:
         """Send a batch at once and return the exchange, which must be dropped in the end; None where the wire takes none now."""
         exchange = RpcExchange(self._exchanges, calls, name, batch=True)
         try:
-            self._outbox.send_nowait(self._wire.text(encode(exchange.ids.start, calls, batch=True)))
-        except (trio.WouldBlock, ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._outbox.send_nowait(client_frame(TEXT, encode(exchange.ids.start, calls, batch=True)))
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             exchange.drop()
             return None
         return exchange
@@ -185,7 +185,7 @@ class WebSocketLink:
         frames: list[bytes] = []
         try:
             for message in messages:
-                frames.append(self._wire.text(message))
+                frames.append(client_frame(TEXT, message))
                 if len(frames) % BREATH == 0:
                     await trio.lowlevel.checkpoint()
             data = b"".join(frames)
@@ -193,7 +193,7 @@ class WebSocketLink:
                 self._outbox.send_nowait(data)
             except trio.WouldBlock:
                 await self._outbox.send(data)
-        except (ConnectionError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Unreachable(self.reason) from error
 
     async def subscribe(self, subscription: Sequence[Any], notify: Callable[[bytes], None]) -> str:
@@ -242,8 +242,7 @@ class WebSocketLink:
             await trio.sleep(PULSE_SECONDS)
             if trio.current_time() - self._heard > 2 * PULSE_SECONDS:
                 self.drop(f"silent for {2 * PULSE_SECONDS:g} s")
-            with suppress(ConnectionError):
-                self._owe(self._wire.ping())
+            self._owe(client_frame(PING, b""))
 
     async def read(self, stream: trio.abc.Stream) -> None:
         """Read until the server closes or sends what is no JSON-RPC over a websocket; first what came behind its handshake."""

@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.config.description import PostgresAddress, Role
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import GENERATIONS
@@ -27,9 +28,8 @@ from kmsconn.connector.auditing import Auditing
 from kmsconn.connector.dependency_checks import ContractWatch, wait_for_dependencies
 from kmsconn.connector.event_hook import EventHook, ForeignReplies, ShadowFindings, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
-from kmsconn.connector.http_serving import HttpServing, open_http_serving, serving
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
-from kmsconn.connector.wiring import open_components
+from kmsconn.connector.wiring import HttpServing, open_components, open_http_serving, serving
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.events import OnEvent, ignore
@@ -42,8 +42,7 @@ from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.dispatcher import OrderedDispatcher, WorkerPool, run_dispatcher
 from kmsconn.requests.http_decryption import HttpWaiters
 from kmsconn.requests.range_reader import RangeReader, watched_contracts
-from kmsconn.requests.reader import LogReader, follow_heads
-from kmsconn.requests.reading_start import follow_head
+from kmsconn.requests.reader import LogReader, follow_head, follow_heads
 from kmsconn.requests.snapshot import ChainStatistics, JournalStatistics, QueueStatistics, Statistics
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import Ports
@@ -112,26 +111,23 @@ class Connector:
             },
             stalled=components.heartbeats.stalled(),
             paused=tuple(one for pool in components.pools.values() for one in pool.paused.values()),
-            http=None if self.http_serving is None else self.http_serving.service.statistics(),
+            http=None if self.http_serving is None else self.http_serving[0].statistics(),
             journal=JournalStatistics(self.watch.free, membership.gathering.members, membership.token),
         )
 
     def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:
-        reconnects = max(0, endpoint.links - 1)
-        known = self.components.chain_contexts.get(endpoint.chain_id)
-        if known is None or known.endpoint is not endpoint:
-            return ChainStatistics(
-                reconnects=reconnects, chain_id=endpoint.chain_id, endpoint=endpoint.in_use
-            )
-        head, now = known.head, self.components.ports.wall()
+        known, now = self.components.chain_contexts.get(endpoint.chain_id), self.components.ports.wall()
+        head = finalized = HeadTracker()
+        if known is not None and known.endpoint is endpoint:
+            head, finalized = known.head, known.finalized
         return ChainStatistics(
             head.number,
             head.timestamp,
             _age(head.timestamp, now),
-            _age(known.finalized.timestamp, now),
-            reconnects,
+            _age(finalized.timestamp, now),
+            max(0, endpoint.links - 1),
             endpoint.chain_id,
-            known.finalized.number,
+            finalized.number,
             endpoint.in_use,
         )
 
@@ -158,7 +154,9 @@ class Connector:
                         pools.cancel_scope.cancel()
                     await membership.give_rows_back()
                     self.components.http_decryptions.close()
-                    self._close_managers()
+                    for manager in self._managers.values():  # each ends once it has nothing left
+                        manager.closing.set()
+                        manager.wake.notify()
                     grace = 0.0 if membership.has_successor else self.components.settings.work.drain_grace
                     txmanagers.cancel_scope.deadline = trio.current_time() + grace
             services.cancel_scope.cancel()
@@ -201,12 +199,6 @@ class Connector:
         """Run the transaction manager of one chain, or its shadow, until it is closed and has nothing left."""
         manager = self._managers[chain_context.name] = txmanager_of(self.components, chain_context)
         await run_txmanager(manager)
-
-    def _close_managers(self) -> None:
-        """Let each manager end once it has nothing left."""
-        for manager in self._managers.values():
-            manager.closing.set()
-            manager.wake.notify()
 
     def _start_pools(self, nursery: trio.Nursery) -> None:
         """Start the workers; those of an ordered pool once no other process can be at work on its rows."""

@@ -7,7 +7,7 @@ EIP-712 domain is an alert; a newer version is one from the start on.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -19,7 +19,6 @@ from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.journal import until_kept
-from kmsconn.model.alerts import Board
 from kmsconn.protocols.profile import ConfiguredContract, Spoken, Version
 from kmsconn.requests.checker import CONFIRMED
 from kmsconn.requests.components import Components
@@ -45,34 +44,10 @@ async def wait_for_dependencies(
     """
     async with trio.open_nursery() as nursery:
         for watch in watches:
-            nursery.start_soon(_confirm, components, watch)
+            nursery.start_soon(watch.begin)
         nursery.start_soon(components.core_health.wait_served)
         nursery.start_soon(components.directory.wait_loaded)
     ready.set()
-
-
-async def _confirm(components: Components, watch: ContractWatch) -> None:
-    """Wait until one chain is right; only then does a new journal say that it belongs to it and its contract."""
-    endpoint = watch.endpoint
-    await _until_it_answers(endpoint.name, watch.begin, components.board)
-    confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)
-    if confirmed:
-        await until_kept(lambda: components.journal.run(Database.bind, confirmed))
-
-
-async def _until_it_answers(name: str, probe: Callable[[], Awaitable[None]], board: Board) -> None:
-    """Ask until there is an answer. A chain that is gone has an alert of its own."""
-    while True:
-        try:
-            await probe()
-        except Down:
-            board.set(SILENT, name, None)
-        except Retryable as error:
-            board.set(SILENT, name, f"has not answered yet: {error}")
-        else:
-            break
-        await trio.sleep(AGAIN)
-    board.set(SILENT, name, None)
 
 
 @attrs.define
@@ -90,9 +65,24 @@ class ContractWatch:
         return CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
 
     async def begin(self) -> None:
-        """Ask the chain for its id, and look. Raises StartRefused, Retryable. Repeating: reads only."""
-        await self.endpoint.probe()
-        await self._see()
+        """Ask until the chain and its contracts are right; only then does a new journal say that it belongs to them.
+
+        A chain that is gone has an alert of its own. Raises StartRefused. Repeating: the same.
+        """
+        components, endpoint, said = self.components, self.endpoint, "has not answered yet"
+        while said:
+            try:
+                await endpoint.probe()
+                await self._see()
+                said = ""
+            except Retryable as error:
+                said = f"has not answered yet: {error}"
+                components.board.set(SILENT, endpoint.name, None if isinstance(error, Down) else said)
+                await trio.sleep(AGAIN)
+        components.board.set(SILENT, endpoint.name, None)
+        confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)
+        if confirmed:
+            await until_kept(lambda: components.journal.run(Database.bind, confirmed))
 
     async def look(self) -> float:
         """Look once; a chain that does not answer has an alert of its own, and changes nothing here for an hour."""
@@ -111,7 +101,7 @@ class ContractWatch:
         return MISSING_INTERVAL if wrong else self.interval
 
     async def _see(self) -> None:
-        """Ask whether the contracts are those that are meant, again where one is not, and note what they say. Raises as ``begin``."""
+        """Ask whether the contracts are those that are meant, again where one is not, and note it. Raises Retryable, StartRefused."""
         profile, chain_id = self.components.profile, self.endpoint.chain_id
         contracts = [one for one in profile.contracts() if one.chain_id == chain_id]
         try:

@@ -121,8 +121,7 @@ class ForeignReplies:
                 if began is not None and block > began and len(self._live) < WATCHED_REPLIES:
                     self._live[rid] = event.id
             case ReplySigned(rid=rid):
-                self._collided.discard(rid)
-                self._live.pop(rid, None)
+                self._over(rid, now, foreign=False)
             case ReplyReturned(rid=rid, nonce_taken=True):
                 if len(self._collided) < WATCHED_REPLIES:
                     self._collided.add(rid)
@@ -146,16 +145,13 @@ class ForeignReplies:
         """Return the alerts that follow."""
         self._foreign = [(at, identifier) for at, identifier in self._foreign if now - at <= MEMORY]
         if len(self._foreign) >= SEVERAL:
-            yield self._another_connector()
-
-    def _another_connector(self) -> AlertRaised:
-        count, (_, last) = len(self._foreign), self._foreign[-1]
-        which = f", the last one to request 0x{last:064x}" if last else ""
-        text = (
-            f"{count} replies under this node's key were included that this connector did not send{which}: "
-            "another connector uses the same key"
-        )
-        return AlertRaised("wallet", "used-by-another", text, count=count)
+            count, (_, last) = len(self._foreign), self._foreign[-1]
+            which = f", the last one to request 0x{last:064x}" if last else ""
+            text = (
+                f"{count} replies under this node's key were included that this connector did not send{which}: "
+                "another connector uses the same key"
+            )
+            yield AlertRaised("wallet", "used-by-another", text, count=count)
 
 
 FINDINGS = {

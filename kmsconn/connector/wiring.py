@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import attrs
+import trio
 
+from kmsconn.chain.asking import PROFILES
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.sdk import open_sdk
@@ -16,28 +18,20 @@ from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.following import Topics, recovered, take_pauses, wake_by
 from kmsconn.core.client import open_core
-from kmsconn.errors import JournalFailed, JournalUnreachable
+from kmsconn.errors import JournalFailed, JournalUnreachable, StartRefused
 from kmsconn.journal import audit
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal, until_kept
 from kmsconn.model.events import OnEvent, ignore
-from kmsconn.model.requests import (
-    FHEVM,
-    HTTPZ_RC7,
-)
-from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.protocols.profile import Profile
 from kmsconn.replies.wallet import open_tx_sender
 from kmsconn.requests.components import Components, Resources
 from kmsconn.requests.http_decryption import HttpWaiters
 from kmsconn.requests.membership import Membership
+from kmsconn.serving.decryptions import HttpApiService
+from kmsconn.transport.certificates import TlsFault
 from kmsconn.transport.dialling import Way, dial_sockets, sockets
 from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
-
-PROFILES: Mapping[str, Callable[[Settings], Profile]] = {FHEVM: Fhevm, HTTPZ_RC7: HttpzRc7}
-"""The generations by the names that the option ``profile`` has for them."""
 
 
 @asynccontextmanager
@@ -150,3 +144,48 @@ def open_buckets(
     dial = sockets(allow=policy.allows_address) if ports.dial is dial_sockets else ports.dial
     way = Way(ports, dial, settings.ciphertexts.s3_connect_timeout)
     return open_http(ports, way=way, judge=policy.check)
+
+
+HttpServing = tuple[HttpApiService, Sequence[trio.abc.Listener[trio.abc.Stream]]]
+"""The server of decryptions and its listeners."""
+
+
+@asynccontextmanager
+async def open_http_serving(components: Components) -> AsyncIterator[HttpServing | None]:
+    """Listen where decryptions are served over HTTP while the block lasts; ``serving`` accepts. None where nothing is served.
+
+    Raises StartRefused for an address that cannot be had or a certificate that cannot be used any more.
+    """
+    settings = components.settings.http_api
+    if settings is None:
+        yield None
+        return
+    ports = components.ports
+    try:
+        service = HttpApiService(
+            settings, components.http_decryptions, ports.offload, components.on_event, ports.wall
+        )
+        listeners = await ports.listen(settings.endpoint)
+    except TlsFault as error:
+        raise StartRefused(f"http_endpoint {settings.endpoint} cannot be served: {error}") from error
+    except OSError as error:
+        raise StartRefused(
+            f"http_endpoint {settings.endpoint} cannot be listened to: {error.strerror or error}"
+        ) from error
+    async with AsyncExitStack() as stack:
+        for listener in listeners:
+            await stack.enter_async_context(listener)
+        yield service, listeners
+
+
+@asynccontextmanager
+async def serving(http: HttpServing | None) -> AsyncIterator[None]:
+    """Serve while the block lasts; leaving it listens no more and waits for the answers of open requests, for a bounded time."""
+    if http is None:
+        yield
+        return
+    async with trio.open_nursery() as nursery:
+        service, listeners = http
+        await nursery.start(service.run, listeners)
+        yield
+        service.close()

@@ -54,6 +54,10 @@ def arguments(parameters: Iterable[Item]) -> str:
     return f"({','.join(canonical(parameter) for parameter in parameters)})"
 
 
+def _names(parameters: Iterable[Item]) -> tuple[str, ...]:
+    return tuple(str(one.get("name") or place) for place, one in enumerate(parameters))
+
+
 def decode_exactly(kind: TupleType, data: bytes) -> tuple[Any, ...]:
     """Read values that fill ``data`` completely. Raises Undecodable."""
     values, end = kind.decode(data, 0, exact=True)
@@ -86,8 +90,7 @@ class Function:
     @classmethod
     def from_item(cls, item: Item) -> Function:
         """Make a function, or an error, from a JSON ABI item."""
-        signature = item["name"] + arguments(item["inputs"])
-        names = tuple(str(one.get("name") or place) for place, one in enumerate(item["inputs"]))
+        signature, names = item["name"] + arguments(item["inputs"]), _names(item["inputs"])
         return cls(item["name"], signature, _selector(signature), arguments(item.get("outputs", ())), names)
 
     @cached_property
@@ -127,13 +130,15 @@ class ContractEvent:
     signature: str
     topic0: bytes
     indexed: tuple[bool, ...]
+    parameters: tuple[str, ...] = ()
+    """As those of a function."""
 
     @classmethod
     def from_item(cls, item: Item) -> ContractEvent:
         """Make an event from a JSON ABI item."""
         signature = item["name"] + arguments(item["inputs"])
         indexed = tuple(bool(parameter["indexed"]) for parameter in item["inputs"])
-        return cls(item["name"], signature, keccak256(signature.encode()), indexed)
+        return cls(item["name"], signature, keccak256(signature.encode()), indexed, _names(item["inputs"]))
 
     def encode(self, *values: Any) -> tuple[tuple[bytes, ...], bytes]:
         """Return the topics and the data of a log with these values. Raises ValueError."""

@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from kmsconn.chain.jsonrpc import is_overload
-from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, read
+from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, is_overload, read
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex

@@ -13,11 +13,10 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH, run_query_plan
-from kmsconn.chain.follower import UNREAD, Anchor
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import UNREAD, Anchor, HeadTracker
 from kmsconn.chain.logs import BlockHead, block_call, read_block, read_found, read_number
 from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Unreachable
+from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.journal.rows import Row
@@ -223,8 +222,6 @@ class ChainObserver:
                 await self._compare(head, nonce, anchor, None if found is None else found.hash)
         except trio.TooSlowError as error:
             raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
-        except RpcError as error:
-            raise Unreachable(f"the node answered {error}") from error
         blocks = dict(zip(final, more[2:], strict=True)) if details else {}
         if details:
             self._details_at = now

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH, ask_beside, run_query_plan
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import JsonTransaction, RpcError, SendingRpc, read
 from kmsconn.errors import (
     AlreadyDone,

@@ -6,12 +6,16 @@ and judges no absence. A counter that makes no sense, as another layout of the c
 
 Ids are reused after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: what is settled stands in
 blocks that the chain has (``requests.range_reader``), and whenever a request leaves the chain the proof begins at its low-water mark again.
+
+Where nothing is missing up to a block that is final, the journal keeps that id as a low-water mark: no later start asks for it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from typing import Never
 
 import attrs
@@ -20,11 +24,103 @@ import trio
 from kmsconn.chain.asking import ask_all
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.ids import counter_of, make_id, tag_of
+from kmsconn.journal import inspecting, queries, retention
+from kmsconn.journal.queries import JournalPlace
 from kmsconn.model.requests import Kind
-from kmsconn.requests.cursor import Gap, Span, merged
-from kmsconn.requests.known_ids import KnownIds
+from kmsconn.protocols.port import Numbering
+from kmsconn.requests.cursor import Gap, Span, gaps, merged
 from kmsconn.requests.range_reader import RangeReader
 from kmsconn.requests.retaining import final_block
+
+CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
+
+
+@attrs.define
+class KnownIds:
+    """The ids of one contract that the journal knows: up to which it is complete, and which are missing above.
+
+    By kind: tags do not tell the counters of the first generation apart.
+    """
+
+    ranges: RangeReader
+    numberings: Mapping[Kind, Numbering] = attrs.field(factory=dict)
+    _began: dict[Kind, JournalPlace] = attrs.field(factory=dict)
+    """The newest id when this process began, and a block below all later ones."""
+    _complete: dict[Kind, JournalPlace] = attrs.field(factory=dict)
+    """The id up to which everything is known."""
+    _marks: dict[Kind, JournalPlace] = attrs.field(factory=dict)
+    """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
+    _lost: tuple[int, int, int] = (0, 0, 0)
+    """How many rows were set aside, how many left the chain, and its generation."""
+
+    def note_issued(self, issued: Mapping[Kind, int], block: int) -> None:
+        """Note the newest ids; the first ones are where this process began, above ``block``."""
+        for kind, number in issued.items():
+            self._began.setdefault(kind, JournalPlace(number, block))
+
+    def heed_losses(self) -> None:
+        """Begin at the low-water mark again where a row was set aside, or left the chain: its id is to be found missing."""
+        lost = len(self.ranges.contract.journal.damaged), self.ranges.gone, self.ranges.generation
+        if lost != self._lost:
+            self._lost = lost
+            self._complete.clear()
+            self._marks.clear()
+
+    async def missing(self, sure: Mapping[Kind, int]) -> list[tuple[Gap, Span]]:
+        """Return what is missing up to these ids, each with the blocks where it must stand. Repeating: reads only."""
+        aside = await self._set_aside()
+        return [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
+
+    async def raise_marks(self, final: int) -> None:
+        """Remember in the journal what is complete up to a block that is final."""
+        generation = self.ranges.generation
+        for kind, complete in tuple(self._complete.items()):
+            mark = self._marks.setdefault(kind, complete)
+            if mark.block <= final and generation == self.ranges.generation:
+                await self.ranges.contract.run(retention.raise_low_water, kind, mark)
+                self._marks[kind] = complete
+
+    async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[tuple[Gap, Span]]:
+        found: list[tuple[Gap, Span]] = []
+        tag = self.numberings[kind].tag
+        place = self._complete.get(kind) or await self._low_water(kind, newest)
+        end = (self.ranges.next_block or 1) - 1
+        while place.id < newest:
+            known = await self.ranges.contract.run(queries.places, kind, (place.id + 1, newest), limit=CHUNK)
+            high = known[-1].id if len(known) == CHUNK else newest
+            line = sorted({place, *known, *(one for one in aside if place.id < one.id <= high)}, key=_id)
+            for gap in gaps(tag, map(_id, line), high, place.id):
+                at = bisect_left(line, make_id(tag, gap.first), key=_id)
+                below, above = line[at - 1], line[at].block if at < len(line) else end
+                self._complete[kind] = self._complete[kind] if found else below
+                found.append((gap, (below.block, max(below.block, above))))
+            if not found:
+                self._complete[kind] = line[-1]
+            place = JournalPlace(high, line[-1].block)
+        return found
+
+    async def _low_water(self, kind: Kind, newest: int) -> JournalPlace:
+        """Return where the journal begins to be complete: nothing older was ever its business."""
+        contract, numbering, began = self.ranges.contract, self.numberings[kind], self._began[kind]
+        if mark := await contract.run(retention.low_water, kind):
+            return mark
+        if contract.chain_context.from_block == 0:
+            return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
+        lowest = await contract.run(queries.places, kind, (make_id(numbering.tag, 0), newest), limit=1)
+        return min(*lowest, began, key=_id) if lowest else began
+
+    async def _set_aside(self) -> list[JournalPlace]:
+        """Return the ids of logs that could not be read: they were heard."""
+        id_of = self.ranges.contract.components.profile.id_of
+        logs = await self.ranges.contract.run(inspecting.quarantined)
+        read = (one.log for one in logs)
+        return [
+            JournalPlace(found, log.block_number) for log in read if log and (found := id_of(log)) is not None
+        ]
+
+
+_id = attrgetter("id")
+
 
 NAME = "completeness"
 PROOF_INTERVAL = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself

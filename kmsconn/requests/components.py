@@ -13,8 +13,7 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.chain.follower import Durable, Follower
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import Durable, Follower, HeadTracker
 from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer

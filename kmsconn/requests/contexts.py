@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import run_query_plan
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import Rpc
 from kmsconn.errors import (
     Aborted,

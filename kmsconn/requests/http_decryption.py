@@ -15,7 +15,7 @@ from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.errors import JournalFailed, Undecodable
 from kmsconn.journal import moves, queries
 from kmsconn.journal.database import Database

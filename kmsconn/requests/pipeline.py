@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.ciphertexts.fetch import ByteBudget, Lease
 from kmsconn.config.working import Deadlines
 from kmsconn.errors import (

@@ -7,35 +7,40 @@ Which ranges are read and when, its callers decide: the live end, the back-fill,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import Concatenate, ParamSpec, TypeVar
 
 import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint
-from kmsconn.chain.follower import UNREAD, why_not
+from kmsconn.chain.follower import UNREAD, HeadTracker, why_not
 from kmsconn.chain.fork import Checkpoint
-from kmsconn.chain.heads import HeadTracker
-from kmsconn.chain.jsonrpc import is_range_limit
-from kmsconn.chain.logs import FINALIZED, LATEST, LogsRead, block_call, read_block, read_logs
-from kmsconn.chain.port import RpcError
+from kmsconn.chain.logs import FINALIZED, LATEST, BlockHead, LogsRead, block_call, hash_of, read_logs
+from kmsconn.chain.port import is_range_limit
 from kmsconn.errors import Retryable
-from kmsconn.ethereum.addresses import checksum
-from kmsconn.journal import queries
+from kmsconn.ethereum.addresses import Address, checksum
+from kmsconn.journal import queries, recording
+from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.queries import ReadUpTo
-from kmsconn.journal.recording import Recorded
+from kmsconn.journal.recording import Read, Recorded
 from kmsconn.model.events import CursorMoved
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.cursor import Cursor, Range, rewound, shrunk, took
-from kmsconn.requests.recorder import NO_HEADERS, DecodeCache, Recorder
+from kmsconn.requests.recorder import DecodeCache, tell_recorded
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SLOW = 5.0  # seconds after which a read that failed counts as too wide
 HEADERS_AT_ONCE = 16  # block hashes in one batch: there are nodes that take no more than 20 calls
 _NOWHERE = Cursor(0, size=1)
+_NO_HEADERS: Mapping[int, bytes] = MappingProxyType({})
 _NEVER = ReadUpTo(0, -1, -1, math.inf)
-_NOTHING = LogsRead(0, 0, (), trusted=False, from_block=1, to_block=0)
+_NOTHING = LogsRead(BlockHead(0, 0, None), (), trusted=False, from_block=1, to_block=0)
 
 
 @attrs.frozen
@@ -72,6 +77,21 @@ class WatchedContract:
         """
         return 2 * self.head.blocks_in(self.reorg_window)
 
+    async def run(
+        self,
+        operation: Callable[Concatenate[Database, int, Address, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Have an operation of the journal applied to this contract, as often as the disk refuses it. Raises what the operation raises.
+
+        Cancellation: between tries and inside them. Repeating: as the operation.
+        """
+        of = self.subscription
+        return await until_kept(
+            lambda: self.journal.run(operation, of.chain_id, of.contract, *args, **kwargs)
+        )
+
     def tell(self, cause: str, text: str | None, part: str = "") -> None:
         """Say why reading fails, or that it works; a chain that is down has an alert of its own, and so has the journal."""
         if not text or not (self.endpoint.is_down or self.journal.failure):
@@ -88,7 +108,6 @@ class RangeReader:
     """The reads of one contract, in a generation of its chain: what was asked in an earlier one counts no more."""
 
     contract: WatchedContract
-    recorder: Recorder
     decode_cache: DecodeCache
     generation: int = UNREAD
     gone: int = 0
@@ -107,8 +126,7 @@ class RangeReader:
     @classmethod
     def of(cls, contract: WatchedContract) -> RangeReader:
         """Make the reads of a contract."""
-        components = contract.components
-        return cls(contract, Recorder(components, contract.subscription), DecodeCache(components.profile))
+        return cls(contract, DecodeCache(contract.components.profile))
 
     def begin(self, cursor: Cursor, progress: ReadUpTo) -> None:
         """Begin where the journal says."""
@@ -127,11 +145,10 @@ class RangeReader:
 
     async def keep_up(self) -> bool:
         """Go back with the chain where a fork was found since; say whether it was. Repeating: reads only."""
-        journal, of = self.contract.journal, self.contract.subscription
         generation = self.contract.chain_context.follower.generation
         if generation == self.generation:
             return False
-        now = await until_kept(lambda: journal.run(queries.progress, of.chain_id, of.contract))
+        now = await self.contract.run(queries.progress)
         self.progress = now or self.progress
         self.cursor = rewound(self.cursor, self.progress.next_block - 1)
         self.generation, self.read_again_at = generation, -math.inf
@@ -152,7 +169,7 @@ class RangeReader:
         started = trio.current_time()
         try:
             return await self._ask(blocks)
-        except (Retryable, RpcError) as error:
+        except Retryable as error:
             self.reason = str(error)
             if trio.current_time() - started > SLOW:
                 self.cursor = shrunk(self.cursor)
@@ -171,7 +188,7 @@ class RangeReader:
             head=contract.tag,
             kept=None if anchor.block is None else anchor.block.number,
         )
-        contract.head.note(found.head_number, found.head_timestamp)
+        contract.head.note(found.head.number, found.head.timestamp)
         if not found.trusted:
             self.reason = _what_is_wrong(found)
         if found.failure is not None and is_range_limit(found.failure):
@@ -193,24 +210,43 @@ class RangeReader:
             return False
         if took_it:
             self.cursor = took(self.cursor, found.from_block, found.to_block, logs=len(found.logs))
-        if before != self.cursor.next_block:
-            self._tell_cursor(found)
+        if before != (at := self.cursor.next_block):
+            of = self.contract.subscription
+            moved = CursorMoved(of.chain_id, of.contract, at, found.head.number)
+            self.contract.components.on_event(moved)
         if not recorded.doubtful:
             return True
         headers = await self.headers(recorded.doubtful)
         return bool(headers) and not (await self.keep(found, cursor, generation, headers=headers)).outdated
 
     async def keep(
-        self, found: LogsRead, cursor: int, generation: int, *, headers: Mapping[int, bytes] = NO_HEADERS
+        self, found: LogsRead, cursor: int, generation: int, *, headers: Mapping[int, bytes] = _NO_HEADERS
     ) -> Recorded:
-        """Record a read with the cursor as it is then, and with the headers that are known. Raises JournalFailed. Repeating: harmless."""
+        """Record a read and the cursor as it is then in one commit ①, with the headers that are known; tell what is new.
+
+        Raises JournalFailed. Cancellation: nothing of it is durable, or all. Repeating: harmless.
+        """
+        of, components = self.contract.subscription, self.contract.components
         follower, decoded = self.contract.chain_context.follower, self.decode_cache.decode(found.logs)
-        head = None if found.head_hash is None else Checkpoint(found.head_number, found.head_hash)
+        head = None if found.head.hash is None else Checkpoint(found.head.number, found.head.hash)
         if head is not None and follower.kept and head.number <= follower.kept[-1].number:
             head = None
-        recorded = await self.recorder.record(
-            found, decoded, cursor, generation=generation, headers=headers, head=head
+        read = Read(
+            chain_id=of.chain_id,
+            contract=of.contract,
+            blocks=(found.from_block, found.to_block),
+            arrivals=decoded.arrivals,
+            undecodable=decoded.undecodable,
+            cursor=cursor,
+            generation=generation,
+            now=components.ports.wall(),
+            chain_time=float(found.head.timestamp),
+            expiry=components.checker.expiry.seconds(),
+            headers=headers,
+            head=head,
         )
+        recorded = await self.contract.journal.run(recording.record, read)
+        tell_recorded(components, of.chain_id, recorded, decoded.undecodable)
         if recorded.outdated:
             await follower.load()
             self.reason = "the chain was reorganised meanwhile"
@@ -225,7 +261,7 @@ class RangeReader:
 
     def _anew(self) -> None:
         self.learned += 1
-        self.progress = attrs.evolve(self.progress, since=float(self.last.head_timestamp))
+        self.progress = attrs.evolve(self.progress, since=float(self.last.head.timestamp))
 
     async def headers(self, blocks: Collection[int]) -> dict[int, bytes]:
         """Ask for the hashes of blocks, of a node that shows the chain that is followed; nothing where one of them is not to be had."""
@@ -235,18 +271,12 @@ class RangeReader:
             numbers = wanted[at : at + HEADERS_AT_ONCE]
             found = await self.contract.chain_context.follower.batch([block_call(one) for one in numbers])
             for number, block in zip(numbers, found, strict=True):
-                hash_ = None if block is None else read_block(block).hash
+                hash_ = hash_of(block)
                 if hash_ is None:
                     self.reason = "the node lacks the header of a block whose logs it has shown"
                     return {}
                 headers[number] = hash_
         return headers if generation == self.contract.chain_context.follower.generation else {}
-
-    def _tell_cursor(self, found: LogsRead) -> None:
-        of, next_block = self.contract.subscription, self.cursor.next_block
-        self.contract.components.on_event(
-            CursorMoved(of.chain_id, of.contract, next_block, found.head_number)
-        )
 
 
 def _what_is_wrong(found: LogsRead) -> str:

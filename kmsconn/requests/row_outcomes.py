@@ -9,7 +9,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.errors import JournalFailed, RequestError, Undecodable, cause_of
 from kmsconn.journal import moves
 from kmsconn.journal.journal import DISK_PAUSE, Journal

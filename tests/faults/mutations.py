@@ -36,19 +36,17 @@ from kmsconn.replies.answers import Accepts
 from kmsconn.replies.asking import read_finding
 from kmsconn.replies.state import Tracks
 from kmsconn.replies.view import Question
-from kmsconn.requests import dispatcher, failures, range_reader, reader, stage_runner
+from kmsconn.requests import dispatcher, failures, range_reader, reader, recorder, stage_runner
 from kmsconn.requests.checker import Checker
-from kmsconn.requests.completeness import Completeness
+from kmsconn.requests.completeness import Completeness, KnownIds
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
 from kmsconn.requests.cursor import Cursor, plan
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
-from kmsconn.requests.known_ids import KnownIds
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.range_reader import WatchedContract
-from kmsconn.requests.reading_start import first_looks
-from kmsconn.requests.recorder import DecodeCache, DecodedLogs, Recorder
+from kmsconn.requests.reader import Settling, first_head
+from kmsconn.requests.recorder import DecodeCache, DecodedLogs
 from kmsconn.requests.row_outcomes import RowOutcomes
-from kmsconn.requests.settling import Settling
 from kmsconn.requests.stages import Stages
 from kmsconn.serving import wire
 from kmsconn.transport.grpc.framing import Status
@@ -121,7 +119,7 @@ def restart_at_the_head(monkeypatch: Any) -> None:
 
     async def at_head(contract: WatchedContract) -> Any:
         await contract.chain_context.follower.load()
-        head = await first_looks(contract).head()
+        head = await first_head(contract)
         now = ReadUpTo(head.number, head.number - 1, head.number - 1, float(head.timestamp))
         return Cursor(head.number, size=100, origin=head.number), now
 
@@ -216,12 +214,12 @@ def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
 
 def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
     """A request that is on chain again waits for the dispatcher's next look."""
-    honest = Recorder._wake
+    honest = recorder.tell_recorded
 
-    def wake(self: Recorder, recorded: Any) -> None:
-        honest(self, attrs.evolve(recorded, back=()))
+    def tell(components: Any, chain_id: int, recorded: Any, undecodable: Any) -> None:
+        honest(components, chain_id, attrs.evolve(recorded, back=()), undecodable)
 
-    monkeypatch.setattr(Recorder, "_wake", wake)
+    monkeypatch.setattr(range_reader, "tell_recorded", tell)
 
 
 def the_arrived_answer_is_not_shielded(monkeypatch: Any) -> None:

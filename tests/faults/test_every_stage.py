@@ -104,7 +104,7 @@ async def recorded(components: Components) -> Row:
     arrival = Arrival(content.id, content.kind, components.profile.digest(log), log)
     read = Read(
         subscription.chain_id, subscription.contract, (found.from_block, found.to_block), (arrival,), (),
-        found.to_block + 1, None, components.ports.wall(), float(found.head_timestamp), 86_400.0,
+        found.to_block + 1, None, components.ports.wall(), float(found.head.timestamp), 86_400.0,
     )  # fmt: skip
     [(rid, _)] = (await components.journal.run(recording.record, read)).new
     row = await components.journal.run(queries.row, rid)

@@ -13,10 +13,16 @@ import trio
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
+from wsproto import ConnectionType
+from wsproto.connection import Connection
+from wsproto.events import BytesMessage, CloseConnection
 
-from kmsconn.chain.jsonrpc import (
+from kmsconn.chain.logs import decode_logs
+from kmsconn.chain.port import (
     MAX_MESSAGE,
+    Call,
     RpcAnswer,
+    RpcError,
     clean,
     decode,
     encode,
@@ -24,8 +30,6 @@ from kmsconn.chain.jsonrpc import (
     is_range_limit,
     rpc_error,
 )
-from kmsconn.chain.logs import decode_logs
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.chain.websocket_wire import NoWebsocket
 from kmsconn.errors import Unreachable
@@ -225,14 +229,8 @@ class Heard:
     ended: bool
 
 
-NOTHING = b"\x8a\x00"  # a pong that nobody asked for
-REST_OF_A_HEAD = bytes(
-    12
-)  # the longest is of 14 bytes; we judge none before it is whole, and the library some
-
-
-def heard(pieces: Sequence[bytes], behind: bytes = b"") -> Heard:
-    server = Server(LIMIT, behind)
+def heard(pieces: Sequence[bytes]) -> Heard:
+    server = Server(LIMIT)
     messages = [message for piece in pieces for message in server.says(piece)]
     return Heard(messages, server.owed_heads, server.wire.ended is not None)
 
@@ -245,13 +243,30 @@ def test_any_bytes_mean_the_same_however_they_are_split(data: bytes, cuts: list[
     assert heard(pieces_of(data, cuts)) == whole
 
 
+def read_by_the_library(data: bytes) -> list[bytes]:
+    """Return the binary messages before the first one that is too long, or the end."""
+    client, messages, pieces = Connection(ConnectionType.CLIENT), list[bytes](), b""
+    client.receive_data(data)
+    for one in client.events():
+        if isinstance(one, CloseConnection):
+            break
+        if isinstance(one, BytesMessage):
+            pieces += one.data
+            if len(pieces) > LIMIT:
+                break
+            if one.message_finished:
+                messages.append(pieces)
+                pieces = b""
+    return messages
+
+
 @settings(deadline=None)
 @given(BYTES, CUTS)
 @example(data=b"\x00\x80", cuts=[])
-def test_plain_messages_are_what_the_library_reads(data: bytes, cuts: list[int]) -> None:
-    """Where something came with the handshake the library reads everything."""
-    data += REST_OF_A_HEAD
-    assert heard(pieces_of(data, cuts), NOTHING) == heard([data])
+def test_messages_are_what_the_library_reads(data: bytes, cuts: list[int]) -> None:
+    """Of binary ones: it wants texts in UTF-8."""
+    data = data.replace(b"\x81", b"\x82").replace(b"\x01", b"\x02")
+    assert heard(pieces_of(data, cuts)).messages == read_by_the_library(data)
 
 
 @settings(deadline=None)

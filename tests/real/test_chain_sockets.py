@@ -107,7 +107,7 @@ async def test_calls_batches_and_log_reads_go_over_sockets(scheme: str) -> None:
         assert await endpoint.call("echo", "x" * 300_000) == "x" * 300_000
         assert await endpoint.batch([Call("echo", (n,)) for n in range(50)]) == list(range(50))
         read = await read_logs(endpoint, Address(b"\x01" * 20), (b"\x02" * 32,), 1, 9)
-    assert (read.head_number, read.trusted) == (9, True)
+    assert (read.head.number, read.trusted) == (9, True)
 
 
 @pytest.mark.parametrize("scheme", ["wss", "https"])

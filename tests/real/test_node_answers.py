@@ -72,7 +72,7 @@ async def test_requests_are_read_from_logs_with_the_head_of_the_same_node(scene:
     read = await read_logs(rpc, contract, DECRYPTIONS.topics, 0, head)
     assert [int.from_bytes(log.topics[1]) for log in read.logs] == list(scene.ids.values())
     assert read.trusted
-    assert read.head_number >= head
+    assert read.head.number >= head
 
 
 async def test_a_range_that_ends_beyond_the_head_gives_what_there_is(scene: Scene) -> None:

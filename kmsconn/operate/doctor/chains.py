@@ -14,9 +14,8 @@ import attrs
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.chain.jsonrpc import clean
 from kmsconn.chain.logs import BlockHead, decode_logs, read_block
-from kmsconn.chain.port import Call, Rpc, RpcError
+from kmsconn.chain.port import Call, Rpc, RpcError, clean
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.alerting import CLOCK_AHEAD, CLOCK_BEHIND, OTHER_NODE, SET_CLOCK, wrong_clock

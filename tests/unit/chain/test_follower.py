@@ -9,9 +9,8 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.follower import Durable, Follower
+from kmsconn.chain.follower import Durable, Follower, HeadTracker
 from kmsconn.chain.fork import LAGGING, Checkpoint, Followed, Rewound
-from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
@@ -215,14 +214,10 @@ async def test_a_node_that_refuses_what_the_follower_asks_is_no_answer(
 ) -> None:
     scene = await Scene.begun()
 
-    async def batch(_node: Node, _calls: Sequence[Call]) -> list[Any]:
-        return [anchor, "answer"]
-
-    async def refuse(*_: object) -> Any:
-        raise REFUSAL
+    async def batch(_node: Node, calls: Sequence[Call]) -> list[Any]:
+        return [anchor, "answer"] if len(calls) > 1 else [REFUSAL]
 
     monkeypatch.setattr(Node, "batch", batch)
-    monkeypatch.setattr(Node, "call", refuse)
     with pytest.raises(Unreachable, match="limit exceeded"):
         await scene.follower.batch([Call("eth_x")])
 

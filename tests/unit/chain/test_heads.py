@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.fork import Checkpoint, Search
-from kmsconn.chain.heads import DEFAULT_BLOCK_TIME, FASTEST, LONGEST_NODE_LAG, HeadTracker
+from kmsconn.chain.follower import DEFAULT_BLOCK_TIME, FASTEST, HeadTracker
+from kmsconn.chain.fork import LAGGING, Checkpoint, Search
 from kmsconn.model.debounce import CONFIRMING
 
 Story = list[tuple[int, int] | float]
@@ -29,10 +29,10 @@ CASES: dict[str, tuple[Story, Callable[[HeadTracker], Any], Any]] = {
     "a higher head is taken": ([(10, 1000), (12, 1001)], HEAD, (12, 1001)),
     "a lower head is a lagging node": ([(12, 1001), (10, 1000)], HEAD, (12, 1001)),
     "a lower head is believed when nobody confirms the higher one": (
-        [(1_000_000, 9_999), LONGEST_NODE_LAG + 1, (12, 1001)], HEAD, (12, 1001),
+        [(1_000_000, 9_999), LAGGING + 1, (12, 1001)], HEAD, (12, 1001),
     ),
     "a confirmed head is not given up": (
-        [(12, 1001), LONGEST_NODE_LAG - 1, (12, 1001), LONGEST_NODE_LAG - 1, (10, 1000)], HEAD, (12, 1001),
+        [(12, 1001), LAGGING - 1, (12, 1001), LAGGING - 1, (10, 1000)], HEAD, (12, 1001),
     ),
     "one note settles nothing": ([(12, 1001), CONFIRMING - 0.1, (12, 1001)], SETTLED, None),
     "two notes some seconds apart settle the time that both have reached": (

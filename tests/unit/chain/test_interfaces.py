@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmsconn.chain.provider import Decoded, UnknownLog, interfaces
+from kmsconn.chain.asking import Decoded, UnknownLog, interfaces
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.requests import PROFILES
@@ -108,9 +108,9 @@ def test_a_call_is_read_with_the_names_of_its_values() -> None:
 
 def test_what_was_decoded_shows_names_and_values() -> None:
     found = Decoded(
-        "ACL", "isAllowed", "isAllowed(bytes32,address)", ("handle", ""), (b"\x01" * 32, SOMEBODY)
+        "ACL", "isAllowed", "isAllowed(bytes32,address)", ("handle", "1"), (b"\x01" * 32, SOMEBODY)
     )
-    assert str(found) == f"ACL.isAllowed(handle=0x{'01' * 32}, {checksum(SOMEBODY)})"
+    assert str(found) == f"ACL.isAllowed(handle=0x{'01' * 32}, 1={checksum(SOMEBODY)})"
 
 
 def test_calldata_of_nobody_is_undecodable() -> None:

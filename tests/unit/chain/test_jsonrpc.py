@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from kmsconn.chain.jsonrpc import (
+from kmsconn.chain.port import (
     MAX_MESSAGE,
+    Call,
     Notification,
     RpcAnswer,
+    RpcError,
     batch_results,
     call_result,
     clean,
@@ -19,7 +21,6 @@ from kmsconn.chain.jsonrpc import (
     is_range_limit,
     rpc_error,
 )
-from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, Unreachable
 
 

@@ -87,7 +87,7 @@ async def test_a_log_is_decoded() -> None:
 
 async def test_the_head_comes_from_the_same_answer_and_removed_logs_are_dropped() -> None:
     read = await read_of(head(12), [json_log(removed=True)])
-    assert (read.head_number, read.head_timestamp, read.from_block, read.to_block) == (12, 1012, 3, 9)
+    assert (read.head.number, read.head.timestamp, read.from_block, read.to_block) == (12, 1012, 3, 9)
     assert (read.logs, read.malformed, read.trusted) == ((), (), False)
     assert decode_log(json_log(removed=True)) is None
 
@@ -148,11 +148,11 @@ async def test_what_was_not_asked_for_or_is_malformed_is_told_and_the_rest_goes_
 async def test_refused_logs_still_tell_the_head() -> None:
     refusal = RpcError(-32005, "query returned more than 10000 results")
     read = await read_of(head(9), refusal)
-    assert (read.head_number, read.trusted, read.failure) == (9, False, refusal)
+    assert (read.head.number, read.trusted, read.failure) == (9, False, refusal)
 
 
-async def test_a_refused_head_is_raised() -> None:
-    with pytest.raises(RpcError):
+async def test_a_refused_head_is_no_answer() -> None:
+    with pytest.raises(Unreachable, match="-32000: no"):
         await read_of(RpcError(-32000, "no"), [])
 
 

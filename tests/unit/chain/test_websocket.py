@@ -288,11 +288,11 @@ async def test_what_no_server_may_send_ends_the_link_with_the_reason() -> None:
     node = Node()
     async with linked(node) as link:
         await node.streams[-1].send_all(b"\x81\x80\0\0\0\0")
-        with pytest.raises(Unreachable, match="unexpected masked frame"):
+        with pytest.raises(Unreachable, match="must not begin with 0x8180"):
             await echo(link, 1)
         await link.ended.wait()
     assert link.reason == (
-        "ws://node:8546: the server broke the protocol: client received unexpected masked frame"
+        "ws://node:8546: the server broke the protocol: a frame must not begin with 0x8180"
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 import trio
 
-from kmsconn.connector import unknown_events
+from kmsconn.connector import upkeep
 from kmsconn.connector.connector import open_connector
 from kmsconn.connector.event_hook import EventHook
-from kmsconn.connector.unknown_events import UNKNOWN_EVENT, UnknownEvents
+from kmsconn.connector.upkeep import UNKNOWN_EVENT, UnknownEvents
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import ContractEvent
 from kmsconn.ethereum.hexes import to_hex
@@ -41,7 +41,7 @@ async def emitting(
     folder: Path, monkeypatch: pytest.MonkeyPatch, contract: str, *logs: tuple[ContractEvent, Sequence[Any]]
 ) -> AsyncIterator[tuple[FewComponents, list[Event]]]:
     """Run a connector while a contract emits logs, until they are final and were looked for."""
-    monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
+    monkeypatch.setattr(upkeep, "EVENTS_INTERVAL", INTERVAL)
     events: list[Event] = []
     async with few_components(folder, block_time=BLOCK) as components:
         components.dependencies.ethereum.finality.depth = DEPTH
@@ -146,9 +146,9 @@ async def test_every_unknown_event_is_named(tmp_path: Path, monkeypatch: pytest.
 async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it_is_a_week_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unknown_events, "INTERVAL", INTERVAL)
-    monkeypatch.setattr(unknown_events, "LOOKED_BACK", 60)
-    monkeypatch.setattr(unknown_events, "WEEK", 60 * BLOCK)
+    monkeypatch.setattr(upkeep, "EVENTS_INTERVAL", INTERVAL)
+    monkeypatch.setattr(upkeep, "LOOKED_BACK", 60)
+    monkeypatch.setattr(upkeep, "WEEK", 60 * BLOCK)
     events: list[Event] = []
     async with few_components(tmp_path, block_time=BLOCK) as components:
         ethereum = components.dependencies.ethereum

@@ -10,9 +10,8 @@ import attrs
 import trio
 from betterproto2 import Message
 
-from kmsconn.chain.follower import Anchor, Durable, Follower
+from kmsconn.chain.follower import Anchor, Durable, Follower, HeadTracker
 from kmsconn.chain.fork import Checkpoint, Followed, Rewound
-from kmsconn.chain.heads import HeadTracker
 from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.description import Secret

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Retryable
 from kmsconn.ethereum.hexes import from_hex, to_hex

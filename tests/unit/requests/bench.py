@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.ciphertexts.fetch import Attempt, ByteBudget, Lease
 from kmsconn.config.working import Deadlines
 from kmsconn.ethereum.abi import Log

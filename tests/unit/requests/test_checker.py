@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.errors import (
     AlreadyDone,
     Destroyed,

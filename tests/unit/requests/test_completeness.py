@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
@@ -25,7 +25,7 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
-from kmsconn.requests import known_ids
+from kmsconn.requests import completeness
 from kmsconn.requests.completeness import NAME, PROOF_INTERVAL, Completeness
 from tests.unit.requests.bench import PROFILE, SETTINGS
 from tests.vectors import httpz
@@ -104,19 +104,17 @@ class World:
         """Do what the journal's operation of this name does."""
         return await getattr(self, operation.__name__)(*arguments, **options)
 
-    async def places(
-        self, _chain: int, _contract: bytes, kind: Kind, ids: tuple[int, int], limit: int
-    ) -> tuple[JournalPlace, ...]:
+    async def places(self, kind: Kind, ids: tuple[int, int], limit: int) -> tuple[JournalPlace, ...]:
         await trio.lowlevel.checkpoint()
         self.asked.append(ids)
         found = sorted(one for one in self.known if ids[0] <= one <= ids[1] and kind not in self.unknown)
         return tuple(JournalPlace(one, self.known[one]) for one in found[:limit])
 
-    async def low_water(self, _chain: int, _contract: bytes, kind: Kind) -> JournalPlace | None:
+    async def low_water(self, kind: Kind) -> JournalPlace | None:
         await trio.lowlevel.checkpoint()
         return self.marks.get(kind)
 
-    async def raise_low_water(self, _chain: int, _contract: bytes, kind: Kind, place: JournalPlace) -> None:
+    async def raise_low_water(self, kind: Kind, place: JournalPlace) -> None:
         await trio.lowlevel.checkpoint()
         self.marks[kind] = place
 
@@ -126,7 +124,7 @@ class World:
         self.known.clear()
         self.marks.clear()
 
-    async def quarantined(self, _chain: int, _contract: bytes) -> tuple[UndecodableLog, ...]:
+    async def quarantined(self) -> tuple[UndecodableLog, ...]:
         await trio.lowlevel.checkpoint()
         return tuple(
             UndecodableLog(1, log.address, pack_log(log), place_of(log), "odd", 0.0) for log in self.logs
@@ -207,7 +205,7 @@ CASES: dict[str, tuple[World, int, int, list[tuple[int, int]]]] = {
 async def test_what_is_missing_is_counted_looked_for_and_told_once(
     world: World, number: int, missing: int, read: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_ids, "CHUNK", 3)
+    monkeypatch.setattr(completeness, "CHUNK", 3)
     async with proving(world) as proof:
         await rounds(number)
         assert (proof.missing, world.read) == (missing, read)

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
 from kmsconn.protocols.fhevm.contracts import CONFIG_BASE
 from kmsconn.protocols.queries import mapping_slot

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import RpcError
 from kmsconn.errors import NotMember, Retryable, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address

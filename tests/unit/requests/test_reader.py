@@ -386,14 +386,13 @@ async def test_no_question_spans_more_than_a_range_however_long_we_were_away(tmp
     "trouble",
     [
         Unreachable("down"),
-        RpcError(-32000, "header not found"),
         lambda answer: [RpcError(-32005, "limit"), RpcError(-32005, "limit")],
         lambda answer: [answer[0], RpcError(-32000, "internal")],
         lambda answer: [{"number": "0x1", "timestamp": "0x1"}, answer[1]],
         lambda answer: [None, answer[1]],
         lambda answer: [answer[0], None],
     ],
-    ids=["unreachable", "error", "limit", "no logs", "old head", "no head", "nothing"],
+    ids=["unreachable", "limit", "no logs", "old head", "no head", "nothing"],
 )
 async def test_a_bad_answer_moves_nothing_and_is_asked_again(trouble: Any, tmp_path: Path) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
@@ -738,6 +737,6 @@ async def test_a_read_that_is_recorded_while_a_fork_is_found_moves_nothing(
             ranges.generation, ranges.cursor = ranges.generation + 1, rewound(ranges.cursor, 50)
             return Recorded()
 
-        ranges.recorder = SimpleNamespace(record=record)
+        ranges.contract = attrs.evolve(ranges.contract, journal=SimpleNamespace(run=record))
         assert not await ranges.read(Range(51, 100))
         assert ranges.next_block == 51

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.heads import HeadTracker
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
 from kmsconn.errors import JournalFailed
@@ -141,10 +141,16 @@ async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_comp
             await run(retention.raise_low_water, of.chain_id, of.contract, kind, place)
     head = HeadTracker()
     head.note(100_000, 1_000_000)
-    chains: Any = {of.chain_id: SimpleNamespace(head=head, finalized=HeadTracker())}
-    ports: Any = SimpleNamespace(wall=lambda: bench_wall() + days * DAY)
+    chain = SimpleNamespace(head=head, finalized=HeadTracker(), endpoint=None)
+    components: Any = SimpleNamespace(
+        settings=SETTINGS,
+        profile=PROFILE,
+        journal=bench.journal,
+        chain_contexts=dict.fromkeys((one.chain_id for one in PROFILE.subscriptions()), chain),
+        ports=SimpleNamespace(wall=lambda: bench_wall() + days * DAY),
+    )
     with trio.move_on_after(60):
-        await Retaining(SETTINGS, PROFILE, bench.journal, chains, ports).run()
+        await Retaining(components).run()
     assert len(await run(inspecting.quarantined, of.chain_id, of.contract)) == left
 
 
