@@ -6,7 +6,7 @@ Never waits for the writers' lock, so that a slow commit holds up neither renewa
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Final, Never, TypeVar
 
@@ -71,42 +71,27 @@ async def listen(
     lost, so that whoever acts on it looks by itself now and then.
     """
     while True:
-        session = await offload(use, lambda: _listening(address))
-        if session is None:
-            await trio.sleep(RECONNECT)
-            continue
-        try:
+        with suppress(psycopg.Error), closing(await offload(use, lambda: _listening(address))) as session:
             await take(frozenset())
-            while told := await _told(session, ours):
-                await take(told)
-                await trio.sleep(BREATH)
-        finally:
-            session.close()
+            while not session.is_lost:
+                with trio.move_on_after(LOOK_AROUND):
+                    await trio.lowlevel.wait_readable(session.wire.socket)
+                session.wire.consume_input()
+                notices = iter(session.wire.notifies, None)
+                if told := frozenset(one.extra.decode() for one in notices if one.be_pid != ours()):
+                    await take(told)
+                    await trio.sleep(BREATH)
+        await trio.sleep(RECONNECT)
 
 
-def _listening(address: PostgresAddress) -> Session | None:
-    """Return a connection that listens; None where none can be made."""
-    with suppress(psycopg.Error):
-        session = connect(address, SessionLimits())
+def _listening(address: PostgresAddress) -> Session:
+    session = connect(address, SessionLimits())
+    try:
         session.ask("LISTEN kmsconn")
-        return session
-    return None
-
-
-async def _told(session: Session, ours: Callable[[], int]) -> frozenset[str]:
-    """Wait for something that was told; nothing when the connection is lost, or its server was left behind."""
-    while True:
-        with trio.move_on_after(LOOK_AROUND):
-            await trio.lowlevel.wait_readable(session.wire.socket)
-        if session.is_lost:
-            return frozenset()
-        try:
-            session.wire.consume_input()
-        except psycopg.Error:
-            return frozenset()
-        notices = iter(session.wire.notifies, None)
-        if told := frozenset(one.extra.decode() for one in notices if one.be_pid != ours()):
-            return told
+    except psycopg.Error:  # a standby takes no such word
+        session.close()
+        raise
+    return session
 
 
 async def watch_servers(
@@ -118,11 +103,5 @@ async def watch_servers(
     """
     while True:
         await trio.sleep(LOOK_AROUND)
-        tell(await offload(use, lambda: _look(address)))
-
-
-def _look(address: PostgresAddress) -> str:
-    try:
-        return look_around(address, connect_timeout=BRIEF)
-    except psycopg.Error:
-        return ""
+        with suppress(psycopg.Error):
+            tell(await offload(use, partial(look_around, address, connect_timeout=BRIEF)))
