@@ -74,9 +74,9 @@ _NEXT: Final = (
     f"WHERE {_OF_LINE} AND next_attempt > :now ORDER BY next_attempt LIMIT 1) AS found"
 )
 _GIVE_ROWS: Final = (
-    "UPDATE request SET owner = NULL WHERE owner = ? AND state = 'pending' AND on_chain = 1 RETURNING kind"
+    "WITH given AS (UPDATE request SET owner = NULL WHERE owner = ? AND state = 'pending' AND on_chain = 1 RETURNING kind) "
+    "SELECT kind, count(*), pg_notify('kmsconn', 'due ' || kind) FROM given GROUP BY kind"
 )
-_WAKE: Final = "SELECT pg_notify('kmsconn', 'due ' || kind) FROM json_array_elements_text(?::json) AS kind"
 
 
 @attrs.frozen
@@ -210,9 +210,7 @@ def give_back(db: Database, token: int, name: str) -> bool:
 
 def give_rows_back(db: Database, token: int) -> int:
     """Give all claimed rows back, and tell the others; return how many they were."""
-    kinds = [kind for (kind,) in db.execute(_GIVE_ROWS, (token,))]
-    db.execute(_WAKE, (_listed({*kinds}),))
-    return len(kinds)
+    return sum(count for _, count, _ in db.execute(_GIVE_ROWS, (token,)))
 
 
 def leave(db: Database, token: int) -> None:

@@ -252,13 +252,12 @@ class Session:
             while len(self._owed) > 1:
                 self._replies()
             replies, failed = self._replies()
-        except psycopg.Error as error:
+        except BaseException as error:  # between a question and its answer nothing else can be asked
             self._connection.close()
+            if not isinstance(error, psycopg.Error):
+                raise
             said = " ".join(str(error).removeprefix("consuming input failed: ").split())
             raise psycopg.OperationalError(f"the connection is lost: {said}") from error
-        except BaseException:  # between a question and its answer nothing else can be asked
-            self._connection.close()
-            raise
         if failed is not None:
             raise failed
         return replies
@@ -311,12 +310,12 @@ class Session:
         return replies, failed
 
     def _reply(self, result: pq.abc.PGresult) -> Reply:
-        if not result.ntuples:
-            changes = (result.command_status or b"").startswith(_CHANGING)
-            return Reply([], (result.command_tuples or 0) if changes else 0)
-        self._reading.set_pgresult(result, format=_BINARY)
-        rows = self._reading.load_rows(0, result.ntuples, tuple)
-        return Reply(rows, len(rows) if (result.command_status or b"").startswith(_CHANGING) else 0)
+        rows: list[tuple[Any, ...]] = []
+        if result.ntuples:
+            self._reading.set_pgresult(result, format=_BINARY)
+            rows = self._reading.load_rows(0, result.ntuples, tuple)
+        changes = (result.command_status or b"").startswith(_CHANGING)
+        return Reply(rows, (result.command_tuples or 0) if changes else 0)
 
     def _result(self) -> pq.abc.PGresult:
         while self.wire.is_busy():
