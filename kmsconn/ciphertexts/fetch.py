@@ -122,17 +122,12 @@ class Attempt:
             budget.beyond = None
             budget.wake()
 
-    def fits(self, amount: int) -> bool:
-        """Say whether ``reserve`` would not wait."""
-        budget = self.lease.budget
-        if budget.used + amount <= budget.total:
-            return True
-        return next(iter(budget.holders), self.lease) is self.lease and budget.beyond in {None, self}
-
     async def reserve(self, amount: int) -> None:
         """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
         lease, budget = self.lease, self.lease.budget
-        while not self.fits(amount):
+        while budget.used + amount > budget.total:
+            if next(iter(budget.holders), lease) is lease and budget.beyond in {None, self}:
+                break
             await budget.freed.wait()
         budget.used += amount
         if budget.used > budget.total:

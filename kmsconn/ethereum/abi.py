@@ -247,7 +247,7 @@ def hash_struct(type_string: str, *values: Any) -> bytes:
 
 def signing_digest(domain: Domain, struct_hash: bytes) -> bytes:
     """Return what is signed: keccak(0x1901 ‖ domainSeparator ‖ structHash)."""
-    return signing_digest_under(domain.separator, struct_hash)
+    return keccak256(b"\x19\x01" + domain.separator + struct_hash)
 
 
 def signing_digest_under(separator: bytes, struct_hash: bytes) -> bytes:

@@ -19,7 +19,7 @@ _SHORT = "RLP: the data ends before its value does"
 def encode(item: Rlp | int) -> bytes:
     """Write a byte string, a non-negative integer as one, or a list given as a tuple."""
     if isinstance(item, int):
-        item = encode_int(item)
+        item = item.to_bytes((item.bit_length() + 7) // 8)  # nothing for 0
     elif isinstance(item, tuple):
         return encode_list(encode_all(*item))
     size = len(item)
@@ -36,11 +36,6 @@ def encode_all(*items: Rlp | int) -> bytes:
 def encode_list(body: bytes) -> bytes:
     """Write the list of the items in ``body``."""
     return _prefix(_LIST, len(body)) + body
-
-
-def encode_int(number: int) -> bytes:
-    """Return the byte string of a non-negative integer: big-endian without leading zeros; nothing for 0."""
-    return number.to_bytes((number.bit_length() + 7) // 8)
 
 
 def decode(data: bytes) -> Rlp:
@@ -61,7 +56,7 @@ def decode_int(item: Rlp) -> int:
 def _prefix(kind: int, size: int) -> bytes:
     if size <= _LONGEST_SHORT:
         return _BYTES[kind + size]
-    length = encode_int(size)
+    length = size.to_bytes((size.bit_length() + 7) // 8)
     return bytes([kind + _LONGEST_SHORT + len(length)]) + length
 
 

@@ -345,9 +345,10 @@ class Components(CiphertextComponents):
             pool.gone = lambda: self.core_health.gone
         return pool
 
-    def pool_for(self, kind: Kind) -> WorkerPool:
-        """Return the pool that works on a kind of request."""
-        return self.pools[self.profile.operations[kind].pool]
+    @cached_property
+    def pool_for(self) -> Mapping[Kind, WorkerPool]:
+        """The pool that works on each kind of request."""
+        return {kind: pool for pool in self.pools.values() for kind in pool.kinds}
 
     @cached_property
     def http_decryptions(self) -> HttpIntake:

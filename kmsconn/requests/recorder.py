@@ -90,4 +90,4 @@ def tell_recorded(
         for log, reason in undecodable:
             on_event(LogQuarantined(chain_id, log.address, log.block_number, log.log_index, reason))
     for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
-        components.pool_for(kind).wake_up.notify()
+        components.pool_for[kind].wake_up.notify()

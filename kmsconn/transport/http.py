@@ -8,6 +8,7 @@ a URL than ``urls.show`` does.
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -146,7 +147,8 @@ class HttpClient:
 
     def __init__(self, way: Way, limit: int, judge: Judge | None = None) -> None:
         self._way, self._limit, self._judge = way, limit, judge
-        self._places: dict[str, trio.Semaphore] = {}
+        self._proxied = way.ports.proxies.plain is not None
+        self._places: defaultdict[str, trio.Semaphore] = defaultdict(lambda: trio.Semaphore(limit))
         self._idle: dict[str, list[_HttpConnection]] = {}
         """The idle connections to each origin, the one used last at the end."""
 
@@ -214,7 +216,7 @@ class HttpClient:
     ) -> _Request:
         try:
             parsed = parse(url)
-            forwarder = self._way.forwarder(parsed)
+            forwarder = self._way.forwarder(parsed) if self._proxied else None
             fields = _fields(parsed, headers, body, forwarder)
             target = parsed.target if forwarder is None else parsed.origin + parsed.target
             head = make_request(method, target, fields.items())
@@ -236,7 +238,7 @@ class HttpClient:
         request = self._request("GET", url, None)
         if request.origin not in self._idle:
             return None
-        place = self._place(request.origin)
+        place = self._places[request.origin]
         place.acquire_nowait()
         leave = partial(self._leave, request.origin, place)
         try:
@@ -247,12 +249,6 @@ class HttpClient:
             raise
         leave(None)
         return None
-
-    def _place(self, origin: str) -> trio.Semaphore:
-        place = self._places.get(origin)
-        if place is None:
-            place = self._places[origin] = trio.Semaphore(self._limit)
-        return place
 
     async def _begin(
         self, request: _Request, begun: Callable[[], None] = lambda: None, asked: Asked | None = None
@@ -265,7 +261,7 @@ class HttpClient:
         if asked is not None:
             leave, (kept, exchange) = asked.leave, asked.take()
         else:
-            place = self._place(request.origin)
+            place = self._places[request.origin]
             if place.value:
                 place.acquire_nowait()  # the request that follows waits anyway
             else:

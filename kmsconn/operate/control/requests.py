@@ -172,7 +172,7 @@ async def _paused(context: Context, kind: Kind, *, changed: bool) -> Any:
     """Let the running connector do as the journal says, and return what is paused now."""
     paused = await context.journal.run(inspecting.paused_kinds)
     if context.running is not None:
-        of_pool = context.running.components.pool_for(kind).paused
+        of_pool = context.running.components.pool_for[kind].paused
         of_pool.pop(kind, None)
         of_pool.update({one.kind: one for one in paused if one.kind is kind})
         context.wake(kind)

@@ -95,7 +95,7 @@ def context_of(connector: Connector, health: Callable[[], HealthReport] | None =
         expiry=components.checker.expiry.seconds,
         wall=components.ports.wall,
         chain_time=chain_time,
-        wake=lambda kind: components.pool_for(kind).wake_up.notify(),
+        wake=lambda kind: components.pool_for[kind].wake_up.notify(),
         running=RunningConnector(connector, components.ports.wall(), health),
     )
 

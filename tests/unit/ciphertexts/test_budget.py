@@ -49,13 +49,6 @@ async def test_one_alone_may_exceed_the_total() -> None:
     assert budget.used == 0
 
 
-async def test_what_fits_is_what_would_not_wait() -> None:
-    budget = ByteBudget(10)
-    with Lease(budget) as eldest, Lease(budget) as other, Attempt(other) as attempt:
-        await Attempt(eldest).reserve(8)
-        assert (attempt.fits(2), attempt.fits(3), Attempt(eldest).fits(100)) == (True, False, True)
-
-
 async def test_one_body_after_the_other_goes_beyond_the_total() -> None:
     """A request has several ciphertexts, each in several buckets: all of them at once would be many times the total."""
     budget, most = ByteBudget(10), []

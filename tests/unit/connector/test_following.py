@@ -44,7 +44,7 @@ async def test_requests_that_another_process_ended_are_forgotten_and_its_answers
 async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene, scene.connected() as connector, trio.open_nursery() as nursery:
         components = connector.components
-        pool = components.pool_for(Kind.PUBLIC_DECRYPTION)
+        pool = components.pool_for[Kind.PUBLIC_DECRYPTION]
         nursery.start_soon(follow_pauses, components)
         await components.journal.run(inspecting.pause, PausedKind(Kind.PUBLIC_DECRYPTION, 0.0))
         await scene.wait(lambda: pool.paused)

@@ -199,7 +199,7 @@ async def reading(
             checker=SimpleNamespace(expiry=DecryptionExpiry(EXPIRY)),
             on_event=bench.events.append,
             board=Board(bench.events.append, trio.current_time),
-            pool_for=pools.__getitem__,
+            pool_for=pools,
             chain_contexts={subscription.chain_id: chain_context},
         )
         reader = LogReader.of(WatchedContract.of(components, subscription))  # type: ignore[arg-type]
