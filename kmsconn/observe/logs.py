@@ -170,8 +170,8 @@ def fields_of(event: Any) -> dict[str, Any]:
     kind = type(event)
     placeless = kind is events.RequestRecorded and event.over_http
     fields = {}
-    written, values = _WITHOUT_PLACE if placeless else _FIELDS[kind]
-    for (name, write), value in zip(written, values(event), strict=True):
+    names, writes, values = _WITHOUT_PLACE if placeless else _FIELDS[kind]
+    for name, write, value in zip(names, writes, values(event), strict=True):
         if value is not None:
             fields[name] = value if write is None else write(value)
     return fields
@@ -193,14 +193,14 @@ _WRITING: Final[dict[str, Callable[[Any], Any]]] = {
 }
 """How the values of fields are written that do not stand as they are, by what the fields are declared as."""
 
-_Fields = tuple[list[tuple[str, Callable[[Any], Any] | None]], Callable[[Any], tuple[Any, ...]]]
-"""Names of fields with how each is written, and what returns their values."""
+_Fields = tuple[list[str], list[Callable[[Any], Any] | None], Callable[[Any], tuple[Any, ...]]]
+"""Names of fields, how each is written, and what returns their values."""
 
 
 def _fields(kind: type, without: Collection[str] = ()) -> _Fields:
     chosen = [field for field in attrs.fields(kind) if field.name not in without]
-    written = [(one.name, _WRITING.get(str(one.type).removesuffix(" | None"))) for one in chosen]
-    return written, attrgetter(*(one.name for one in chosen))
+    names = [one.name for one in chosen]
+    return names, [_WRITING.get(str(one.type).removesuffix(" | None")) for one in chosen], attrgetter(*names)
 
 
 _FIELDS: Final = {kind: _fields(kind) for kind in LEVELS}

@@ -11,7 +11,7 @@ import io
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from urllib.parse import urljoin
 
 import attrs
@@ -21,6 +21,7 @@ from kmsconn.errors import Misconfigured, Overloaded, Unreachable
 from kmsconn.frozen import frozen
 from kmsconn.transport.dialling import LeanStream, Way, way_of
 from kmsconn.transport.http11 import (
+    REMEMBERED_FIELDS,
     HttpAnswer,
     HttpError,
     HttpExchange,
@@ -48,6 +49,7 @@ _REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 Judge = Callable[[str], None]
 """Raises Misconfigured for a URL that must not be asked."""
 
+RequestHeaders = tuple[tuple[str, str], ...]
 _DEFAULT_HEADERS = {"User-Agent": "kmsconn", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 FOREIGN_ERRORS: tuple[type[Exception], ...] = (
@@ -217,9 +219,12 @@ class HttpClient:
         try:
             parsed = parse(url)
             forwarder = self._way.forwarder(parsed) if self._proxied else None
-            fields = _fields(parsed, headers, body, forwarder)
+            given = tuple(headers.items()) if headers else ()
+            length = None if body is None else len(body)
+            server = parsed.scheme, parsed.authority, parsed.authorization
+            fields = _fields(server, given, length, forwarder)
             target = parsed.target if forwarder is None else parsed.origin + parsed.target
-            head = make_request(method, target, fields.items())
+            head = make_request(method, target, fields)
             return _Request(method, url, parsed, parsed.origin, headers, head, body or b"", forwarder)
         except ValueError as error:
             shown = show_origin(url) if method == "POST" else show(url)
@@ -370,23 +375,26 @@ class _Request:
         return self.origin if self.method == "POST" else show(self.text)
 
 
+@lru_cache(REMEMBERED_FIELDS)
 def _fields(
-    url: Url, headers: Mapping[str, str] | None, body: bytes | None, forwarder: Proxy | None
-) -> dict[str, str]:
-    """Return the fields of a request. Raises ValueError for a URL of another scheme."""
-    if url.scheme not in {"http", "https"}:
+    server: tuple[str, str, str | None], headers: RequestHeaders, length: int | None, proxy: Proxy | None
+) -> RequestHeaders:
+    """Return the fields of a request to a scheme, host and port, with their ``Authorization``: most requests have the same.
+
+    Raises ValueError for another scheme.
+    """
+    scheme, authority, authorization = server
+    if scheme not in {"http", "https"}:
         raise ValueError("not an http or https URL")
-    authorization = {"Authorization": url.authorization} if url.authorization else {}
-    length = {} if body is None else {"Content-Length": str(len(body))}
-    to_proxy = forwarder.headers if forwarder else {}
-    return {
-        "Host": url.authority,
-        **_DEFAULT_HEADERS,
-        **authorization,
-        **(headers or {}),
-        **to_proxy,
-        **length,
-    }
+    fields = {"Host": authority, **_DEFAULT_HEADERS}
+    if authorization:
+        fields["Authorization"] = authorization
+    fields.update(headers)
+    if proxy is not None:
+        fields.update(proxy.headers)
+    if length is not None:
+        fields["Content-Length"] = str(length)
+    return tuple(fields.items())
 
 
 def _redirect(request: _Request, answer: Download) -> str | None:
