@@ -78,7 +78,7 @@ class StageRunner:
         Cancellation and repeating: as the step; what has come is still kept while everything else is being cancelled.
         """
         started = trio.current_time()
-        seconds = max(seconds, self.profile.operations[row.kind].stages.get(stage, 0.0))
+        seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
         with trio.CancelScope(deadline=started + seconds) as scope:
             try:
