@@ -19,7 +19,6 @@ import trio
 from kmsconn.connector.event_hook import ForeignReplies, ShadowFindings
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import queries
-from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.queries import Counts
 from kmsconn.model.alerts import Board, alert_of
@@ -157,7 +156,7 @@ class JournalWatch:
         """Look once. Cancellation: at any time."""
         misplaced, self.free = "", self.measure()
         with trio.move_on_after(LOOKING), suppress(JournalFailed):
-            misplaced = await self.journal.run(Database.misplaced)
+            misplaced = await self.journal.run(lambda db: db.driver.misplaced())
             self.counts = await self.journal.run(queries.counts, self.wall())
         self.board.show(JOURNAL, self._alerts(misplaced))
         self.beat()

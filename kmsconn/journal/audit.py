@@ -194,18 +194,13 @@ def verify(paths: Iterable[Path], head: str = "") -> LogVerification:
 
 
 def _fault(found: dict[str, Any] | None, number: int, previous: str) -> str:
-    """Return why a line does not follow a line with this number and hash; nothing where it does."""
+    """Return why a line does not follow a line with this number and hash, or cannot be the first one (no hash); nothing where it can."""
     if found is None:
         return "is no JSON object"
-    if not previous:
-        return _fault_of_first(found)
-    if found.get("previous") != previous:
+    if previous and found.get("previous") != previous:
         return "does not follow the line before it: one of the two was changed, or a line was removed, inserted or moved"
-    return "" if found.get("number") == number + 1 else f"is not number {number + 1}"
-
-
-def _fault_of_first(found: dict[str, Any]) -> str:
-    """Return why a line cannot be the first of the files that are looked at."""
+    if previous:
+        return "" if found.get("number") == number + 1 else f"is not number {number + 1}"
     if found.get("type") == GENESIS:
         return "" if found.get("previous") == NO_LINE and found.get("number") == 1 else "is no genesis line"
     if found.get("type") == CONTINUED:
@@ -277,10 +272,6 @@ class AuditFile:
         except BlockingIOError as error:
             raise BlockingIOError(error.errno, "another process writes it", str(self._path)) from error
         _sync_folder(self._path)
-        return self._find_end()
-
-    def _find_end(self) -> int:
-        """Find the last whole line and cut off what comes after it; return how many bytes that were."""
         size = os.fstat(self._descriptor).st_size
         end, found = _last_line(self._descriptor)
         self.end = found or End()
@@ -297,7 +288,8 @@ class AuditFile:
         if not before:
             self._write(GENESIS, self._origin)
             return ""
-        self.end = _end_of_file(before[-1]) or self.end
+        with before[-1].open("rb") as file:
+            self.end = _last_line(file.fileno())[1] or self.end
         self._write(CONTINUED, {"after": before[-1].name})
         return ""
 
@@ -372,11 +364,6 @@ def _last_line(descriptor: int) -> tuple[int, End | None]:
                 return end, found
             end = start
     return 0, None
-
-
-def _end_of_file(path: Path) -> End | None:
-    with path.open("rb") as file:
-        return _last_line(file.fileno())[1]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -51,16 +51,15 @@ def off_loop(when: Callable[..., bool] = lambda *_, **__: True) -> Callable[[Any
     return mark
 
 
-def counted(operation: AnyOperation) -> AnyOperation:
-    """Mark an operation as one of ``COUNTED``."""
-    COUNTED.add(operation)
-    return operation
+def _marking(marked: set[Callable[..., Any]]) -> Callable[[AnyOperation], AnyOperation]:
+    def mark(operation: AnyOperation) -> AnyOperation:
+        marked.add(operation)
+        return operation
+
+    return mark
 
 
-def reads(operation: AnyOperation) -> AnyOperation:
-    """Mark an operation as one of ``READING``."""
-    READING.add(operation)
-    return operation
+counted, reads = _marking(COUNTED), _marking(READING)
 
 
 @attrs.frozen
@@ -234,10 +233,8 @@ class Database:
         if self.driver.is_begun:
             self.roll_back()
         tick = self.driver.begin()
-        if tick is not None:
-            self._go_on_from(tick)
-
-    def _go_on_from(self, tick: int) -> None:
+        if tick is None:
+            return
         if tick < self._kept_tick:
             self.roll_back()
             raise JournalWentBack(
@@ -268,17 +265,14 @@ class Database:
             yield
         except BaseException:
             if self.driver.is_begun:
-                self._undo_body()
+                try:
+                    self.execute("ROLLBACK TO SAVEPOINT body")
+                    self.execute("RELEASE SAVEPOINT body")
+                except self.driver.error:  # then all of the transaction, rather than a half of the body
+                    self.roll_back()
                 self.driver.tally.forget()
             raise
         self.execute("RELEASE SAVEPOINT body")
-
-    def _undo_body(self) -> None:
-        try:
-            self.execute("ROLLBACK TO SAVEPOINT body")
-            self.execute("RELEASE SAVEPOINT body")
-        except self.driver.error:  # then all of the transaction, rather than a half of the body
-            self.roll_back()
 
     def commit(self) -> None:
         """Make everything since ``begin`` durable, the tick included that others find. Raises OutcomeUnknown when nobody can tell."""
@@ -289,16 +283,9 @@ class Database:
 
     def keep(self) -> None:
         """Commit, unless the file is not where it was: what is written to a file without a name is gone with the process."""
-        if misplaced := self.misplaced():
+        if misplaced := self.driver.misplaced():
             raise NotWritten(misplaced)
         self.commit()
-
-    def misplaced(self) -> str:
-        """Say which of the journal's files was removed or replaced since it was opened; empty when none was.
-
-        While one is, nothing is recorded: every operation that changes something raises JournalFailed.
-        """
-        return self.driver.misplaced()
 
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything."""

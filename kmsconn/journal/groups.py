@@ -54,7 +54,8 @@ class Execution(Generic[T]):
         return self.operation in LONG and LONG[self.operation](*self.args, **self.kwargs)
 
     def apply(self, db: Database) -> None:
-        """Apply the operation. Raises NotWritten only when the whole transaction is lost."""
+        """Apply the operation, perhaps once more. Raises NotWritten only when the whole transaction is lost."""
+        self.error = None
         try:
             self.value = self.operation(db, *self.args, **self.kwargs)
         except (db.driver.error, *_FAULTS) as error:
@@ -87,13 +88,9 @@ async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Of
             await _apply_here(db, group, offload)
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
-        asking = [one for one in group if not db.driver.is_remote and one.operation in READING]
-        if len(asking) == len(group):
-            asking = []
-        why = _settle(db, [one for one in group if one not in asking], error)
-        for question in asking:
-            question.error = None
-        if asking:
+        others = [one for one in group if db.driver.is_remote or one.operation not in READING]
+        why = _settle(db, others or group, error)
+        if asking := [one for one in group if not one.is_settled]:
             await apply_group(db, asking, offload)
         return why
     _settle(db, group)
@@ -145,7 +142,6 @@ def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:
     db.roll_back()
     db.begin()
     for execution in group:
-        execution.error = None
         _apply_alone(db, execution)
     db.keep()
 

@@ -267,7 +267,7 @@ def signed(db: Database, chain_id: int) -> tuple[Row, ...]:
 
 
 @reads
-@off_loop(lambda _chain_id, _up_to_block, limit, **_: limit > LONG_LIST)
+@off_loop(lambda _chain_id, _up_to_block, limit: limit > LONG_LIST)
 def included(db: Database, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
     """Return INCLUDED rows whose inclusion (or verify) block is not above ``up_to_block``, the lowest first."""
     return _rows(db, db.execute(_INCLUDED, (chain_id, up_to_block, limit)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Generator, Sequence
@@ -217,10 +218,9 @@ def _files_of(journal: Path) -> tuple[Path, ...]:
 def free_bytes(path: Path) -> int | None:
     """Return how many bytes this process may still write to the file system of a journal; None where the file is gone."""
     try:
-        found = os.statvfs(path)
+        return shutil.disk_usage(path).free
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

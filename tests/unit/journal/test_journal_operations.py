@@ -41,8 +41,8 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
     [
         (recording.record, arguments(read(recording.LONG_READ)), False),
         (recording.record, arguments(read(recording.LONG_READ + 1)), True),
-        (queries.included, arguments(CHAIN, 30, queries.LONG_LIST, from_block=1), False),
-        (queries.included, arguments(CHAIN, 30, queries.LONG_LIST + 1, from_block=1), True),
+        (queries.included, arguments(CHAIN, 30, queries.LONG_LIST), False),
+        (queries.included, arguments(CHAIN, 30, queries.LONG_LIST + 1), True),
         (queries.answered_after, arguments(CHAIN, (0, 0), queries.LONG_LIST), False),
         (queries.answered_after, arguments(CHAIN, (0, 0), queries.LONG_LIST + 1), True),
         (queries.places, arguments(CHAIN, CONTRACT, KIND, (1, 9), limit=1), True),

@@ -153,7 +153,7 @@ async def test_a_closed_journal_answers_no_question(server: FakeServer) -> None:
         await journal.run(queries.row, 1)
 
 
-@pytest.mark.parametrize("operation", [moves.answer, moves.sign, adds(1), Database.misplaced])
+@pytest.mark.parametrize("operation", [moves.answer, moves.sign, adds(1), moves.defer])
 def test_what_changes_something_is_no_question(operation: Any) -> None:
     assert operation not in READING
 
