@@ -79,7 +79,7 @@ class End:
 
     def after(self, line: bytes, seq: int | None = None) -> End:
         """Return where the chain ends with this line."""
-        return End(self.number + 1, hash_of(line), self.seq if seq is None else seq)
+        return End(self.number + 1, sha256(line).hexdigest(), self.seq if seq is None else seq)
 
 
 def capture(db: Database, *, wanted: bool = True) -> None:
@@ -136,11 +136,6 @@ def _said(one: Transition) -> dict[str, Any]:
     return {name: to_hex(value) if isinstance(value, bytes) else value for name, value in told.items()}
 
 
-def hash_of(line: bytes) -> str:
-    """Return the hash of a line without its line feed."""
-    return sha256(line).hexdigest()
-
-
 def read_line(line: bytes) -> dict[str, Any] | None:
     """Return the object of a line; None for what is none."""
     try:
@@ -156,7 +151,11 @@ def end_of(line: bytes) -> End | None:
     if found is None:
         return None
     number, seq = found.get("number"), found.get("seq")
-    return End(number, hash_of(line), seq) if isinstance(number, int) and isinstance(seq, int) else None
+    return (
+        End(number, sha256(line).hexdigest(), seq)
+        if isinstance(number, int) and isinstance(seq, int)
+        else None
+    )
 
 
 @attrs.frozen
@@ -186,7 +185,7 @@ def verify(paths: Iterable[Path], head: str = "") -> LogVerification:
             break
         if found["type"] == GAP:
             gaps.append(f"{where} says that transitions {found['first']} to {found['last']} are lost")
-        number, previous = found["number"], hash_of(line.removesuffix(b"\n"))
+        number, previous = found["number"], sha256(line.removesuffix(b"\n")).hexdigest()
         seen = seen or previous == head
     if not broken and not (seen and number):
         broken = "the log is empty" if seen else f"the log has no line with the hash {head}"

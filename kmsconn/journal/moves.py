@@ -151,15 +151,13 @@ def move(
 
 
 @counted
-def answer(db: Database, rid: int, kept: Answer, now: float) -> bool:
-    """PENDING → ANSWERED ②; due for the transaction manager at once."""
-    return move(db, "answer", rid, calldata=kept.calldata, signer=kept.signer, now=now)
+def answer(db: Database, rid: int, kept: Answer, now: float, *, delivers: bool = False) -> bool:
+    """PENDING → ANSWERED ②; due for the transaction manager at once.
 
-
-@counted
-def deliver(db: Database, rid: int, kept: Answer, now: float) -> bool:
-    """PENDING → DONE with the Core's answer ②: whoever asks over HTTP has it from here, and no chain gets it."""
-    return move(db, "deliver", rid, calldata=kept.calldata, signer=kept.signer, now=now)
+    ``delivers``: PENDING → DONE; whoever asks over HTTP has it from here, and no chain gets it.
+    """
+    transition = "deliver" if delivers else "answer"
+    return move(db, transition, rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
 @frozen

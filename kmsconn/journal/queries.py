@@ -103,8 +103,6 @@ _KINDS, _STATES = frozenset(Kind), frozenset(State)
 
 LONG_LIST = 256  # rows: reading so many takes some milliseconds
 
-Values = Mapping[str, Any]
-
 
 @attrs.frozen
 class ReadUpTo:
@@ -211,19 +209,14 @@ def due(
     Rows of the shards ``without`` (the id modulo the journal's number of them) are left out, also of when the next one is due.
     """
     asked = {"now": now, "limit": limit + 1, "busy": _listed(busy)}
-    lines = _lines(db, kinds, without, asked)
+    wanted = [shard for shard in range(db.shards) if shard not in without]
+    lines = [{**asked, "kind": kind.value, "shard": shard} for kind in kinds for shard in wanted]
     statement = _for_shards(_DUE, db.shards)
     heads = sorted(head for line in lines for head in db.execute(statement, line))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(_rows(db, heads[:limit]), min(now, heads[limit][0]))
     later = (db.execute(_for_shards(_NEXT_SEEN, db.shards), line).fetchone()[0] for line in lines)
     return Due(_rows(db, heads), min((one for one in later if one is not None), default=None))
-
-
-def _lines(db: Database, kinds: Collection[Kind], without: frozenset[int], asked: Values) -> list[Values]:
-    """Return the values of one query for each kind and each shard that is wanted."""
-    wanted = [shard for shard in range(db.shards) if shard not in without]
-    return [{**asked, "kind": kind.value, "shard": shard} for kind in kinds for shard in wanted]
 
 
 @cache

@@ -74,10 +74,8 @@ LARGEST_UNDECODABLE = 1024 * 1024
 """Bytes of a log that cannot be decoded, and is kept whole: more than any request has."""
 UNDECODABLE_BYTES = 16 * 1024 * 1024
 """Of all such logs together: a contract's event may cost its sender little."""
-TOPICS, BEGINNING = (
-    4,
-    33,
-)  # at most; bytes of data: the word that may be an id, and one that makes it nobody's data
+TOPICS = 4  # at most
+BEGINNING = 33  # bytes of data: the word that may be an id, and one that makes it nobody's data
 LONGEST_REASON = 1024  # characters
 
 LONG_READ = 64  # arrivals: recording so many takes some milliseconds

@@ -71,7 +71,8 @@ class SqliteDriver:
         self._connect(_OWNER if make else _LOOKING)
         version = _known_version(self.execute, self.path)
         if make:
-            _migrate(self.execute, version)
+            for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+                _do_together(self.execute, [*statements, f"PRAGMA user_version = {number}"])
             _index_shards(self.execute, self.shards)
         for statement in COUNTING:
             self.execute(statement)
@@ -146,11 +147,6 @@ _ALWAYS = f"cache_size = -{CACHE}", "temp_store = MEMORY"
 """A container's root is read-only: there is no folder for temporary files."""
 
 Execute = Callable[..., sqlite3.Cursor]
-
-
-def _migrate(execute: Execute, version: int) -> None:
-    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-        _do_together(execute, [*statements, f"PRAGMA user_version = {number}"])
 
 
 def _index_shards(execute: Execute, shards: int) -> None:

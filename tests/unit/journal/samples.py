@@ -184,7 +184,7 @@ def move(db: Database, transition: str, rid: int) -> bool:
     if transition == "answer":
         return moves.answer(db, rid, ANSWER, 1000.0)
     if transition == "deliver":
-        return moves.deliver(db, rid, ANSWER, 1000.0)
+        return moves.answer(db, rid, ANSWER, 1000.0, delivers=True)
     if transition == "repeat":
         return moves.move(db, transition, rid, now=1000.0, deadline=2000.0, log=b"")
     if transition == "sign":

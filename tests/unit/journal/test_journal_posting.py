@@ -50,8 +50,8 @@ def test_a_new_request_is_due_at_once(db: Database) -> None:
 
 def test_a_delivered_answer_is_found_and_an_answer_is_delivered_once(db: Database) -> None:
     rid = rid_of(db)
-    assert moves.deliver(db, rid, ANSWER, 1200.0)
-    assert not moves.deliver(db, rid, ANSWER, 1300.0)
+    assert moves.answer(db, rid, ANSWER, 1200.0, delivers=True)
+    assert not moves.answer(db, rid, ANSWER, 1300.0, delivers=True)
     taken, begins = post(db, LATER)
     assert not begins
     assert taken is not None
@@ -95,7 +95,7 @@ def test_an_operator_may_retry_it(db: Database) -> None:
 
 def test_an_answer_that_retention_cleared_is_asked_for_again(db: Database) -> None:
     rid = rid_of(db)
-    moves.deliver(db, rid, ANSWER, 1200.0)
+    moves.answer(db, rid, ANSWER, 1200.0, delivers=True)
     plan = RetentionStep(clear_before=3000.0, delete_before=None, final={CHAIN: 100})
     assert retention.step(db, plan, Position()) is not None
     assert db.execute("SELECT cleared FROM request").fetchone() == (1,)
@@ -104,7 +104,7 @@ def test_an_answer_that_retention_cleared_is_asked_for_again(db: Database) -> No
     assert begins
     assert taken is not None
     assert taken.event.log == LOG
-    assert moves.deliver(db, rid, ANSWER, 1600.0)
+    assert moves.answer(db, rid, ANSWER, 1600.0, delivers=True)
     assert post(db, LATER)[0] == row_of(db, rid)
 
 
@@ -124,7 +124,7 @@ def test_no_more_than_so_many_are_in_work(db: Database, monkeypatch: pytest.Monk
     with pytest.raises(TooManyPosts):
         post(db, posts[2])
     assert not post(db, posts[0])[1], "what is in work is found all the same"
-    moves.deliver(db, rid_of(db, posts[0]), ANSWER, 1200.0)
+    moves.answer(db, rid_of(db, posts[0]), ANSWER, 1200.0, delivers=True)
     assert post(db, posts[2])[1]
 
 
@@ -147,7 +147,7 @@ def test_a_rewind_to_the_first_block_leaves_it_alone(db: Database) -> None:
     for ended in (False, True):
         rid = rid_of(db)
         if ended:
-            moves.deliver(db, rid, ANSWER, 1200.0)
+            moves.answer(db, rid, ANSWER, 1200.0, delivers=True)
         before = dump(db)
         take(db)
         rewind(db, 0)

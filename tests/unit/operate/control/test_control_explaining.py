@@ -129,7 +129,7 @@ async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene) -
 
 async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene) -> None:
     row = await posted(scene)
-    await scene.bench.journal.run(moves.deliver, row.rid, Answer(b"calldata", None), wall())
+    await scene.bench.journal.run(moves.answer, row.rid, Answer(b"calldata", None), wall(), delivers=True)
     one = await explain(scene, "posted")
     assert one["timeline"][-1]["what"] == "answered over HTTP: the answer is kept for whoever asks"
     assert (one["now"], one["next"]) == ("done", "nothing: its answer is kept for whoever asks over HTTP")
