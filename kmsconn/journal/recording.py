@@ -258,7 +258,9 @@ def _last_of_each_id(arrivals: Iterable[Arrival]) -> Iterable[Arrival]:
 def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: Recorded) -> None:
     """Take arrivals that do not stand where they stood, each with an id of its own; what contradicts what was known needs a header."""
     new: list[Arrival] = []
-    for arrival, known in zip(arrivals, _known(db, read, arrivals), strict=True):
+    keys = ((read.chain_id, read.contract, pack_id(one.id), one.kind.value) for one in arrivals)
+    for arrival, stored in zip(arrivals, db.fetch_each(_KNOWN, keys), strict=True):
+        known = [_Known(rid, digest, state, on, tuple(place)) for rid, digest, state, on, *place in stored]
         if known and arrival.log.block_number not in read.headers:
             changes.doubtful |= {arrival.log.block_number, *(row.place[0] for row in known if row.on_chain)}
             continue
@@ -270,16 +272,6 @@ def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: Record
             _place(db, read, same, arrival, changes)
     rids = insert(db, [_new_request(read, arrival) for arrival in new])
     changes.new = tuple(zip(rids, new, strict=True))
-
-
-def _known(db: Database, read: Read, arrivals: Iterable[Arrival]) -> Iterator[list[_Known]]:
-    of = read.chain_id, read.contract
-    keys = ((*of, pack_id(arrival.id), arrival.kind.value) for arrival in arrivals)
-    for stored in db.fetch_each(_KNOWN, keys):
-        yield [
-            _Known(rid, digest, state, on_chain, tuple(place))
-            for rid, digest, state, on_chain, *place in stored
-        ]
 
 
 def _new_request(read: Read, arrival: Arrival) -> NewRequest:
@@ -296,17 +288,13 @@ def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: Rec
     line = line_of(read.now, "moved", f"block {arrival.log.block_number}")
     db.execute(_HERE, (*place, pack_log(arrival.log), line, row.rid))
     changes.moved += row.place != place
-    again = row.place[:2] != place[:2] and _judge_anew(db, read, row)
+    judged = row.place[:2] != place[:2] and row.state in JUDGED_BY_BLOCK
+    again = judged and any(  # back to its answer, where one is kept
+        move(db, step, row.rid, next_attempt=read.now, reason="in another block")
+        for step in ("reoffer", "rejudge")
+    )
     if again or (not row.on_chain and row.state not in CLOSED):
         changes.back += ((row.rid, arrival),)
-
-
-def _judge_anew(db: Database, read: Read, row: _Known) -> bool:
-    """Take a row back that the contract of its old branch ended: to its answer, where one is kept."""
-    if row.state not in JUDGED_BY_BLOCK:
-        return False
-    steps = ("reoffer", "rejudge")
-    return any(move(db, step, row.rid, next_attempt=read.now, reason="in another block") for step in steps)
 
 
 def _drop(db: Database, rids: Iterable[int], changes: Recorded) -> None:

@@ -235,14 +235,12 @@ _AUDIT_TRIGGERS: Final = {
     "audit_records": f"AFTER INSERT ON request BEGIN {_WRITE_OUT} NULL, {NEW_ROW}); END",
     "audit_moves": f"AFTER UPDATE OF state ON request BEGIN {_WRITE_OUT} old.state, {NEW_ROW}); END",
 }
-CAPTURE: Final = tuple(
-    statement
-    for name, body in _AUDIT_TRIGGERS.items()
-    for statement in (f"DROP TRIGGER IF EXISTS {name}", f"CREATE TRIGGER {name} {body}")
+STOP_CAPTURING: Final = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _AUDIT_TRIGGERS)
+CAPTURE: Final = (
+    *STOP_CAPTURING,
+    *(f"CREATE TRIGGER {name} {body}" for name, body in _AUDIT_TRIGGERS.items()),
 )
 """What lets every transition go into the outbox of the audit log from now on."""
-
-STOP_CAPTURING: Final = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _AUDIT_TRIGGERS)
 
 
 def shard_index(shards: int) -> tuple[str, str]:
