@@ -168,7 +168,7 @@ def fresh(interface: str) -> Replay:
     for name, digest in (("TEST", _TEST), ("DEFAULT", keccak256(b"DEFAULT"))):
         chain.evm.set_up(keys.address, keys.name_parameters, name=name, digest=digest)
     for material in _materials():
-        chain.evm.set_up(manager.address, _commit, manager, material)
+        chain.evm.set_up(manager.address, partial(_commit, manager, material))
     return Replay(chain, RpcNode(chain), httpz, manager, keys)
 
 
