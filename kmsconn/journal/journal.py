@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TOLD: Final = (
-    5.0  # seconds for which it is told that an operation failed alone: who needs it repeats it each second
-)
+TOLD: Final = 5.0
+"""Seconds for which it is told that an operation failed alone: who needs it repeats it each second."""
 
 
 @attrs.define
@@ -307,10 +306,6 @@ def _is_connected(db: Database) -> bool:
     return cast("PostgresDriver", db.driver).batch.is_connected
 
 
-READERS = 2
-"""Connections that only read, where nobody chose a number."""
-
-
 @asynccontextmanager
 async def open_journal(
     where: Path | PostgresAddress,
@@ -320,7 +315,7 @@ async def open_journal(
     *,
     synchronous: Synchronous = "FULL",
     shards: int = 1,
-    readers: int = READERS,
+    readers: int = 2,
 ) -> AsyncGenerator[Journal]:
     """Open the journal in a file or in a database of PostgreSQL, make it if there is none, and run it meanwhile.
 

@@ -327,20 +327,9 @@ def take(db: Database, post: NewRequest) -> tuple[Row | None, bool]:
         if found is None:
             [rid], begins = insert(db, [post]), True
         else:
-            rid, begins = found[0], _repeat(db, found[0], post)
+            rid, log, why = found[0], pack_log(post.log), "asked for again"
+            begins = move(db, "repeat", rid, reason=why, now=post.now, deadline=post.deadline, log=log)
         db.driver.tally.write(db.execute)
         if begins and db.execute(_PENDING, (post.kind.value,)).fetchone()[0] > MOST_PENDING:
             raise TooManyPosts(f"{MOST_PENDING} requests of this kind are in work")
         return row(db, rid), begins
-
-
-def _repeat(db: Database, rid: int, post: NewRequest) -> bool:
-    return move(
-        db,
-        "repeat",
-        rid,
-        reason="asked for again",
-        now=post.now,
-        deadline=post.deadline,
-        log=pack_log(post.log),
-    )

@@ -31,9 +31,8 @@ from kmsconn.model.requests import Kind
 
 ROWS = 64  # looked at in one step: some milliseconds
 PAGES = 64  # a quarter of a MiB of the file is given back in one step
-SPARE = (
-    0.25  # of the file: so much may be free before any of it is given back, since new rows will want it again
-)
+SPARE = 0.25
+"""Of the file: so much may be free before any of it is given back, since new rows will want it again."""
 
 
 # Where a request, or the reply to it, stands last.
