@@ -365,10 +365,11 @@ async def open_provider(settings: Settings, *, ports: Ports | None = None) -> As
         rpcs: dict[int, Rpc] = {}
         for name, chain in {"gateway": chains.gateway, "ethereum": chains.ethereum, **hosts}.items():
             rpcs[chain.chain_id] = await stack.enter_async_context(open_endpoint(chain, name, ports, http))
-        places = {
-            name: Place(rpcs[one.chain_id], one.address)
-            for one in contracts
-            for name in ([one.kind, f"ACL@{one.chain_id}"] if one.kind == "ACL" else [one.kind])
-            if name != "ACL" or len(hosts) == 1
-        }
+        places = {}
+        for one in contracts:
+            place, is_acl = Place(rpcs[one.chain_id], one.address), one.kind == "ACL"
+            if is_acl:
+                places[f"ACL@{one.chain_id}"] = place
+            if not is_acl or len(hosts) == 1:
+                places[one.kind] = place
         yield Provider(interfaces(settings.protocol.profile), places)

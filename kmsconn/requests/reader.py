@@ -15,7 +15,6 @@ configured block, once for each value of the option, beside the live end; a rest
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Never
 
@@ -32,6 +31,7 @@ from kmsconn.journal.queries import ReadUpTo, Reread
 from kmsconn.model.alerts import Board
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import BackfillProgressed
+from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext
 from kmsconn.requests.cursor import Cursor, Range, plan
 from kmsconn.requests.range_reader import HEADERS_AT_ONCE, RangeReader, WatchedContract
@@ -215,9 +215,9 @@ BACKFILL_REPORT_INTERVAL = 10.0
 
 @attrs.define
 class BackfillProgress:
-    """One back-fill of a contract, from its first block on. ``make`` makes the event of done and all blocks."""
+    """One back-fill of a contract, from its first block on."""
 
-    make: Callable[[int, int], BackfillProgressed]
+    of: Subscription
     first: int
     told: float
     """When it was last told, or when it began."""
@@ -230,7 +230,7 @@ class BackfillProgress:
         if now - self.told < BACKFILL_REPORT_INTERVAL and not (ended and self.spoke):
             return None
         self.told, self.spoke = now, True
-        return self.make(min(done, blocks), blocks)
+        return BackfillProgressed(self.of.chain_id, self.of.contract, min(done, blocks), blocks)
 
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
@@ -310,7 +310,9 @@ class LogReader:
             self._behind = trio.Event()
             progress: BackfillProgress | None = None
             while (blocks := self._next_backfill()) is not None:
-                progress = progress or BackfillProgress(self._progressed, blocks.first, trio.current_time())
+                progress = progress or BackfillProgress(
+                    self.contract.subscription, blocks.first, trio.current_time()
+                )
                 if await self.ranges.read(blocks):
                     self.contract.tell("back-fill", None)
                     self._tell(progress, blocks)
@@ -329,10 +331,6 @@ class LogReader:
             event = progress.after(read.last, end, trio.current_time())
             if event is not None:
                 self.contract.components.on_event(event)
-
-    def _progressed(self, done: int, blocks: int) -> BackfillProgressed:
-        of = self.contract.subscription
-        return BackfillProgressed(of.chain_id, of.contract, done, blocks)
 
     def _next_backfill(self) -> Range | None:
         head = self.contract.head.number

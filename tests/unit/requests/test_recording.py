@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 from kmsconn.ethereum.abi import Log
-from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import BackfillProgressed
 from kmsconn.requests import recorder
 from kmsconn.requests.reader import BACKFILL_REPORT_INTERVAL, BackfillProgress
@@ -65,7 +64,8 @@ def test_a_log_that_cannot_be_decoded_comes_with_the_reason_and_the_others_are_d
     assert reason
 
 
-event = partial(BackfillProgressed, 1, Address(bytes(20)))
+OF = PROFILE.subscriptions()[0]
+event = partial(BackfillProgressed, OF.chain_id, OF.contract)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,6 @@ event = partial(BackfillProgressed, 1, Address(bytes(20)))
     ],
 )
 def test_the_progress_of_a_backfill_is_told(steps: list[tuple[int, float, int | None]]) -> None:
-    progress = BackfillProgress(event, 100, 0.0)
+    progress = BackfillProgress(OF, 100, 0.0)
     for last, now, done in steps:
         assert progress.after(last, 199, now) == (None if done is None else event(done, 100))
