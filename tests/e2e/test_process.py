@@ -1,7 +1,4 @@
-"""The real commands as processes over sockets: emulated dependencies under a load, and a connector that is killed and started again.
-
-What counts is what the emulated chain shows in the end: every request answered, none twice.
-"""
+"""The real commands as processes over sockets: killed and started again, for both generations, as a shadow, and the bench's own client."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,9 +18,11 @@ import attrs
 import pytest
 import trio
 
+from bench.connector import STRAIGHT, Recipe
+from bench.offering import open_pair
+from bench.shadow import run
 from kmsconn.emulator.config_file import journal_beside
 
-pytestmark = pytest.mark.sampled
 PATIENCE = 60.0  # seconds for a whole test on a busy machine; an undisturbed run takes about seven
 RATE, SECONDS = 20, 3
 COUNT = RATE * SECONDS
@@ -144,11 +144,13 @@ def assert_well(verdict: dict[str, Any], count: int = COUNT) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.sampled
 async def test_every_request_is_answered_once(tmp_path: Path) -> None:
     async with scene(tmp_path) as running, running.connector():
         assert_well(await running.verdict())
 
 
+@pytest.mark.sampled
 async def test_requests_from_before_the_first_start_are_answered(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         await trio.sleep(SECONDS)
@@ -156,6 +158,7 @@ async def test_requests_from_before_the_first_start_are_answered(tmp_path: Path)
             assert_well(await running.verdict())
 
 
+@pytest.mark.sampled
 async def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         for lived in (1.2, 1.0):
@@ -167,6 +170,7 @@ async def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
             assert_well(await running.verdict())
 
 
+@pytest.mark.sampled
 async def test_a_drain_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async with scene(tmp_path, "--computing", "0.5") as running:
         async with running.connector() as connector:
@@ -177,6 +181,7 @@ async def test_a_drain_under_load_loses_and_doubles_nothing(tmp_path: Path) -> N
             assert_well(await running.verdict())
 
 
+@pytest.mark.sampled
 async def test_a_journal_that_is_deleted_is_rebuilt_from_the_chain(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         async with running.connector() as connector:
@@ -188,6 +193,7 @@ async def test_a_journal_that_is_deleted_is_rebuilt_from_the_chain(tmp_path: Pat
             assert_well(await running.verdict())
 
 
+@pytest.mark.sampled
 async def test_without_a_connector_everything_stays_open_until_somebody_ends_it(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         await trio.sleep(SECONDS + 1)
@@ -196,11 +202,13 @@ async def test_without_a_connector_everything_stays_open_until_somebody_ends_it(
     assert (verdict["emitted"], verdict["open"], verdict["status"]) == (COUNT, COUNT, 1)
 
 
+@pytest.mark.sampled
 async def test_two_shards_share_the_requests(tmp_path: Path) -> None:
     async with scene(tmp_path, "--shards", "2", "--size", "70000") as running, running.connector():
         assert_well(await running.verdict())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("form", ["--json", "--seed=3"])
 async def test_the_demonstration_ends_well(form: str) -> None:
     with trio.fail_after(PATIENCE):
@@ -211,6 +219,7 @@ async def test_the_demonstration_ends_well(form: str) -> None:
     assert b"\x1b" not in ended.stdout
 
 
+@pytest.mark.sampled
 async def test_the_configuration_file_is_found_valid(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         ended = await trio.run_process(command("validate", "-c", str(running.config)), capture_stdout=True)
@@ -221,6 +230,7 @@ async def test_the_configuration_file_is_found_valid(tmp_path: Path) -> None:
 POSTS = 10
 
 
+@pytest.mark.sampled
 async def test_kills_keep_no_client_without_its_answer(tmp_path: Path) -> None:
     """The Core computes for half a second, so that posts are in work whenever the connector dies."""
     async with scene(tmp_path, "--posts", str(POSTS), "--computing", "0.5") as running:
@@ -236,3 +246,61 @@ async def test_kills_keep_no_client_without_its_answer(tmp_path: Path) -> None:
         posts = verdict["posts"]
         assert (posts["posted"], posts["codes"]) == (POSTS * SECONDS, {"ok": POSTS * SECONDS})
         assert posts["repeated"] > 0
+
+
+PROFILE = ("--profile", "httpz-rc7")
+
+
+@pytest.mark.rotating
+async def test_pairs_of_requests_are_answered_once_through_a_kill(tmp_path: Path) -> None:
+    async with scene(tmp_path, *PROFILE, "--forms", "public", "user") as running:
+        async with running.connector() as connector:
+            await trio.sleep(2)
+            connector.kill()
+            await connector.wait()
+        async with running.connector():
+            assert_well(await running.verdict(), COUNT)
+
+
+@pytest.mark.rotating
+async def test_the_configuration_of_that_era_is_found_valid(tmp_path: Path) -> None:
+    async with scene(tmp_path, *PROFILE) as running:
+        validating = command("validate", "-c", str(running.config))
+        ended = await trio.run_process(validating, capture_stdout=True)
+    said = ended.stdout.decode()
+    assert said.splitlines()[-1] == f"the configuration {running.config} is valid"
+    assert "httpz-rc7" in said
+    assert "warning" not in said
+
+
+@pytest.mark.rotating
+async def test_the_demonstration_of_the_first_generation_ends_well() -> None:
+    with trio.fail_after(PATIENCE):
+        demo = command("demo", *PROFILE, "--requests", "8", "--rate", "20", "--json")
+        ended = await trio.run_process(demo, capture_stdout=True)
+    said = json.loads(ended.stdout)
+    counts = {name: said[name] for name in ("emitted", "answered", "open", "doubled", "strays")}
+    assert counts == {"emitted": 8, "answered": 8, "open": 0, "doubled": 0, "strays": 0}
+
+
+@pytest.mark.rotating
+async def test_a_shadow_process_compares_every_reply_and_tells_planted_differences(tmp_path: Path) -> None:
+    """In the second half the shadow's shard of the Core gives other values for about half of the requests."""
+    found = await run(Namespace(rate=10.0, seconds=4.0, plant=True, forms=["public"]), tmp_path)
+    assert found.status["doubled"] == 0
+    assert found.likenesses["equal"] + found.likenesses["different"] == found.offered == 40
+    assert found.likenesses["different"] == found.told == found.differing > 0
+    assert set(found.differences) == {"decryptedResult"}
+    assert found.gained["count"] == found.offered
+
+
+PAIR_PATIENCE = 90
+
+
+async def test_the_straight_client_answers_every_request_once(tmp_path: Path) -> None:
+    with trio.fail_after(PAIR_PATIENCE):
+        async with open_pair(Recipe(STRAIGHT), tmp_path, size=64, computing=0.0) as pair:
+            status = await pair.dependencies.get("/status")
+            pair.look()
+    assert (status["emitted"], status["answered"], status["doubled"]) == (20, 20, 0)
+    assert pair.samples["connector"][0].resident > 0

@@ -432,12 +432,15 @@ def taken_ids_are_silence(monkeypatch: Any) -> None:
     monkeypatch.setattr(stage_runner, "reason_of", silent)
 
 
-# --- the two ports, ids, and the mark of the proof; ``tests/faults/test_port_mutations.py`` plays these
+# --- the two ports, ids, and the mark of the proof; ``tests/faults/test_waiting_mutations.py`` plays these
 
 
 def ids_without_leading_zeros(monkeypatch: Any) -> None:
     """An id goes to the Core as a number is written, not as 64 digits."""
     monkeypatch.setattr(operations, "id_hex", lambda identifier: f"{identifier:x}")
+    monkeypatch.setattr(
+        operations, "request_id", operations.request_id.__wrapped__
+    )  # what was written once is kept
 
 
 def probes_may_take_for_ever(monkeypatch: Any) -> None:

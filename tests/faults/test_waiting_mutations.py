@@ -1,10 +1,10 @@
-"""What ends waiting and spares questions, switched off one at a time: the scene that shows it must turn red. Green otherwise: see there."""
+"""What ends waiting, spares questions, bounds a client of a port or marks a proof, switched off one at a time: its scene turns red."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,20 @@ from typing import Any
 import pytest
 import trio
 
+from kmsconn.operate.control.server import REQUEST_BYTES
+from kmsconn.serving.exchange import LINGER_SECONDS
+from kmsconn.serving.wire import HEAD_BYTES, BadRequest
 from kmsconn.transport.grpc.framing import Status
-from tests.faults import mutations, test_destroyed, test_questions, test_taken_ids
+from tests.failures import leaves
+from tests.faults import mutations, test_destroyed, test_questions
 from tests.faults.scene import open_scene
+from tests.unit.operate.control import scene as control_scene
+from tests.unit.operate.control import test_control_server
+from tests.unit.requests import test_completeness
+from tests.unit.serving import test_exchange, test_wire
 
-pytestmark = [pytest.mark.once, pytest.mark.long]
+pytestmark = pytest.mark.once
+LONGEST = 600.0  # virtual seconds: what hangs at a port is red
 
 Scenario = Callable[[Path], Awaitable[None]]
 
@@ -78,31 +87,111 @@ TRIALS: list[tuple[mutations.Patch, Scenario]] = [
     ),
     (
         mutations.taken_ids_are_silence,
-        of(test_taken_ids.test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done),
+        of(test_destroyed.test_a_taken_id_is_an_alert_with_its_remedy_until_that_is_done),
     ),
 ]
 
 
-@pytest.mark.parametrize(("mutation", "scenario"), TRIALS, ids=[patch.__name__ for patch, _ in TRIALS])
+def in_the_open(test: Callable[..., Awaitable[None]], **given: Any) -> Scenario:
+    """Return a test that needs no folder."""
+
+    async def play(_folder: Path) -> None:
+        await test(**given)
+
+    return play
+
+
+def at_the_socket(test: Callable[..., Awaitable[None]], **given: Any) -> Scenario:
+    """Return a test of the control socket."""
+
+    async def play(folder: Path) -> None:
+        async with control_scene.open_scene(folder) as scene:
+            await test(scene, **given)
+
+    return play
+
+
+async def a_head_without_end(_folder: Path) -> None:
+    await trio.lowlevel.checkpoint()
+    with pytest.raises(BadRequest):
+        test_wire.asked(b"GET /" + b"a" * HEAD_BYTES)
+
+
+async def a_command_without_end(scene: control_scene.Scene) -> None:
+    assert await test_control_server.said_to(scene, b"x" * (REQUEST_BYTES + 1)) is not None
+
+
+async def a_request_is_answered(folder: Path) -> None:
+    async with open_scene(folder) as scene, scene.connected() as connector:
+        await connector.wait_ready()
+        await scene.wait_answered(await scene.ask("public"))
+
+
+OF_PORTS: list[tuple[mutations.Patch, Scenario]] = [
+    (mutations.ids_without_leading_zeros, a_request_is_answered),
+    (
+        mutations.probes_may_take_for_ever,
+        in_the_open(
+            test_exchange.test_a_client_that_does_not_ask_is_let_go_and_told_so_if_it_began,
+            sent=test_exchange.REQUEST[:-2],
+            said=b"HTTP/1.1 408 ",
+            seconds=LINGER_SECONDS,
+        ),
+    ),
+    (
+        mutations.metrics_may_be_left_unread,
+        in_the_open(test_exchange.test_a_client_that_takes_nothing_is_let_go),
+    ),
+    (mutations.probes_of_any_size, a_head_without_end),
+    (
+        mutations.commands_may_take_for_ever,
+        at_the_socket(
+            test_control_server.test_who_does_not_end_the_line_is_left_after_a_while,
+            said=b"",
+        ),
+    ),
+    (
+        mutations.results_may_be_left_unread,
+        at_the_socket(test_control_server.test_who_does_not_take_the_answer_is_left_after_a_while),
+    ),
+    (
+        mutations.commands_of_any_size,
+        at_the_socket(a_command_without_end),
+    ),
+    (
+        mutations.the_mark_of_the_proof_ignored,
+        in_the_open(test_completeness.test_nothing_below_the_low_water_mark_is_asked_for),
+    ),
+]
+
+PORT_IDS = [patch.__name__ for patch, _ in OF_PORTS]
+
+
+@pytest.mark.parametrize(
+    ("mutation", "scenario", "seconds"),
+    [
+        *(pytest.param(*one, math.inf, marks=pytest.mark.long, id=one[0].__name__) for one in TRIALS),
+        *(pytest.param(*one, LONGEST, marks=pytest.mark.sampled, id=one[0].__name__) for one in OF_PORTS),
+    ],
+)
 async def test_a_scene_notices(
-    mutation: mutations.Patch, scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mutation: mutations.Patch,
+    scenario: Scenario,
+    seconds: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It ends in a broken promise or in waiting in vain, and not in a crash: a patch that is broken itself is red anywhere."""
     mutation(monkeypatch)
-    await is_red(scenario, tmp_path)
-
-
-async def is_red(scenario: Scenario, folder: Path, seconds: float = math.inf) -> None:
-    """See it end in a broken promise or in waiting in vain, and not in a crash: a patch that is broken itself is red anywhere."""
     failures = AssertionError, trio.TooSlowError, pytest.fail.Exception
     with pytest.raises((*failures, ExceptionGroup)) as raised:
         with trio.fail_after(seconds):
-            await scenario(folder)
-    assert {type(leaf) for leaf in leaves(raised.value)} <= {*failures}
+            await scenario(tmp_path)
+    assert {type(leaf) for leaf in [*leaves(raised.value)] or [raised.value]} <= {*failures}
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
-    else:
-        yield error
+@pytest.mark.sampled
+@pytest.mark.parametrize("scenario", [scenario for _, scenario in OF_PORTS], ids=PORT_IDS)
+async def test_the_scene_is_green_otherwise(scenario: Scenario, tmp_path: Path) -> None:
+    with trio.fail_after(LONGEST):
+        await scenario(tmp_path)

@@ -12,9 +12,8 @@ import pytest
 import trio
 
 from kmsconn.config.parties import CoreTls
-from kmsconn.core.client import client_context
 from kmsconn.emulator.network import reserve_ports
-from kmsconn.errors import Broken, StartRefused, Unreachable
+from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc import link
 from kmsconn.transport.grpc.channel import Channel
 from kmsconn.transport.grpc.framing import NotProcessed, Status, StatusError
@@ -282,8 +281,3 @@ async def test_a_server_without_h2_is_not_taken(library: str, core: Path, protoc
         async with channel_to(peer.port, CoreTls(ca_file=pem(core))) as channel:
             with pytest.raises(Unreachable, match="HTTP/2"):
                 await channel.unary("/test.Peer/Echo", [b"x"])
-
-
-def test_tls_files_that_are_not_there_refuse_the_start(tmp_path: Path) -> None:
-    with pytest.raises(StartRefused, match="core_tls"):
-        client_context(CoreTls(ca_file=tmp_path / "none.pem"))

@@ -1,8 +1,9 @@
-"""The manifests of deploy/kustomize, rendered by kustomize and judged by the schemas of Kubernetes."""
+"""Manifests, alert rules and other files that another program reads, judged by that program or by its published schemas."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from kmsconn.config.sources import load_config
 from tools.panels import NODES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
 Render = Callable[[str], list[dict[str, Any]]]
 
 
@@ -150,3 +150,71 @@ def test_the_selectors_find_the_pod(rendered: Render) -> None:
         manifests["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items()
         <= manifests["Service"]["metadata"]["labels"].items()
     )
+
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "deploy/compose/compose.yaml": ("vendor.compose-spec", "healthcheck:", "healthchek:"),
+    ".github/workflows/ci.yml": ("vendor.github-workflows", "runs-on:", "run-on:"),
+}
+
+
+def judged(schema: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Let the checker judge a file by a schema that it brings."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a module of the environment
+
+
+@pytest.mark.once
+@pytest.mark.rotating
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_is_valid_by_its_schema(file: str) -> None:
+    found = judged(FILES[file][0], ROOT / file)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.once
+@pytest.mark.rotating
+@pytest.mark.parametrize("file", FILES)
+def test_a_misspelt_field_of_a_file_would_be_found(file: str, tmp_path: Path) -> None:
+    schema, right, wrong = FILES[file]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert right in text
+    path = tmp_path / Path(file).name
+    path.write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    assert judged(schema, path).returncode == 1
+
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
+
+
+def run(promtool: Path, *arguments: str, folder: Path = FOLDER) -> tuple[int, str]:
+    """Run promtool; return its status and what it said."""
+    done = subprocess.run(  # noqa: S603
+        [promtool, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_rules_are_valid(promtool: Path) -> None:
+    status, said = run(promtool, "check", "rules", "kmsconn.rules.yml")
+    assert status == 0, said
+    assert "SUCCESS" in said
+
+
+@pytest.mark.rotating
+def test_each_alert_is_firing_in_its_scene_and_none_on_a_quiet_chain(promtool: Path) -> None:
+    status, said = run(promtool, "test", "rules", "kmsconn.rules.test.yml")
+    assert status == 0, said
+
+
+def test_a_rule_that_looks_elsewhere_fails_its_scene(promtool: Path, tmp_path: Path) -> None:
+    """Else the scenes would prove nothing."""
+    rules = (FOLDER / "kmsconn.rules.yml").read_text(encoding="utf-8")
+    (tmp_path / "kmsconn.rules.yml").write_text(rules.replace("kmsconn_gaps > 0", "kmsconn_gaps > 5"))
+    scenes = (FOLDER / "kmsconn.rules.test.yml").read_text(encoding="utf-8")
+    head, *several = scenes.split("  - name: ")
+    [one] = [scene for scene in several if scene.startswith('"KmsconnCompletenessGap"')]
+    (tmp_path / "one.test.yml").write_text(f"{head}  - name: {one}")
+    status, said = run(promtool, "test", "rules", "one.test.yml", folder=tmp_path)
+    assert (status, "KmsconnCompletenessGap" in said) == (1, True), said

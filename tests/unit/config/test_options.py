@@ -21,7 +21,7 @@ from kmsconn.ethereum.mnemonics import TEST_PHRASE
 from kmsconn.model import requests
 from tests.unit.config import test_httpz_config as httpz
 from tests.unit.config.sample_values import ACL, ADDRESS, COMPLETE, KEY, OTHER_KEY, write_toml
-from tests.unit.config.test_port_options import DIGEST, HERE, key_file
+from tests.unit.config.test_presets import DIGEST, HERE, key_file
 from tests.unit.config.test_wallets import FILE
 from tests.unit.transport.test_aws import write_pair
 from tools.options_reference import EXAMPLES, meanings, reference, sample
