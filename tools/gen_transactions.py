@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kmsconn.replies.table import ROWS, Action
+from kmsconn.replies.table import ROWS
+from kmsconn.replies.view import Action
 from tools.gen_monitoring import between
 
 DOCS = Path(__file__).parents[1] / "docs"

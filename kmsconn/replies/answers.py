@@ -1,4 +1,4 @@
-"""Reads what a node answers about a reply: to a broadcast, an estimate, a call, a receipt, a trace. Tables; never does I/O.
+"""What is asked about a reply, and what a node's answer says: to a broadcast, an estimate, a call, a receipt, a trace. Never does I/O.
 
 Texts are compared without case, spaces and punctuation, because nodes agree on the words and on nothing else.
 """
@@ -247,6 +247,28 @@ def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:
     except ValueError:
         return Unclear("the node's trace cannot be decoded")
     return profile.operations[kind].revert(output) if output else Unclear(f"status 0: {trace.error}")
+
+
+# --- what is asked
+
+
+class Question(StrEnum):
+    """A question to a node about one reply. The first two ask whether the contract would take it: unsigned, and signed."""
+
+    ESTIMATE = "eth_estimateGas"
+    CALL = "eth_call"
+    CALL_AT_BLOCK = "eth_call at the receipt's block"
+    RECEIPT = "eth_getTransactionReceipt"
+    TRACE = "debug_traceTransaction"
+    BLOCK = "eth_getBlockByNumber of the request's block"
+
+
+class Belief(StrEnum):
+    """Something about a reply that one look does not prove."""
+
+    ABSENT = "the nonce of its bytes was used without them"
+    GONE = "the contract has not the reply that was included"
+    HOPELESS = "the contract will never take it"
 
 
 # --- what nodes said to broadcasts

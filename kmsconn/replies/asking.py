@@ -26,6 +26,7 @@ from kmsconn.protocols.port import Revert
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import (
     Finds,
+    Question,
     Says,
     Unclear,
     read_probe,
@@ -34,8 +35,7 @@ from kmsconn.replies.answers import (
     read_trace,
 )
 from kmsconn.replies.state import TxManager, TxState, tell_answer, tell_market
-from kmsconn.replies.table import receipt_of
-from kmsconn.replies.view import NOT_FINAL, ChainView, Finding, Question, Track
+from kmsconn.replies.view import NOT_FINAL, ChainView, Finding, Track, receipt_of
 from kmsconn.transport.waiting import Backoff, together
 
 HEAD = Call("eth_blockNumber")

@@ -21,8 +21,7 @@ from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
-from kmsconn.replies.table import Action
-from kmsconn.replies.view import NOT_FINAL, ChainView, IncludedReply, TxConfig, View, gaps, top
+from kmsconn.replies.view import NOT_FINAL, Action, ChainView, IncludedReply, TxConfig, View, gaps, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
 

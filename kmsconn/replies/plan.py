@@ -11,26 +11,81 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count
+from typing import Any
 
 import attrs
 
 from kmsconn.model.life import State
 from kmsconn.replies import table
+from kmsconn.replies.answers import Question
 from kmsconn.replies.fees import new_transaction
-from kmsconn.replies.table import Action, Phase, Step
-from kmsconn.replies.view import Track, View, top
+from kmsconn.replies.view import Action, Finding, Found, Phase, Step, Track, View, nonce_of, receipt_of, top
 
 Steps = defaultdict[Action, list[Step]]
 
 
-def decide(
-    view: View, tracks: Iterable[Track], rows: table.Table | None = None
-) -> tuple[Steps, tuple[int, ...]]:
+Table = dict[Phase, tuple[table.TableRow, ...]]
+
+
+def by_phase(rows: Sequence[table.TableRow]) -> Table:
+    """Return the rows that count in each phase, in their order; those of any phase of a reply are told in which."""
+
+    def counting(phase: Phase) -> Iterator[table.TableRow]:
+        for row in rows:
+            if row.phase is phase:
+                yield row
+            elif row.phase is Phase.ANY and phase is not Phase.ACCOUNT:
+                yield attrs.evolve(row, when=partial(row.when, phase))
+
+    return {phase: tuple(counting(phase)) for phase in Phase}
+
+
+TABLE = by_phase(table.ROWS)
+
+
+def _probe(view: View, track: Track) -> Finding | None:
+    """Return the probe of an unsigned reply, where one counts."""
+    finding = track.finding(Question.ESTIMATE, view.now)
+    return finding if finding is not None and finding.asked_at >= view.epoch else None
+
+
+def _call_since(view: View, track: Track) -> Finding | None:
+    """Return the probe of a signed reply that was asked in this epoch, however long ago."""
+    call = track.findings.get(Question.CALL)
+    return call if call is not None and call.asked_at >= view.epoch else None
+
+
+def phase_of(view: View, track: Track) -> tuple[Phase, Any]:
+    """Return where a reply stands, and the evidence at which all rows of that phase look."""
+    row, broadcast = track.row, track.broadcast
+    if row.state is State.ANSWERED:
+        probe = _probe(view, track)
+        return (Phase.UNPROBED if probe is None else Phase.UNSIGNED), probe
+    if row.state is State.INCLUDED:
+        return Phase.INCLUDED, track.finding(Question.CALL, view.now)
+    said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
+    if said or nonce_of(row) < view.chain.nonce:
+        return Phase.SPENT, receipt_of(track)
+    return Phase.IN_FLIGHT, _call_since(view, track)
+
+
+def assess(view: View, track: Track, rows: Table) -> tuple[table.TableRow, Found]:
+    """Return the first row that matches a reply, and what it found. Raises LookupError for a table without the last one."""
+    phase, evidence = phase_of(view, track)
+    for row in rows[phase]:
+        found = row.when(view, track, evidence)
+        if found is not None:
+            return row, found
+    raise LookupError("no row of the table matches")
+
+
+def decide(view: View, tracks: Iterable[Track], rows: Table | None = None) -> tuple[Steps, tuple[int, ...]]:
     """Return what to do now by action, and nonces to use up by an empty transfer; by other rows than the table's where they are given."""
     steps = Steps(list)
     for track in tracks:
-        row, found = table.assess(view, track, rows or table.TABLE)
+        row, found = assess(view, track, rows or TABLE)
         steps[row.action].append(Step(track, found))
     unfilled: tuple[int, ...] = ()
     if steps[Action.SIGN] or view.missing:
@@ -129,7 +184,7 @@ def _signed(view: View, step: Step, nonce: int) -> Step | None:
 
 def _fills(view: View, poisoned: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:
     """Yield the nonces that an empty transfer uses up: gaps below something in flight, and those whose bytes nobody takes."""
-    for row in table.TABLE[Phase.ACCOUNT]:
+    for row in TABLE[Phase.ACCOUNT]:
         found = row.when(view, None, unfilled)
         yield from () if found is None else found.nonces
     for step in poisoned:

@@ -33,8 +33,8 @@ from kmsconn.replies.answers import Broadcast, Sent, read_sent
 from kmsconn.replies.fees import highest_cost, in_ether, new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
-from kmsconn.replies.table import REFUSED, Action, Found, Step, out_of_gas, receipt_of
-from kmsconn.replies.view import IncludedReply, Track, nonce_of
+from kmsconn.replies.table import REFUSED
+from kmsconn.replies.view import Action, Found, IncludedReply, Step, Track, nonce_of, out_of_gas, receipt_of
 from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff, together
 

@@ -36,10 +36,11 @@ from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies import table
 from kmsconn.replies.answers import Accepts, Receipt, read_receipt
+from kmsconn.replies.plan import by_phase
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
-from kmsconn.replies.table import Action, Found, Phase, TableRow
-from kmsconn.replies.view import ChainView, Finding, IncludedReply, Track, View
+from kmsconn.replies.table import TableRow
+from kmsconn.replies.view import Action, ChainView, Finding, Found, IncludedReply, Phase, Track, View
 
 BLOCKS_AT_ONCE = 16
 """Blocks with their transactions in one batch: some seconds of the fastest chain, some megabytes of a full one."""
@@ -242,7 +243,7 @@ def _left_signed(*_: object) -> Found:
     return Found(SENDS_NOTHING)
 
 
-TABLE = table.by_phase([
+TABLE = by_phase([
     *(row for row in table.ROWS if (row.phase, row.action) == (Phase.UNSIGNED, Action.CONFIRM)),
     TableRow(Phase.UNSIGNED, Action.FINISH, (), _nobody_sent),
     *(TableRow(phase, Action.RELEASE, (), _left_signed) for phase in (Phase.IN_FLIGHT, Phase.SPENT)),

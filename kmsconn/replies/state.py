@@ -26,18 +26,18 @@ from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.answers import THERE, Accepts, Broadcast, Finds, Sent, Unclear
+from kmsconn.replies.answers import THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market, highest_cost, in_ether
-from kmsconn.replies.table import REFUSED, transaction_of
+from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import (
     ChainView,
     IncludedReply,
     NonceTracker,
-    Question,
     ReplyHistory,
     Track,
     TxConfig,
     nonce_of,
+    transaction_of,
 )
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
@@ -48,15 +48,12 @@ MOST_STANDING = 4096  # blocks with replies that are not final yet
 REPLY = Lane("reply")
 UNSIGNED, SENT = range(2)  # how far on its way to a block a reply is
 
-SEND_FUNDS = "send funds to the account"
 CAUSES = {
     Question.ESTIMATE: "gas-estimate-unanswered",
-    Question.CALL: "contract-unanswered",
-    Question.CALL_AT_BLOCK: "contract-unanswered",
     Question.RECEIPT: "receipt-unanswered",
     Question.TRACE: "trace-unanswered",
-    Question.BLOCK: "contract-unanswered",
 }
+"""Of alerts about questions that have no answer; all others are put to the contract."""
 
 
 @attrs.define
@@ -132,7 +129,7 @@ def tell_sent(
         alerts.to_a_block.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
         needs = f"a reply needs {in_ether(highest_cost(transaction_of(row)))}"
-        alerts.set("funds", f"{funds()}, {needs} ({result})", critical=True, remedy=SEND_FUNDS)
+        alerts.set("funds", f"{funds()}, {needs} ({result})", critical=True)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         why = (
@@ -147,7 +144,7 @@ def tell_sent(
 
 def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now: float) -> None:
     """Say that a question about a reply has no answer, or none that tells, and when it has one again; not what needs no answer."""
-    cause = CAUSES[question]
+    cause = CAUSES.get(question, "contract-unanswered")
     if not isinstance(said, Unclear):
         alerts.to_a_block.free(row.rid, {cause, REFUSED} if isinstance(said, Accepts) else {cause})
     elif question is not Question.TRACE and (question, row.state) != (Question.RECEIPT, State.INCLUDED):
@@ -351,13 +348,11 @@ class TxState:
 
     async def load(self) -> None:
         """Read what is in flight from the journal; every other change of it is made here."""
-        rows = {
-            row.rid: row
-            for row in await self.manager.journal.run(queries.signed, self.manager.endpoint.rpc.chain_id)
-        }
-        for track in [*self.tracks.in_state(State.SIGNED)]:
-            if track.row.rid not in rows:
+        rows = await self.manager.journal.run(queries.signed, self.manager.endpoint.rpc.chain_id)
+        rids = {row.rid for row in rows}
+        for track in self.tracks.in_state(State.SIGNED):
+            if track.row.rid not in rids:
                 self.tracks.drop(track)
-        for row in rows.values():
+        for row in rows:
             self.tracks.note(row)
         self.backlog.loaded = self.backlog.unsure = True

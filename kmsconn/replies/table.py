@@ -10,102 +10,45 @@ one look says of an absence is *believed* once a later head, or the reorg window
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import attrs
 
-from kmsconn.ethereum.transactions import Transaction, decode_transaction
-from kmsconn.frozen import frozen
-from kmsconn.journal.rows import Row
-from kmsconn.model.life import State
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import (
     UNPAYABLE,
     Accepts,
+    Belief,
     Broadcast,
+    Question,
     Receipt,
-    Says,
     Sent,
     Unclear,
     is_done,
     is_hopeless,
 )
 from kmsconn.replies.fees import highest_fee, repriced
-from kmsconn.replies.view import Belief, Finding, Question, Track, View, nonce_of
+from kmsconn.replies.view import (
+    FOUND,
+    Action,
+    Finding,
+    Found,
+    Phase,
+    Track,
+    View,
+    nonce_of,
+    out_of_gas,
+    receipt_of,
+    said_in,
+    transaction_of,
+)
 
 REFUSALS = 3  # of the same bytes, until their nonce is used up by an empty transfer
 REPRICED_AT_ONCE = 16  # nonces above the chain's: the others wait for these
 REFUSED = "contract-refuses"  # the cause of an alert about replies that the contract does not take now
 MARGIN_PERCENT = 112  # of the market's fee: bytes that no node holds and that cost more are signed again
-
-
-class Phase(StrEnum):
-    """The phase of a reply, by its row and the nonce of the account; of the account itself, the last one."""
-
-    UNPROBED = "unprobed"  # answered, and no probe counts
-    UNSIGNED = "unsigned"  # answered; it holds no nonce
-    IN_FLIGHT = "in flight"  # signed, and the chain has not used its nonce yet
-    SPENT = "spent"  # its nonce is used: by these bytes, by earlier ones of the same reply, or by another transaction
-    INCLUDED = "included"  # in a block that may still go
-    ANY = "any"
-    ACCOUNT = "account"
-
-
-class Action(StrEnum):
-    """The next action for a reply."""
-
-    CONFIRM = "confirm"
-    FINISH = "finish"
-    REJECT = "reject"
-    SIGN = "sign"
-    DEFER = "defer"
-    FILL = "fill"
-    REPRICE = "reprice"
-    BROADCAST = "broadcast"
-    RELEASE = "release"
-    TAKE_BACK = "take back"
-    FINALIZE = "finalize"
-    ASK = "ask"
-    WAIT = "wait"
-
-
-@frozen
-class Found:
-    """What a row found: why, in which block, with which gas limit or transaction, which nonces to fill, what to ask.
-
-    ``alert`` is the cause of an alert while the reply waits, ``critical`` for this reply alone. ``again``: the reply, or its nonce, was
-    lost to the chain.
-    """
-
-    reason: str = ""
-    block: int = 0
-    gas: int = 0
-    transaction: Transaction | None = None
-    nonces: tuple[int, ...] = ()
-    questions: tuple[Question, ...] = ()
-    alert: str = ""
-    critical: bool = False
-    again: bool = False
-
-
-FOUND = Found()
-
-
-@frozen
-class Step:
-    """A reply for which something is done, and what was found for it."""
-
-    track: Track
-    found: Found
-
-    @property
-    def nonce(self) -> int:
-        """The nonce of the transaction that is signed for it; without one, of its bytes, which go out as they are."""
-        new = self.found.transaction
-        return nonce_of(self.track.row) if new is None else new.nonce
 
 
 When = Callable[..., Found | None]
@@ -137,18 +80,6 @@ def _row(phase: Phase, action: Action, *worlds: str) -> Callable[[When], When]:
 
 
 # --- unsigned
-
-
-def probe_of(view: View, track: Track) -> Finding | None:
-    """Return the probe of an unsigned reply, where one counts."""
-    finding = track.finding(Question.ESTIMATE, view.now)
-    return finding if finding is not None and finding.asked_at >= view.epoch else None
-
-
-def said_in(finding: Finding) -> Says:
-    """Return what a probe says."""
-    assert not isinstance(finding.value, Receipt | bool | None)
-    return finding.value
 
 
 @_row(Phase.UNSIGNED, Action.CONFIRM, "answered_by_another")
@@ -248,12 +179,6 @@ def _still(track: Track) -> Broadcast | None:
     return None if broadcast is None or broadcast.on_its_way else broadcast
 
 
-def _call_since(view: View, track: Track) -> Finding | None:
-    """Return the probe of a signed reply that was asked in this epoch, however long ago."""
-    call = track.findings.get(Question.CALL)
-    return call if call is not None and call.asked_at >= view.epoch else None
-
-
 def _is_there(call: Finding | None) -> bool:
     return call is not None and call.trusted and is_done(said_in(call))
 
@@ -281,11 +206,6 @@ def _may_go_out(view: View, track: Track, call: Finding | None) -> bool:
     """
     since = track.signed_at if track.broadcast is None else track.broadcast.since
     return (since >= view.epoch or call is not None) and not _is_there(call)
-
-
-def transaction_of(row: Row) -> Transaction:
-    """Return the transaction in the bytes of a signed row."""
-    return decode_transaction(row.reply.raw or b"").transaction
 
 
 def _new_price(view: View, track: Track) -> Transaction | None:
@@ -340,12 +260,6 @@ def _goes_out(view: View, track: Track, call: Finding | None) -> Found | None:
 # --- spent
 
 
-def receipt_of(track: Track) -> Receipt | None:
-    """Return the receipt of a reply's bytes, None where no node showed one."""
-    finding = track.findings.get(Question.RECEIPT)
-    return finding.value if finding is not None and isinstance(finding.value, Receipt) else None
-
-
 @_row(Phase.SPENT, Action.CONFIRM, "plain_path")
 def _succeeded(view: View, _track: Track, receipt: Receipt | None) -> Found | None:
     """Its receipt has status 1."""
@@ -378,15 +292,6 @@ def _why(track: Track) -> str | None:
         return None
     hint = "" if trace is None else f"; {said_in(trace)}"
     return f"{said_in(call)}{hint}"
-
-
-def out_of_gas(track: Track) -> int | None:
-    """Return the gas limit of a failed reply that used it up; None for every other one."""
-    receipt = receipt_of(track)
-    if receipt is None:
-        return None
-    limit = transaction_of(track.row).gas
-    return limit if receipt.used_up(limit) else None
 
 
 # --- included
@@ -426,10 +331,10 @@ def _final(view: View, track: Track, call: Finding | None) -> Found | None:
     if asked and (shown is None or not (shown.says_nothing or _counts(shown, view))):
         return None  # it is of a branch that went, or of a node that lags
     block, receipt = track.row.reply.included_block or 0, receipt_of(track)
-    if (
-        receipt is not None and receipt.succeeded
-    ):  # where a branch came back it may be later than on the one in between
-        block = max(block, receipt.block)
+    if receipt is not None and receipt.succeeded:
+        block = max(
+            block, receipt.block
+        )  # where a branch came back: later perhaps than on the one in between
     elif not is_done(said_in(call)):
         return None
     return Found(block=block) if block <= view.chain.final else None
@@ -441,47 +346,33 @@ def _final(view: View, track: Track, call: Finding | None) -> Found | None:
 @_row(Phase.ANY, Action.ASK, "plain_path")
 def _asks(phase: Phase, view: View, track: Track, evidence: Any) -> Found | None:
     """A question of the above is due."""
-    wanted = _QUESTIONS[phase](view, track, evidence)
+    wanted = _wanted(phase, view, track, evidence)
     due = tuple([question for question in wanted if question not in track.asked])  # those are on their way
     return Found(questions=due) if due else None
 
 
+def _wanted(phase: Phase, view: View, track: Track, evidence: Any) -> Sequence[Question]:
+    match phase:
+        case Phase.IN_FLIGHT:
+            goes_out = evidence is None and (_is_due(view, track) or _new_price(view, track) is not None)
+            return (Question.CALL,) if goes_out else ()
+        case Phase.SPENT if evidence is None or evidence.succeeded:
+            return (Question.RECEIPT,) if _may_ask(track.findings.get(Question.RECEIPT), view) else ()
+        case Phase.SPENT:
+            traces = view.settings.transactions.trace_reverted_tx and Question.TRACE not in track.findings
+            return (Question.TRACE,) if traces else (Question.CALL_AT_BLOCK,)
+        case Phase.INCLUDED:
+            asked = (Question.CALL,) if track.row.reply.hash is None else (Question.CALL, Question.RECEIPT)
+            return [one for one in asked if _may_ask(track.finding(one, view.now), view)]
+        case _:
+            if not _may_ask(evidence, view) or Question.ESTIMATE in track.asked:
+                return ()
+            hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row)
+            return (Question.ESTIMATE, Question.BLOCK) if hopeless else (Question.ESTIMATE,)
+
+
 def _may_ask(finding: Finding | None, view: View) -> bool:
     return finding is None or view.now >= finding.again
-
-
-def _of_unsigned(view: View, track: Track, probe: Finding | None) -> Sequence[Question]:
-    if not _may_ask(probe, view) or Question.ESTIMATE in track.asked:
-        return ()
-    hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row)
-    return (Question.ESTIMATE, Question.BLOCK) if hopeless else (Question.ESTIMATE,)
-
-
-def _of_in_flight(view: View, track: Track, call: Finding | None) -> Sequence[Question]:
-    if call is not None:
-        return ()
-    return (Question.CALL,) if _is_due(view, track) or _new_price(view, track) is not None else ()
-
-
-def _of_spent(view: View, track: Track, receipt: Receipt | None) -> Sequence[Question]:
-    if receipt is None or receipt.succeeded:
-        return (Question.RECEIPT,) if _may_ask(track.findings.get(Question.RECEIPT), view) else ()
-    traces = view.settings.transactions.trace_reverted_tx and Question.TRACE not in track.findings
-    return (Question.TRACE,) if traces else (Question.CALL_AT_BLOCK,)
-
-
-def _of_included(view: View, track: Track, _call: Finding | None) -> Sequence[Question]:
-    asked = (Question.CALL,) if track.row.reply.hash is None else (Question.CALL, Question.RECEIPT)
-    return [one for one in asked if _may_ask(track.finding(one, view.now), view)]
-
-
-_QUESTIONS: dict[Phase, Callable[[View, Track, Any], Sequence[Question]]] = {
-    Phase.UNPROBED: _of_unsigned,
-    Phase.UNSIGNED: _of_unsigned,
-    Phase.IN_FLIGHT: _of_in_flight,
-    Phase.SPENT: _of_spent,
-    Phase.INCLUDED: _of_included,
-}
 
 
 @_row(Phase.ANY, Action.WAIT, "plain_path")
@@ -494,49 +385,3 @@ def _otherwise(_phase: Phase, _view: View, _track: Track, _evidence: object) -> 
 def _gaps(view: View, _track: None, unfilled: Sequence[int]) -> Found | None:
     """A ripe gap below something in flight, claimed by no answered reply."""
     return Found(nonces=tuple(unfilled)) if unfilled and not view.chain.suspicious else None
-
-
-# --- the table
-
-
-Table = dict[Phase, tuple[TableRow, ...]]
-
-
-def by_phase(rows: Sequence[TableRow]) -> Table:
-    """Return the rows that count in each phase, in their order; those of any phase of a reply are told in which."""
-
-    def counting(phase: Phase) -> Iterator[TableRow]:
-        for row in rows:
-            if row.phase is phase:
-                yield row
-            elif row.phase is Phase.ANY and phase is not Phase.ACCOUNT:
-                yield attrs.evolve(row, when=partial(row.when, phase))
-
-    return {phase: tuple(counting(phase)) for phase in Phase}
-
-
-TABLE = by_phase(ROWS)
-
-
-def phase_of(view: View, track: Track) -> tuple[Phase, Any]:
-    """Return where a reply stands, and the evidence at which all rows of that phase look."""
-    row, broadcast = track.row, track.broadcast
-    if row.state is State.ANSWERED:
-        probe = probe_of(view, track)
-        return (Phase.UNPROBED if probe is None else Phase.UNSIGNED), probe
-    if row.state is State.INCLUDED:
-        return Phase.INCLUDED, track.finding(Question.CALL, view.now)
-    said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
-    if said or nonce_of(row) < view.chain.nonce:
-        return Phase.SPENT, receipt_of(track)
-    return Phase.IN_FLIGHT, _call_since(view, track)
-
-
-def assess(view: View, track: Track, rows: Table) -> tuple[TableRow, Found]:
-    """Return the first row that matches a reply, and what it found. Raises LookupError for a table without the last one."""
-    phase, evidence = phase_of(view, track)
-    for row in rows[phase]:
-        found = row.when(view, track, evidence)
-        if found is not None:
-            return row, found
-    raise LookupError("no row of the table matches")

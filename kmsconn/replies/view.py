@@ -1,4 +1,4 @@
-"""Values on which the transaction manager decides: the chain as a node showed it, and each reply with the answers about it."""
+"""What the transaction manager decides about: the chain as a node showed it, each reply with the answers about it; and what is decided."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ from typing import Any
 import attrs
 
 from kmsconn.config.settings import Settings
+from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.rows import Row
 from kmsconn.model.debounce import Debounce, Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation, Revert
-from kmsconn.replies.answers import REPLACE_AFTER, Accepts, Broadcast, Finds, Unclear, is_hopeless
+from kmsconn.replies.answers import (
+    REPLACE_AFTER,
+    Accepts,
+    Belief,
+    Broadcast,
+    Finds,
+    Question,
+    Receipt,
+    Says,
+    Unclear,
+    is_hopeless,
+)
 from kmsconn.replies.fees import FeeLimits, Price
 
 NOT_FINAL = -1
@@ -112,25 +124,6 @@ class IncludedReply:
     block: int
     block_hash: bytes = b""
     hash: bytes = b""
-
-
-class Question(StrEnum):
-    """A question to a node about one reply. The first two ask whether the contract would take it: unsigned, and signed."""
-
-    ESTIMATE = "eth_estimateGas"
-    CALL = "eth_call"
-    CALL_AT_BLOCK = "eth_call at the receipt's block"
-    RECEIPT = "eth_getTransactionReceipt"
-    TRACE = "debug_traceTransaction"
-    BLOCK = "eth_getBlockByNumber of the request's block"
-
-
-class Belief(StrEnum):
-    """Something about a reply that one look does not prove."""
-
-    ABSENT = "the nonce of its bytes was used without them"
-    GONE = "the contract has not the reply that was included"
-    HOPELESS = "the contract will never take it"
 
 
 @frozen
@@ -302,7 +295,99 @@ class View:
         return max(self.chain.forked_at, self.nonces.stranger_at)
 
 
+def transaction_of(row: Row) -> Transaction:
+    """Return the transaction in the bytes of a signed row."""
+    return decode_transaction(row.reply.raw or b"").transaction
+
+
 def nonce_of(row: Row) -> int:
     """Return the nonce of a signed row."""
     assert row.reply.nonce is not None
     return row.reply.nonce
+
+
+def said_in(finding: Finding) -> Says:
+    """Return what a probe says."""
+    assert not isinstance(finding.value, Receipt | bool | None)
+    return finding.value
+
+
+def receipt_of(track: Track) -> Receipt | None:
+    """Return the receipt of a reply's bytes, None where no node showed one."""
+    finding = track.findings.get(Question.RECEIPT)
+    return finding.value if finding is not None and isinstance(finding.value, Receipt) else None
+
+
+def out_of_gas(track: Track) -> int | None:
+    """Return the gas limit of a failed reply that used it up; None for every other one."""
+    receipt = receipt_of(track)
+    if receipt is None:
+        return None
+    limit = transaction_of(track.row).gas
+    return limit if receipt.used_up(limit) else None
+
+
+class Phase(StrEnum):
+    """The phase of a reply, by its row and the nonce of the account; of the account itself, the last one."""
+
+    UNPROBED = "unprobed"  # answered, and no probe counts
+    UNSIGNED = "unsigned"  # answered; it holds no nonce
+    IN_FLIGHT = "in flight"  # signed, and the chain has not used its nonce yet
+    SPENT = "spent"  # its nonce is used: by these bytes, by earlier ones of the same reply, or by another transaction
+    INCLUDED = "included"  # in a block that may still go
+    ANY = "any"
+    ACCOUNT = "account"
+
+
+class Action(StrEnum):
+    """The next action for a reply."""
+
+    CONFIRM = "confirm"
+    FINISH = "finish"
+    REJECT = "reject"
+    SIGN = "sign"
+    DEFER = "defer"
+    FILL = "fill"
+    REPRICE = "reprice"
+    BROADCAST = "broadcast"
+    RELEASE = "release"
+    TAKE_BACK = "take back"
+    FINALIZE = "finalize"
+    ASK = "ask"
+    WAIT = "wait"
+
+
+@frozen
+class Found:
+    """What a row found: why, in which block, with which gas limit or transaction, which nonces to fill, what to ask.
+
+    ``alert`` is the cause of an alert while the reply waits, ``critical`` for this reply alone. ``again``: the reply, or its nonce, was
+    lost to the chain.
+    """
+
+    reason: str = ""
+    block: int = 0
+    gas: int = 0
+    transaction: Transaction | None = None
+    nonces: tuple[int, ...] = ()
+    questions: tuple[Question, ...] = ()
+    alert: str = ""
+    critical: bool = False
+    again: bool = False
+
+
+FOUND = Found()
+
+
+@frozen
+class Step:
+    """A reply for which something is done, and what was found for it."""
+
+    track: Track
+    found: Found
+
+    @property
+    def nonce(self) -> int:
+        """The nonce of the transaction that is signed for it; without one, of its bytes, which go out as they are."""
+        new = self.found.transaction
+        return nonce_of(self.track.row) if new is None else new.nonce

@@ -32,10 +32,9 @@ from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.port import Meaning, Verdict
 from kmsconn.replies import asking, table
 from kmsconn.replies import plan as nonces
-from kmsconn.replies.answers import Accepts
+from kmsconn.replies.answers import Accepts, Question
 from kmsconn.replies.asking import read_finding
 from kmsconn.replies.state import Tracks
-from kmsconn.replies.view import Question
 from kmsconn.requests import dispatcher, failures, range_reader, reader, recorder, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness, KnownIds

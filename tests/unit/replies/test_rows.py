@@ -16,7 +16,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import AlertRaised, ReplyReturned, RequestDeferred
 from kmsconn.model.life import State
-from kmsconn.replies import table
+from kmsconn.replies import plan, table
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import CONTRACT, KEY, Fault, World, until
 
@@ -293,7 +293,7 @@ async def test_the_world_is_green(story: Story) -> None:
 async def test_the_world_is_red_without_the_row(
     row: table.TableRow, world: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "TABLE", table.by_phase([one for one in table.ROWS if one is not row]))
+    monkeypatch.setattr(plan, "TABLE", plan.by_phase([one for one in table.ROWS if one is not row]))
     try:
         wrong = await WORLDS[world]()
     except* (LookupError, AssertionError):

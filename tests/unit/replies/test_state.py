@@ -10,11 +10,10 @@ import pytest
 from kmsconn.journal.queries import Due
 from kmsconn.journal.rows import RowReply
 from kmsconn.model.life import State
-from kmsconn.replies.answers import Unclear
+from kmsconn.replies.answers import Question, Unclear
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import LOOK_AGAIN, Backlog, TxAlerts, TxState, tell_answer
-from kmsconn.replies.table import Found
-from kmsconn.replies.view import Question
+from kmsconn.replies.view import Found
 from tests.unit.replies.world import World
 
 

@@ -8,10 +8,11 @@ import trio
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.replies import shadow
-from kmsconn.replies.answers import Accepts, Finds, Receipt, Says
+from kmsconn.replies.answers import Accepts, Finds, Question, Receipt, Says
 from kmsconn.replies.manager import Rounds
-from kmsconn.replies.table import ROWS, TABLE, Action, Table, assess
-from kmsconn.replies.view import ChainView, Finding, Question
+from kmsconn.replies.plan import TABLE, Table, assess
+from kmsconn.replies.table import ROWS
+from kmsconn.replies.view import Action, ChainView, Finding
 from tests.unit.replies.world import World
 from tools.gen_transactions import MEANINGS
 

@@ -19,9 +19,9 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies import asking, plan, table, view
+from kmsconn.replies.answers import Belief, Question
 from kmsconn.replies.asking import ChainObserver
-from kmsconn.replies.table import Found
-from kmsconn.replies.view import Belief, Finding, NonceTracker, Question
+from kmsconn.replies.view import Finding, Found, NonceTracker
 from tests.unit.replies.test_bad_day import running
 from tests.unit.replies.world import HEALTHY, KEY, Fault, MemoryJournal, World, until
 
@@ -285,7 +285,7 @@ async def a_block_goes_after_an_estimate() -> bool:
 def finalized_unasked(monkeypatch: Any) -> None:
     """What was included once is believed for good."""
     final = [attrs.evolve(row, when=lambda *_: Found()) for row in table.ROWS if row.when is table._final]
-    monkeypatch.setitem(table.TABLE, table.Phase.INCLUDED, tuple(final))
+    monkeypatch.setitem(plan.TABLE, view.Phase.INCLUDED, tuple(final))
 
 
 def old_block_finalizes(monkeypatch: Any) -> None:
@@ -302,10 +302,10 @@ def old_block_finalizes(monkeypatch: Any) -> None:
 
     rows = [
         attrs.evolve(row, when=without_receipt) if row.when is table._final else row
-        for row in table.TABLE[table.Phase.INCLUDED]
+        for row in plan.TABLE[view.Phase.INCLUDED]
     ]
     monkeypatch.setattr(MemoryJournal, "rewind", nothing)
-    monkeypatch.setitem(table.TABLE, table.Phase.INCLUDED, tuple(rows))
+    monkeypatch.setitem(plan.TABLE, view.Phase.INCLUDED, tuple(rows))
 
 
 def l1_a_gap_believed_from_a_lagging_node(monkeypatch: Any) -> None:
