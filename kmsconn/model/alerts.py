@@ -36,7 +36,7 @@ class Board:
 
     on_event: OnEvent
     now: Callable[[], float]
-    _present: dict[Key, AlertRaised] = attrs.field(factory=dict)
+    present: dict[Key, AlertRaised] = attrs.field(factory=dict)
     _since: dict[Key, float] = attrs.field(factory=dict)
     """Since when something is wrong that is not told at once."""
     _told: dict[Key, float] = attrs.field(factory=dict)
@@ -45,10 +45,10 @@ class Board:
     """What each owner shows."""
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._present
+        return key in self.present
 
     def __iter__(self) -> Iterator[AlertRaised]:
-        return iter(tuple(self._present.values()))
+        return iter(tuple(self.present.values()))
 
     def set(
         self,
@@ -67,7 +67,7 @@ class Board:
         key, usual = (about, cause), CAUSES[cause]
         if not text:
             self._since.pop(key, None)
-            if self._present.pop(key, None) is not None:
+            if self.present.pop(key, None) is not None:
                 self.on_event(AlertCleared(*key))
         elif usual.after <= 0 or self.now() - self._since.setdefault(key, self.now()) >= usual.after:
             stops = usual.critical if critical is None else critical
@@ -85,11 +85,11 @@ class Board:
 
     def _raise(self, alert: AlertRaised) -> None:
         key, now = (alert.dependency, alert.cause), self.now()
-        known = self._present.get(key)
+        known = self.present.get(key)
         if known == alert:
             return
         if known is None or known.severity is not alert.severity or now - self._told[key] >= UPDATE:
-            self._present[key], self._told[key] = alert, now
+            self.present[key], self._told[key] = alert, now
             self.on_event(alert)
 
 

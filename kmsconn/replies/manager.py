@@ -152,8 +152,9 @@ class Rounds:
         judge_market(state, chain)
         if chain.fresh:
             await self._load_included(chain)
-        kept = state.nonces.ripe | state.tracks.nonces
-        state.fillers = {nonce: one for nonce, one in state.fillers.items() if nonce in kept}
+        if state.fillers:
+            kept = state.nonces.ripe | state.tracks.nonces
+            state.fillers = {nonce: one for nonce, one in state.fillers.items() if nonce in kept}
         self._name_late()
         state.alerts.show(trio.current_time())
 
@@ -220,7 +221,7 @@ class Rounds:
         """Track what is answered and due, as much as there is room in flight."""
         state, backlog, journal = self.state, self.state.backlog, self.state.manager.journal
         tick, wall = journal.answers_tick, state.manager.ports.wall()
-        room = min(REPLIES_AT_ONCE, state.manager.config.window - len(state.tracks.nonces))
+        room = min(REPLIES_AT_ONCE, state.manager.config.window - len(state.tracks.in_state(State.SIGNED)))
         if room <= 0 or not backlog.is_due(tick, wall):
             return
         due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)

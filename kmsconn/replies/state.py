@@ -36,7 +36,6 @@ from kmsconn.replies.view import (
     ReplyHistory,
     Track,
     TxConfig,
-    nonce_of,
     transaction_of,
 )
 from kmsconn.replies.wallet import Wallet
@@ -78,7 +77,8 @@ class TxAlerts:
 
     def set(self, cause: str, text: str | None, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, or clear it where there is nothing to say."""
-        self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
+        if text or (self.dependency, cause) in self._board.present:
+            self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
@@ -247,7 +247,10 @@ class Tracks:
     @property
     def nonces(self) -> frozenset[int]:
         """The nonces in flight."""
-        return frozenset([nonce_of(track.row) for track in self.in_state(State.SIGNED)])
+        rows = [track.row for track in self.by_rid.values()]
+        return frozenset(
+            [row.reply.nonce for row in rows if row.state is State.SIGNED and row.reply.nonce is not None]
+        )
 
     def note(self, row: Row) -> Track:
         """Return the track of a row, with the row as it is now."""
