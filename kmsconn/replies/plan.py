@@ -179,7 +179,7 @@ def _signed(view: View, step: Step, nonce: int) -> Step | None:
     assert row.answer is not None
     to, data = row.event.contract, row.answer.calldata
     new = new_transaction(row.event.chain_id, to, data, gas, nonce=nonce, price=price)
-    return Step(step.track, attrs.evolve(step.found, transaction=new))
+    return Step(step.track, Found(gas=gas, transaction=new))
 
 
 def _fills(view: View, poisoned: Sequence[Step], unfilled: Sequence[int]) -> Iterator[int]:
