@@ -252,12 +252,13 @@ class Session:
             while len(self._owed) > 1:
                 self._replies()
             replies, failed = self._replies()
-        except BaseException as error:  # between a question and its answer nothing else can be asked
+        except psycopg.Error as error:  # between a question and its answer nothing else can be asked
             self._connection.close()
-            if not isinstance(error, psycopg.Error):
-                raise
             said = " ".join(str(error).removeprefix("consuming input failed: ").split())
             raise psycopg.OperationalError(f"the connection is lost: {said}") from error
+        except BaseException:
+            self._connection.close()
+            raise
         if failed is not None:
             raise failed
         return replies
