@@ -17,14 +17,14 @@ from wsproto.utilities import ProtocolError
 
 from kmsconn.transport.urls import Url
 
-_FINAL, _MASKED, _RESERVED, _OPCODE = 0x80, 0x80, 0x70, 0x0F  # bits of the first two bytes
+_FINAL, _MASKED, _OPCODE = 0x80, 0x80, 0x0F  # bits of the first two bytes
 TEXT, _CLOSE, PING, _PONG = (
     0x1,
     0x8,
     0x9,
     0xA,
 )  # opcodes; those from 8 on may stand between the pieces of a message
-_OPCODES = frozenset({0x0, TEXT, 0x2, _CLOSE, PING, _PONG})
+_FIRST_BYTES = {0x0, TEXT, 0x2} | {_FINAL | opcode for opcode in (0x0, TEXT, 0x2, _CLOSE, PING, _PONG)}
 _TWO_BYTES, _EIGHT_BYTES = 126, 127  # where a size stands that has no place in the second byte
 _LONG_SIZES = {_TWO_BYTES: (2, _TWO_BYTES), _EIGHT_BYTES: (8, 1 << 16)}
 """In how many bytes it stands there, and the least one that does."""
@@ -98,11 +98,9 @@ class WebSocketWire:
         at = 0
         while self.ended is None and (extent := self._extent(at)) is not None:
             first, (start, end) = self._received[at], extent
-            if end > len(self._received):
-                break
             body, at = bytes(self._received[start:end]), end
             if first & _OPCODE < _CLOSE:
-                yield self._message(first, body)
+                yield body if first & _FINAL and not self._begun else self._message(first, body)
             else:
                 self._control(first & _OPCODE, body, respond)
                 yield None
@@ -111,12 +109,12 @@ class WebSocketWire:
             respond(client_frame(_CLOSE, self._farewell))
 
     def _extent(self, at: int) -> tuple[int, int] | None:
-        """Return where the body of a frame begins and ends; None while its head is not whole, and for one that ends the connection."""
+        """Return where the body of a frame begins and ends; None while it is not whole, and for one that ends the connection."""
         received, start = self._received, at + _HEAD
         if len(received) < start:
             return None
         first, size = received[at], received[at + 1]
-        opcode, least = first & _OPCODE, 0
+        opcode, least, masked = first & _OPCODE, 0, size >= _MASKED
         if size in _LONG_SIZES:
             length, least = _LONG_SIZES[size]
             if len(received) < start + length:
@@ -124,25 +122,23 @@ class WebSocketWire:
             size = int.from_bytes(received[start : start + length])
             start += length
         fits = (
-            opcode in _OPCODES and not first & _RESERVED and not received[at + 1] & _MASKED and size >= least
+            (opcode == 0) == self._begun
+            if opcode < _CLOSE
+            else size < _TWO_BYTES and (opcode, size) != (_CLOSE, 1)
         )
-        if opcode < _CLOSE:
-            fits &= (opcode == 0) == self._begun
-        else:
-            fits &= bool(first & _FINAL) and size < _TWO_BYTES and (opcode, size) != (_CLOSE, 1)
-        if not fits:
+        if not fits or first not in _FIRST_BYTES or masked or size < least:
             why = f"a frame must not begin with 0x{received[at:start].hex()}"
             self._end(CloseReason.PROTOCOL_ERROR, f"the server broke the protocol: {why}")
         elif opcode < _CLOSE and len(self._pieces) + size > self._max:
             self._end(
                 CloseReason.MESSAGE_TOO_BIG, f"the server sent a message of more than {self._max} bytes"
             )
-        return None if self.ended is not None else (start, start + size)
+        elif start + size <= len(received):
+            return start, start + size
+        return None
 
     def _message(self, first: int, body: bytes) -> bytes | None:
         """Keep a piece of a message, and return that once it is whole."""
-        if first & _FINAL and not self._begun:
-            return body
         self._pieces += body
         self._begun = not first & _FINAL
         if self._begun:

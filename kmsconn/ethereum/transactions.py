@@ -13,7 +13,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recover
 from kmsconn.frozen import frozen
 
-_DYNAMIC_FEE = b"\x02"
+_DYNAMIC_FEE, _NO_ACCESS_LIST = b"\x02", b"\xc0"
 _DYNAMIC_FEE_FIELDS = 12
 _LEGACY_FIELDS = 9
 _ETHEREUM_V = 27
@@ -36,7 +36,7 @@ class Eip1559Transaction:
     @cached_property
     def _fields(self) -> bytes:
         numbers = self.chain_id, self.nonce, self.max_priority_fee, self.max_fee, self.gas
-        return rlp.encode_all(*numbers, self.to, self.value, self.data, ())
+        return rlp.encode_all(*numbers, self.to, self.value, self.data) + _NO_ACCESS_LIST
 
     @property
     def signing_digest(self) -> bytes:

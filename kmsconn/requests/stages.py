@@ -80,7 +80,7 @@ class Stages:
         Raises Rejected, AlreadyDone when the contract has this node's answer for good, NotYet, Unreachable.
         Repeating: reads only.
         """
-        return await retrying(lambda: self.checker.check(seen), self.random)
+        return await retrying(partial(self.checker.check, seen), self.random)
 
     async def gather(self, checked: Checked, lease: Lease) -> Gathered:
         """Fetch every ciphertext, all at once; their bytes are held under ``lease``.
@@ -158,7 +158,7 @@ class Stages:
         """
         request = submitted.request
         await self.checker.recheck(request)
-        expected = await retrying(lambda: self.identity.signer_for(request), self.random)
+        expected = await retrying(partial(self.identity.signer_for, request), self.random)
         operation = self.profile.operations[request.kind]
         call = operation.result_call(request.content)
         reply = submitted.reply

@@ -396,6 +396,23 @@ async def test_an_answer_for_content_that_was_replaced_names_the_restart_that_he
     assert "restart" in alert.remedy
 
 
+class _SlowJournal:
+    """Takes days for each thing that the pipeline itself asks of it."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+
+    async def run(self, *work: Any) -> Any:
+        await trio.sleep(30 * 86_400)
+        return await self._journal.run(*work)
+
+
+async def test_what_the_journal_takes_between_two_stages_is_no_stages_time(bench: Bench) -> None:
+    bench.pipeline.journal = _SlowJournal(bench.journal)  # type: ignore[assignment]
+    row = await bench.run(await bench.record_key_request("keygen_default"))
+    assert (row.state, bench.told(StageFailed)) == (State.ANSWERED, [])
+
+
 # Cancellation.
 
 
