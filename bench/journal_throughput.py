@@ -122,9 +122,9 @@ async def live_on(journal: Journal, rid: int) -> None:
     """Answer, sign, confirm and finalize a request; look at it once, as a worker does."""
     await journal.run(queries.row, rid)
     await journal.run(moves.answer, rid, Answer(CALLDATA, SENDER), time.time())
-    await journal.run_each(moves.sign, [Signing(rid, rid, RAW, digest(rid))])
-    await journal.run_each(moves.confirm, [(rid, rid)])
-    await journal.run_each(moves.finalize, [(rid, rid)])
+    await journal.run_each(moves.sign, [{"signing": Signing(rid, rid, RAW, digest(rid))}])
+    await journal.run_each(moves.move, [{"rid": rid, "block": rid}], transition="confirm")
+    await journal.run_each(moves.move, [{"rid": rid, "block": rid}], transition="finalize")
 
 
 def digest(number: int) -> bytes:

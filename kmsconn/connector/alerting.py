@@ -168,7 +168,7 @@ class JournalWatch:
             yield AlertRaised("journal file", "permissions", "; ".join(warnings))
         if misplaced:
             yield AlertRaised(JOURNAL, "misplaced", misplaced, remedy=_PUT_BACK)
-        elif failure := self.journal.failure:
+        elif failure := self.journal.failures.text:
             yield AlertRaised(JOURNAL, "unwritable", failure)
         if damaged := self.journal.damaged:
             named = "; ".join(f"row {rid}: {why}" for rid, why in islice(damaged.items(), NAMED))

@@ -243,7 +243,9 @@ class AuditFile:
         ``known``: what the journal knows of the log. Raises BlockingIOError where another process writes it.
         """
         cut = self._open()
-        warnings = [self._begin(), self._note_cut(cut), self._note_gap(known)]
+        if not self.end.number:
+            self._begin()
+        warnings = [self._note_cut(cut), self._note_gap(known)]
         self._write(STARTED, self._origin)
         return tuple(filter(None, warnings))
 
@@ -279,18 +281,14 @@ class AuditFile:
             os.fsync(self._descriptor)
         return size - end
 
-    def _begin(self) -> str:
+    def _begin(self) -> None:
         """Begin a file that is empty: the log itself, or the next file of it."""
-        if self.end.number:
-            return ""
-        before = rotated(self._path)
-        if not before:
+        if before := rotated(self._path):
+            with before[-1].open("rb") as file:
+                self.end = _last_line(file.fileno())[1] or self.end
+            self._write(CONTINUED, {"after": before[-1].name})
+        else:
             self._write(GENESIS, self._origin)
-            return ""
-        with before[-1].open("rb") as file:
-            self.end = _last_line(file.fileno())[1] or self.end
-        self._write(CONTINUED, {"after": before[-1].name})
-        return ""
 
     def _note_cut(self, cut: int) -> str:
         if not cut:

@@ -15,11 +15,12 @@ means that the row was no longer in a state that allows it, and that nothing was
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import attrs
+import msgspec
 
 from kmsconn.config.settings import Settings
 from kmsconn.errors import JournalWentBack, OutcomeUnknown, StartRefused
@@ -122,8 +123,9 @@ Driver: TypeAlias = "SqliteDriver | PostgresDriver"
 ``shards``: among how many parts due rows are shared by their ids. ``is_remote``: statements wait for a server, so that a whole group of
 them is run in a thread (``journal.groups``). ``capture`` are the statements that let every transition go into the outbox of the audit
 log, ``stop_capturing`` those that end that. ``refusal`` says why the journal cannot be opened, and what to do: JournalUnreachable where
-that may pass by itself. ``error`` is the class of all errors of the database, ``conflict`` of those where a unique index refuses a row.
-``tally`` are the numbers of rows that this transaction has changed and not written yet; ``changes`` how many rows were changed so far.
+that may pass by itself; ``warnings`` are what an operator should know about an open one. ``error`` is the class of all errors of the
+database, ``conflict`` of those where a unique index refuses a row. ``tally`` are the numbers of rows that this transaction has changed
+and not written yet; ``changes`` how many rows were changed so far.
 """
 
 QueryResult: TypeAlias = "Cursor | BatchResult"
@@ -180,25 +182,30 @@ class Tally:
         self._moved.clear()
 
 
+def listed(values: Collection[Any]) -> str:
+    """Return what a statement reads as a list."""
+    return msgspec.json.encode(list(values)).decode()
+
+
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
     ``answers_tick``: that of the last move, perhaps not durable, that may have changed which replies can be signed.
     ``is_whole``: the transaction is undone as a whole where anything in it fails, so that it needs no savepoints.
     ``damaged`` are rows that could not be read, with the reasons; ``notes`` say of which rows the Core has the request, ``stage_times``
-    how many seconds each stage of the present pass of a row took: both until the row's next move or deferral.
+    how many seconds each stage of the present pass of a row took: both until the row's next move or deferral. ``roll_back`` undoes
+    everything since ``begin``, ``close`` gives the lock back, too; where there is nothing to do they do nothing.
     """
 
     def __init__(self, driver: Driver, wall: Callable[[], float]) -> None:
         self.driver = driver
         self.execute: Callable[..., QueryResult] = driver.execute
+        self.roll_back, self.close = driver.roll_back, driver.close
         self.wall = wall
-        self.shards = driver.shards
         self.tick = self.answers_tick = 0
         self.damaged: dict[int, str] = {}
         self.notes: dict[int, bool] = {}
         self.stage_times: dict[int, dict[str, float]] = {}
-        self.warnings: tuple[str, ...] = ()
         self.is_whole = False
         self._kept_tick = 0
 
@@ -211,7 +218,7 @@ class Database:
         where that may pass by itself.
         """
         with opening(self.driver):
-            self.warnings = self.driver.open(make=binding is not None)
+            self.driver.open(make=binding is not None)
             self.execute = (
                 self.driver.execute
             )  # an open driver's may be the database's own: a call less for each statement
@@ -220,10 +227,6 @@ class Database:
             stored = self.bind(own, ours)
             self.driver.commit()
         self.tick = self._kept_tick = int(stored[_TICK])
-
-    def close(self) -> None:
-        """Close the journal and give its lock back; what was not committed is rolled back. Repeating: does nothing."""
-        self.driver.close()
 
     def begin(self) -> None:
         """Begin a transaction; one that a failure left open is rolled back before.
@@ -286,10 +289,6 @@ class Database:
         if misplaced := self.driver.misplaced():
             raise NotWritten(misplaced)
         self.commit()
-
-    def roll_back(self) -> None:
-        """Undo everything since ``begin``, if there is anything."""
-        self.driver.roll_back()
 
     def bind(self, named: Mapping[str, str], ours: Mapping[str, str] | None = None) -> dict[str, str]:
         """Note ``named`` where the journal does not say it yet, and return all that is noted then.

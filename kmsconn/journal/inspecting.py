@@ -173,10 +173,11 @@ def paused_kinds(db: Database) -> tuple[PausedKind, ...]:
     return tuple(PausedKind(Kind(kind), *rest) for kind, *rest in db.execute(_PAUSED) if kind in _KINDS)
 
 
-_COLUMNS = "chain_id, contract, log, block, block_hash, transaction_hash, log_index, reason, found_at"
-_ALL = f"SELECT {_COLUMNS} FROM quarantined_log ORDER BY found_at DESC, block DESC, log_index DESC LIMIT ?"  # noqa: S608 - of our own literals
-_NAMED = f"SELECT {_COLUMNS} FROM quarantined_log WHERE log_index = ? ORDER BY block"  # noqa: S608
-_OF_CONTRACT = f"SELECT {_COLUMNS} FROM quarantined_log WHERE chain_id = ? AND contract = ?"  # noqa: S608
+_LOGS = (
+    "SELECT chain_id, contract, log, block, block_hash, transaction_hash, log_index, reason, found_at FROM quarantined_log "
+    "WHERE chain_id = coalesce(?, chain_id) AND contract = coalesce(?, contract) AND log_index = coalesce(?, log_index) "
+    "ORDER BY found_at DESC, block DESC, log_index DESC LIMIT ?"
+)
 _DROP = "DELETE FROM quarantined_log WHERE chain_id = ? AND block_hash = ? AND log_index = ?"
 _OTHER_CHECKPOINT = "SELECT hash FROM checkpoint WHERE chain_id = ? AND block = ? AND hash <> ?"
 _OTHER_CONTENT = "SELECT rid FROM request WHERE chain_id = ? AND contract = ? AND id = ? AND kind = ? AND digest <> ? AND on_chain = 1"
@@ -212,22 +213,16 @@ class UndecodableLog:
 
 
 @reads
-def undecodable_logs(db: Database, limit: int) -> tuple[UndecodableLog, ...]:
-    """Return logs that could not be decoded, those found last first."""
-    return tuple(_read(stored) for stored in db.execute(_ALL, (limit,)))
-
-
-@reads
-def quarantined(db: Database, chain_id: int, contract: Address) -> tuple[UndecodableLog, ...]:
-    """Return the logs of a contract that could not be decoded."""
-    return tuple(_read(stored) for stored in db.execute(_OF_CONTRACT, (chain_id, contract)))
-
-
-@reads
-def named_logs(db: Database, prefix: bytes, log_index: int) -> tuple[UndecodableLog, ...]:
-    """Return those that a name means: mostly one, and two where two hashes begin alike."""
-    found = (_read(stored) for stored in db.execute(_NAMED, (log_index,)))
-    return tuple(one for one in found if one.place[1].startswith(prefix))
+def undecodable_logs(
+    db: Database,
+    chain_id: int | None = None,
+    contract: Address | None = None,
+    *,
+    log_index: int | None = None,
+    limit: int = 2**31,
+) -> tuple[UndecodableLog, ...]:
+    """Return logs that could not be decoded, those found last first; None: of all chains and contracts, at any place in a block."""
+    return tuple(_read(stored) for stored in db.execute(_LOGS, (chain_id, contract, log_index, limit)))
 
 
 def _read(stored: tuple[Any, ...]) -> UndecodableLog:

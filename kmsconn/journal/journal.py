@@ -77,7 +77,6 @@ class JournalFailures:
         return answer
 
 
-A = TypeVar("A")
 P = ParamSpec("P")
 
 QUEUE = 1024  # more than all workers, readers and transaction managers have tasks: beyond it callers wait; a group stays some 50 ms long
@@ -102,14 +101,14 @@ class Journal:
     """The memory of one connector: operations queue here, and one task, ``commit_groups``, applies them.
 
     Questions take their turn in the same queue as changes, so they see all that was asked before. ``answers_tick`` grows with each durable
-    move that may change which replies can be signed; ``failure`` says why the last group could not be written, and is empty when the last
+    move that may change which replies can be signed; ``failures`` say why the last group could not be written, and are empty when the last
     one that changed anything was; ``is_closed``: nothing is taken any more. ``warnings``: what an operator should know about where the
     journal is kept. With ``readers`` operations that only read wait for no group.
     """
 
     def __init__(self, db: Database, offload: Offload, readers: Readers | None = None) -> None:
         self.answers_tick = db.answers_tick
-        self.warnings = db.warnings
+        self.warnings = db.driver.warnings
         self.damaged: Mapping[int, str] = db.damaged
         """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
         self.failures = JournalFailures()
@@ -120,11 +119,6 @@ class Journal:
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
         self._ahead = -math.inf
-
-    @property
-    def failure(self) -> str:
-        """Why the journal cannot be used at present; empty when it can."""
-        return self.failures.text
 
     async def run(
         self, operation: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
@@ -147,14 +141,16 @@ class Journal:
         await execution.done.wait()
         return execution.result()
 
-    async def run_each(self, operation: Callable[[Database, A], T], values: Iterable[A]) -> list[T]:
-        """Have an operation applied to each of these values, one after the other, and all of it committed together.
+    async def run_each(
+        self, operation: Callable[..., T], each: Iterable[dict[str, Any]], **common: Any
+    ) -> list[T]:
+        """Have an operation applied with each of these arguments and the common ones, in turn, and all of it committed together.
 
         Raises the first fault, when the others are done; JournalFailed when the journal is closed.
         Cancellation: at any time; all of them may or may not be done then.
         """
         done = trio.Event()
-        executions = [Execution(operation, (value,), done=done) for value in values]
+        executions = [Execution(operation, kwargs={**common, **one}, done=done) for one in each]
         if executions:
             await self._queue(executions)
             await done.wait()
@@ -329,7 +325,10 @@ async def open_journal(
     Cancellation: what was queued before is still committed, within ``CLOSING`` seconds, and the lock is given back.
     """
     db = Database(driver_of(where, shards, synchronous), wall)
-    reading = _readers(where, db, offload, readers)
+    reading: Readers | None = None
+    if db.driver.is_remote:
+        driver = cast("PostgresDriver", db.driver)
+        reading = Readers(lambda: Database(driver.reading(), wall), offload, readers)
     try:
         await offload("journal", partial(_open, db, binding))
         async with trio.open_nursery() as nursery:
@@ -353,16 +352,6 @@ def driver_of(where: Path | PostgresAddress, shards: int, synchronous: Synchrono
     from kmsconn.journal.postgres import PostgresDriver
 
     return PostgresDriver(where, shards)
-
-
-def _readers(where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers | None:
-    """Return what asks a server beside the connection that writes; None for a file, whose questions take their turn."""
-    if isinstance(where, Path):
-        return None
-    from kmsconn.journal.postgres import PostgresReadingDriver
-
-    make = partial(PostgresReadingDriver, where, db.shards)
-    return Readers(lambda: Database(make(), db.wall), offload, limit)
 
 
 def _open(db: Database, binding: Binding | None) -> None:

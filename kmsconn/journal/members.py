@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from kmsconn.errors import LeaseLost
-from kmsconn.journal.database import Database, reads
+from kmsconn.journal.database import Database, listed, reads
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, VERSION
 from kmsconn.journal.rows import COLUMNS
 
@@ -157,7 +157,7 @@ def gathering(db: Database) -> Gathering:
 
 def take(batch: Batch, token: int, names: Collection[str]) -> None:
     """Take those of some leases that nobody has. Raises an error of the database for a token that is none. Repeating: no effect."""
-    batch.execute(_TAKE, (token, _listed(names)))
+    batch.execute(_TAKE, (token, listed(names)))
     batch.flush()
 
 
@@ -195,8 +195,8 @@ def claim(
     Rows that another process is just claiming are passed over: nothing found means "again soon". The connection may be
     a fleeting one: what a crash of the server undoes of a claim is claimed again. Repeating: rows of ours are due again.
     """
-    lines = {"kinds": _listed(kinds), "shards": _listed(of_shards), "now": now}
-    values = {**lines, "me": token, "limit": limit, "busy": _listed(busy)}
+    lines = {"kinds": listed(kinds), "shards": listed(of_shards), "now": now}
+    values = {**lines, "me": token, "limit": limit, "busy": listed(busy)}
     found = batch.execute(_CLAIM.format(shards=shards), values)
     later = batch.execute(_NEXT.format(shards=shards), lines)
     stored = found.fetchall()
@@ -223,7 +223,3 @@ def depart(batch: Batch, token: int) -> None:
     """Be a member no more, once a commit that is under way has ended. Repeating: no effect."""
     batch.execute(_LEAVE, (token,))
     batch.flush()
-
-
-def _listed(values: Collection[Any]) -> str:
-    return msgspec.json.encode(list(values)).decode()

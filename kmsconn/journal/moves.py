@@ -134,6 +134,7 @@ def move(
 
     ``values`` are what the transition writes beside reason and cause (``_SETS``). A ``block`` that comes with ``found_included`` or
     ``found_finalized`` is the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
+    That of ``finalize`` is not below its reply's either: a fork of before may have lowered the one that is noted.
     """
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
@@ -187,23 +188,6 @@ def sign(db: Database, signing: Signing) -> bool | NonceTaken:
         )
     except db.driver.conflict:
         return NonceTaken(f"nonce {signing.nonce} belongs to another signed reply")
-
-
-@counted
-def confirm(db: Database, inclusion: tuple[int, int]) -> bool:
-    """SIGNED → INCLUDED ④, a row and its block; the nonce is free for nobody, the signed bytes stay."""
-    rid, block = inclusion
-    return move(db, "confirm", rid, block=block)
-
-
-@counted
-def finalize(db: Database, inclusion: tuple[int, int]) -> bool:
-    """INCLUDED → FINALIZED: the contract still says so ⑤, a row and a block that is not below its reply's.
-
-    A fork of before may have lowered the block that is noted; by this one the next fork finds the reply above it.
-    """
-    rid, block = inclusion
-    return move(db, "finalize", rid, block=block)
 
 
 @counted

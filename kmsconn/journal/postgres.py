@@ -193,7 +193,8 @@ _COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNIN
 class PostgresDriver:
     """A database on a server; see ``journal.database.Driver``.
 
-    ``batch``: the statements that were not sent yet. Once this process has joined the members, its row among them counts its commits.
+    ``batch``: the statements that were not sent yet; ``reading`` makes a driver beside this one that only reads. Once this process has
+    joined the members, its row among them counts its commits.
     """
 
     error = psycopg.Error
@@ -201,6 +202,8 @@ class PostgresDriver:
     is_remote: ClassVar[bool] = True
     capture: ClassVar[Sequence[str]] = CAPTURE
     stop_capturing: ClassVar[Sequence[str]] = STOP_CAPTURING
+    warnings: ClassVar[Sequence[str]] = ()
+    _waits: ClassVar[bool] = True
 
     def __init__(
         self, address: PostgresAddress, shards: int = 1, connect: Callable[..., Session] = connect
@@ -210,7 +213,8 @@ class PostgresDriver:
         self.shards = shards
         self.tally = Tally()
         self.batch = Batch(partial(connect, address, SessionLimits()))
-        self.execute = self.batch.execute
+        self.execute, self.close = self.batch.execute, self.batch.close
+        self.reading = partial(PostgresReadingDriver, address, shards, connect)
         self._connect_to_migrate = partial(connect, address, MIGRATING, looks=True)
         self._has_begun = False
         self._token: int | None = None
@@ -226,17 +230,12 @@ class PostgresDriver:
         """How many rows this process has changed."""
         return self.batch.changes
 
-    def open(self, *, make: bool) -> tuple[str, ...]:
-        """Check the server, and bring the tables up to date; return what an operator should know about it."""
+    def open(self, *, make: bool) -> None:
+        """Check the server, and bring the tables up to date."""
         with closing(Batch(self._connect_to_migrate)) as batch:
             batch.connect()
             migrate(batch.execute, self.shards, self.where, make=make)
         self.batch.connect()
-        return ()
-
-    def close(self) -> None:
-        """End the connection; the server rolls back what was not committed. Repeating: does nothing."""
-        self.batch.close()
 
     def join(self, token: int) -> None:
         """Let each transaction from now on count in the row of this member, while none is under way."""
@@ -295,7 +294,7 @@ class PostgresDriver:
     def roll_back(self) -> None:
         """Undo everything since ``begin``, if there is anything. Raises nothing: a connection that cannot is given up."""
         self._has_begun = False
-        self.batch.end(_ROLLBACK)
+        self.batch.end(_ROLLBACK, wait=self._waits)
 
     def misplaced(self) -> str:
         """Say nothing: a server that is another one is found by what it lacks (``begin``)."""
@@ -311,6 +310,8 @@ class PostgresReadingDriver(PostgresDriver):
     Nobody waits for the end of one.
     """
 
+    _waits = False
+
     def begin(self) -> int | None:
         """Begin a transaction with the first statement."""
         self.batch.forget()
@@ -318,8 +319,3 @@ class PostgresReadingDriver(PostgresDriver):
         self._has_begun = True
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return None
-
-    def roll_back(self) -> None:
-        """End the transaction, if there is one."""
-        self._has_begun = False
-        self.batch.end(_ROLLBACK, wait=False)

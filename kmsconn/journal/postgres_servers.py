@@ -116,13 +116,11 @@ def look_around(address: PostgresAddress, **keywords: Any) -> str:
     """
     found: list[Session] = []
     servers = servers_of({**keywords_of(address), **keywords})
-    for one in servers if len(servers) > 1 else ():
-        with suppress(psycopg.Error):
-            found.append(_meet(one, SessionLimits()))
-    left = [f"the server at {_place_of(one)} {said}" for one in found if (said := one.behind())]
-    for met in found:
-        met.close()
-    return "; ".join(left)
+    with ExitStack() as held:
+        for one in servers if len(servers) > 1 else ():
+            with suppress(psycopg.Error):
+                found.append(held.enter_context(closing(_meet(one, SessionLimits()))))
+        return "; ".join(f"the server at {_place_of(one)} {said}" for one in found if (said := one.behind()))
 
 
 def _place_of(session: Session) -> str:

@@ -190,7 +190,7 @@ class Session:
     """A connection to a server; ``keywords`` are libpq's, the password among them.
 
     ``pid``: which of the server's processes serves it, once it is ``set_up``; ``behind`` says why its server must not be used any more;
-    ``wire``: the connection of libpq.
+    ``wire``: the connection of libpq; ``close`` ends it.
     """
 
     def __init__(self, keywords: Mapping[str, Any], limits: SessionLimits) -> None:
@@ -199,7 +199,7 @@ class Session:
         self._limits = limits
         self._patience = FIRST_REPLY
         self._connection = psycopg.connect(autocommit=True, **{**_KEYWORDS, **keywords})
-        self.wire = self._connection.pgconn
+        self.wire, self.close = self._connection.pgconn, self._connection.close
         self._reading = Transformer(self._connection)
         self._prepared: set[bytes] = set()
         self._owed: list[list[bytes]] = []
@@ -220,10 +220,6 @@ class Session:
     def is_idle(self) -> bool:
         """Whether no transaction is under way, as far as anybody heard."""
         return self.wire.transaction_status == pq.TransactionStatus.IDLE
-
-    def close(self) -> None:
-        """End the connection. Repeating: does nothing."""
-        self._connection.close()
 
     def rows(self, question: str) -> list[tuple[Any, ...]]:
         """Ask a question of which nothing stays with the server's process: a pooler may give that to others."""

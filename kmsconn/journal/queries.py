@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from functools import cache
 from operator import itemgetter
 from typing import Any
 
 import attrs
-import msgspec
 
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Followed
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal.database import Database, off_loop, reads
+from kmsconn.journal.database import Database, listed, off_loop, reads
 from kmsconn.journal.rows import Row, pack_id, read_rows
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
@@ -206,28 +204,23 @@ def due(
 ) -> Due:
     """Return up to ``limit`` PENDING rows of ``kinds`` that are on chain, due and not ``busy``, by (next_attempt, block, log index).
 
-    Rows of the shards ``without`` (the id modulo the journal's number of them) are left out, also of when the next one is due.
+    Rows of the shards ``without`` (the id modulo the driver's number of them) are left out, also of when the next one is due.
     """
-    asked = {"now": now, "limit": limit + 1, "busy": _listed(busy)}
-    wanted = [shard for shard in range(db.shards) if shard not in without]
+    asked = {"now": now, "limit": limit + 1, "busy": listed(busy)}
+    wanted = [shard for shard in range(db.driver.shards) if shard not in without]
     lines = [{**asked, "kind": kind.value, "shard": shard} for kind in kinds for shard in wanted]
-    statement = _for_shards(_DUE, db.shards)
+    statement = _DUE.format(shards=db.driver.shards)
     heads = sorted(head for line in lines for head in db.execute(statement, line))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(_rows(db, heads[:limit]), min(now, heads[limit][0]))
-    later = (db.execute(_for_shards(_NEXT_SEEN, db.shards), line).fetchone()[0] for line in lines)
+    later = (db.execute(_NEXT_SEEN.format(shards=db.driver.shards), line).fetchone()[0] for line in lines)
     return Due(_rows(db, heads), min((one for one in later if one is not None), default=None))
-
-
-@cache
-def _for_shards(statement: str, shards: int) -> str:
-    return statement.format(shards=shards)
 
 
 @reads
 def in_order(db: Database, kinds: Collection[Kind], limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not."""
-    statement = _for_shards(_IN_ORDER, db.shards)
+    statement = _IN_ORDER.format(shards=db.driver.shards)
     asked = ({"kind": kind.value, "limit": limit} for kind in kinds)
     return _rows(db, sorted(place for one in asked for place in db.execute(statement, one))[:limit])
 
@@ -284,7 +277,7 @@ def of_request(
 @off_loop(lambda rids: len(rids) > LONG_LIST)
 def passed(db: Database, rids: Collection[int]) -> tuple[Row, ...]:
     """Return those of some rows that are no longer PENDING."""
-    return _rows(db, db.execute(_PASSED, (_listed(rids),)))
+    return _rows(db, db.execute(_PASSED, (listed(rids),)))
 
 
 @reads
@@ -357,7 +350,3 @@ def counts(db: Database, now: float) -> Counts:
 def _rows(db: Database, found: Iterable[tuple[Any, ...]]) -> tuple[Row, ...]:
     """Return the rows whose numbers stand last in what was found."""
     return read_rows(db, [rid for *_, rid in found])
-
-
-def _listed(numbers: Collection[int]) -> str:
-    return msgspec.json.encode(list(numbers)).decode()

@@ -14,13 +14,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import attrs
-import msgspec
 
 from kmsconn.chain.fork import Rewound
 from kmsconn.chain.logs import BlockHead
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import queries
-from kmsconn.journal.database import Database, off_loop, reads
+from kmsconn.journal.database import Database, listed, off_loop, reads
 from kmsconn.journal.moves import FIRST, move
 from kmsconn.journal.queries import JournalPlace, Reread
 from kmsconn.journal.recording import CHECKPOINT, generation
@@ -128,7 +127,7 @@ def step(db: Database, plan: RetentionStep, at: Position) -> Position | None:
         above = is_counted and kind in plan.numbered and id_ > marks.get((chain, contract, kind), b"")
         if block <= plan.final.get(chain, -1) and not above:
             taken.append(rid)
-    values = {"rids": msgspec.json.encode(taken).decode(), "nothing": b""}
+    values = {"rids": listed(taken), "nothing": b""}
     db.execute(_DELETE if deletes else _CLEAR, values)
     return Position(at.sweep, *found[-1][:2]) if len(found) == ROWS else following
 

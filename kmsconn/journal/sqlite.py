@@ -52,6 +52,7 @@ class SqliteDriver:
         self.path, self.where = path, str(path)
         self.refusal: Callable[[Exception], StartRefused] = partial(refusal_of, path)
         self.shards = shards
+        self.warnings: Sequence[str] = ()
         self.tally = Tally()
         self._synchronous = synchronous
         self._files: dict[Path, tuple[int, int] | None] = {}
@@ -60,14 +61,14 @@ class SqliteDriver:
         self.execute: Callable[..., sqlite3.Cursor] = _not_open
         """Runs one statement: while the file is open, the connection's own method."""
 
-    def open(self, *, make: bool) -> tuple[str, ...]:
-        """Lock, make or open, and migrate the file; return what an operator should know about it."""
+    def open(self, *, make: bool) -> None:
+        """Lock, make or open, and migrate the file."""
         if not make:
             self.path.stat()
         self.path = self.path.resolve()  # one lock for one file, whatever links lead to it
         self.where = str(self.path)
         self._resources.enter_context(locked(self.path))
-        warnings = _prepare(self.path)
+        self.warnings = _prepare(self.path)
         self._connect(_OWNER if make else _LOOKING)
         version = _known_version(self.execute, self.path)
         if make:
@@ -76,8 +77,8 @@ class SqliteDriver:
             _index_shards(self.execute, self.shards)
         for statement in COUNTING:
             self.execute(statement)
-        self._files = {file: _identity(file) for file in _files_of(self.path)}
-        return warnings
+        files = self.path, self.path.with_name(self.path.name + "-wal"), lock_path(self.path)
+        self._files = {file: _identity(file) for file in files}
 
     def close(self) -> None:
         """Close the file and give the lock back; what was not committed is rolled back. Repeating: does nothing."""
@@ -204,11 +205,6 @@ def locked(journal: Path) -> Generator[None]:
 
 def _not_open(_statement: str, _values: object = ()) -> sqlite3.Cursor:
     raise sqlite3.ProgrammingError("the journal is not open")
-
-
-def _files_of(journal: Path) -> tuple[Path, ...]:
-    """Return the files without which nothing lasts, or nobody else is kept out."""
-    return journal, journal.with_name(journal.name + "-wal"), lock_path(journal)
 
 
 def free_bytes(path: Path) -> int | None:

@@ -289,7 +289,7 @@ class Rounds:
         self.state.backlog.loaded = False  # something may have moved that was not noted here
         self.looked_at = float("-inf")
         if not (
-            isinstance(error, JournalFailed) and self.state.manager.journal.failure
+            isinstance(error, JournalFailed) and self.state.manager.journal.failures.text
         ):  # that has its alert
             self.state.alerts.set("rounds", str(error))
         self.backoff.failed(trio.current_time())

@@ -75,8 +75,8 @@ class ReplyMoves:
         """Note that replies are in the chain ④, each in its block."""
         state = self.state
         state.nonces.high = max([state.nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
-        blocks = [(step.track.row.rid, step.found.block) for step in steps]
-        moved = await state.manager.journal.run_each(moves.confirm, blocks)
+        blocks = [{"rid": step.track.row.rid, "block": step.found.block} for step in steps]
+        moved = await state.manager.journal.run_each(moves.move, blocks, transition="confirm")
         for step, is_moved in zip(steps, moved, strict=True):
             if not is_moved:
                 state.tracks.drop(step.track)
@@ -161,8 +161,8 @@ class ReplyMoves:
 
     async def finalize(self, replies: Sequence[IncludedReply]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
-        blocks = [(reply.rid, reply.block) for reply in replies]
-        moved = await self.state.manager.journal.run_each(moves.finalize, blocks)
+        blocks = [{"rid": reply.rid, "block": reply.block} for reply in replies]
+        moved = await self.state.manager.journal.run_each(moves.move, blocks, transition="finalize")
         for reply, is_moved in zip(replies, moved, strict=True):
             track = self.state.tracks.by_rid.get(reply.rid)
             if track is None or track.row.state is State.INCLUDED:  # else it has gone back since
@@ -240,7 +240,7 @@ class Sender(ReplyMoves):
         if not signings:
             return False
         state.backlog.unsure = True
-        outcomes = await state.manager.journal.run_each(moves.sign, signings)
+        outcomes = await state.manager.journal.run_each(moves.sign, [{"signing": one} for one in signings])
         for step, signing, outcome in zip(steps, signings, outcomes, strict=False):
             if outcome is True:
                 self._signed(step.track, signing)

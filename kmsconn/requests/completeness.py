@@ -112,7 +112,7 @@ class KnownIds:
     async def _set_aside(self) -> list[JournalPlace]:
         """Return the ids of logs that could not be read: they were heard."""
         id_of = self.ranges.contract.components.profile.id_of
-        logs = await self.ranges.contract.run(inspecting.quarantined)
+        logs = await self.ranges.contract.run(inspecting.undecodable_logs)
         read = (one.log for one in logs)
         return [
             JournalPlace(found, log.block_number) for log in read if log and (found := id_of(log)) is not None

@@ -94,7 +94,7 @@ class WatchedContract:
 
     def tell(self, cause: str, text: str | None, part: str = "") -> None:
         """Say why reading fails, or that it works; a chain that is down has an alert of its own, and so has the journal."""
-        if not text or not (self.endpoint.is_down or self.journal.failure):
+        if not text or not (self.endpoint.is_down or self.journal.failures.text):
             self.components.board.set(cause, f"{self.endpoint.name} {self.name}{part}", text)
 
 

@@ -60,14 +60,16 @@ class Retaining:
         if (before := plan.delete_before) is None:
             return
         of, components = contract.subscription, self.components
-        logs, last = await contract.run(inspecting.quarantined), plan.final.get(of.chain_id, -1)
+        logs, last = await contract.run(inspecting.undecodable_logs), plan.final.get(of.chain_id, -1)
         final = [one for one in logs if one.place[0] <= last and one.found < before]
         if not final:
             return
         numberings = components.profile.numberings(of)
         found = [(one.tag, await contract.run(retention.low_water, one.kind)) for one in numberings]
         marks = [(tag, -1 if mark is None else mark.id) for tag, mark in found]
-        passed = [one for one in final if one.log is not None and not self._is_counted(one.log, marks)]
+        passed = [
+            {"log": one} for one in final if one.log is not None and not self._is_counted(one.log, marks)
+        ]
         await until_kept(lambda: components.journal.run_each(inspecting.drop_log, passed))
 
     def _is_counted(self, log: Log, marks: Iterable[tuple[int, int]]) -> bool:

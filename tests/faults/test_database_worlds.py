@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,13 +12,10 @@ import pytest
 from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalUnreachable, OutcomeUnknown
 from kmsconn.journal import journal
-from kmsconn.journal.database import Database
-from kmsconn.journal.journal import Readers
-from kmsconn.journal.postgres import PostgresDriver, PostgresReadingDriver
+from kmsconn.journal.postgres import PostgresDriver
 from kmsconn.testing.faults import Ask, Kill, Reorg
 from kmsconn.testing.world import PlanStep, run_world
-from kmsconn.transport.ports import Offload
-from tests.fake_postgres import ADDRESS, FakeServer, Hazards, Loss, made_at
+from tests.fake_postgres import FakeServer, Hazards, Loss, made_at
 from tests.faults.scene import open_scene
 
 NEVER = 10**9
@@ -60,20 +55,11 @@ class Servers:
         driver.join(server.join())
         return driver
 
-    def readers(self, where: Path | PostgresAddress, db: Database, offload: Offload, limit: int) -> Readers:
-        """Take the place of ``journal._readers``."""
-        assert isinstance(where, Path)
-        make: Callable[[], PostgresReadingDriver] = partial(
-            PostgresReadingDriver, ADDRESS, db.shards, self.at(where).connect
-        )
-        return Readers(lambda: Database(make(), db.wall), offload, limit)
-
 
 def over_servers(monkeypatch: pytest.MonkeyPatch, hazards: Hazards) -> Servers:
     """Let journals stand on servers that lose connections."""
     servers = Servers(hazards)
     monkeypatch.setattr(journal, "driver_of", servers.driver_of)
-    monkeypatch.setattr(journal, "_readers", servers.readers)
     return servers
 
 

@@ -52,9 +52,11 @@ def steps_of(journal: Journal) -> dict[State, Callable[[], Awaitable[object]]]:
     return {
         State.PENDING: lambda: journal.run(recording.record, read_of(arrival(1, 10))),
         State.ANSWERED: lambda: journal.run(moves.answer, 1, ANSWER, 1000.0),
-        State.SIGNED: lambda: journal.run_each(moves.sign, [signing(1)]),
-        State.INCLUDED: lambda: journal.run_each(moves.confirm, [(1, 30)]),
-        State.FINALIZED: lambda: journal.run_each(moves.finalize, [(1, 30)]),
+        State.SIGNED: lambda: journal.run_each(moves.sign, [{"signing": signing(1)}]),
+        State.INCLUDED: lambda: journal.run_each(moves.move, [{"rid": 1, "block": 30}], transition="confirm"),
+        State.FINALIZED: lambda: journal.run_each(
+            moves.move, [{"rid": 1, "block": 30}], transition="finalize"
+        ),
     }
 
 

@@ -27,9 +27,11 @@ async def one_life(journal: Journal, number: int) -> None:
     seen = read_of(arrival(number, number), blocks=(number, number))
     ((rid, _),) = (await journal.run(recording.record, seen)).new
     assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
-    assert await journal.run_each(moves.sign, [signing(rid, number)]) == [True]
-    assert await journal.run_each(moves.confirm, [(rid, number)]) == [True]
-    assert await journal.run_each(moves.finalize, [(rid, number)]) == [True]
+    assert await journal.run_each(moves.sign, [{"signing": signing(rid, number)}]) == [True]
+    assert await journal.run_each(moves.move, [{"rid": rid, "block": number}], transition="confirm") == [True]
+    assert await journal.run_each(moves.move, [{"rid": rid, "block": number}], transition="finalize") == [
+        True
+    ]
 
 
 async def test_many_lives_at_once_end_well_and_stay(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ _QUARANTINED = Wanted(states=frozenset({State.QUARANTINED}))
 async def list_quarantine(context: Context, arguments: Arguments) -> Any:
     """List logs that could not be decoded and quarantined requests, the newest first; ``limit`` of each."""
     limit = arguments["limit"]
-    logs = await context.journal.run(inspecting.undecodable_logs, limit)
+    logs = await context.journal.run(inspecting.undecodable_logs, limit=limit)
     rows, _ = await newest(context, _QUARANTINED, limit)
     return {"logs": [log_as_json(one) for one in logs], "requests": [as_json(row) for row in rows]}
 
@@ -174,12 +174,13 @@ async def _named_logs(context: Context, name: object) -> tuple[UndecodableLog, .
     found = _LOG_NAME.fullmatch(str(name))
     if found is None or len(found[1]) % 2:
         raise CommandError(f"{name!r:.80} is no log: `kmsconn quarantine list` shows their names")
-    logs = await context.journal.run(inspecting.named_logs, bytes.fromhex(found[1]), int(found[2]))
-    if not logs:
+    logs = await context.journal.run(inspecting.undecodable_logs, log_index=int(found[2]))
+    named = tuple(one for one in logs if one.place[1].startswith(bytes.fromhex(found[1])))
+    if not named:
         raise CommandError(
             f"the journal has no undecodable log {name!s:.80}; `kmsconn quarantine list` shows them"
         )
-    return logs
+    return named
 
 
 async def _one_log(context: Context, name: object) -> UndecodableLog:

@@ -287,7 +287,7 @@ def statements() -> Iterator[tuple[str, str]]:
     for module in MODULES:
         for value in vars(module).values():
             if isinstance(value, str) and NAMED_INDEX.search(value):
-                statement = queries._for_shards(value, 1) if "{shards}" in value else value
+                statement = value.format(shards=1) if "{shards}" in value else value
                 yield statement, NAMED_INDEX.findall(statement)[0]
 
 
@@ -332,7 +332,7 @@ def test_a_query_uses_the_index_that_it_names(filled: psycopg.Connection, statem
 
 ALSO = {"request_included": "request_(included|final)"}
 """Here what is final has an index of its own."""
-EITHER = {queries._for_shards(one, 1) for one in (queries._NEXT_SEEN, queries._IN_ORDER)}
+EITHER = {one.format(shards=1) for one in (queries._NEXT_SEEN, queries._IN_ORDER)}
 """Statements for which all indices of pending rows are as good, those of another number of shards too, which other tests leave behind.
 
 Members have others in the place of the first, and the second sorts what it finds.
@@ -355,11 +355,11 @@ async def one_life(journal: Journal, number: int) -> int:
     """Take a request through its life, and repeat what failed; return how often that was."""
     failures = 0
 
-    async def kept(operation: Any, *args: Any) -> Any:
+    async def kept(operation: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal failures
         while True:
             try:
-                return await journal.run(operation, *args)
+                return await journal.run(operation, *args, **kwargs)
             except JournalFailed:
                 failures += 1
                 await trio.sleep(0.05)
@@ -370,8 +370,8 @@ async def one_life(journal: Journal, number: int) -> int:
     await kept(moves.answer, row.rid, ANSWER, 1000.0)
     if row.state in {State.PENDING, State.ANSWERED}:  # else a start of before has done it
         await kept(moves.sign, signing(row.rid, number))
-    await kept(moves.confirm, (row.rid, number))
-    await kept(moves.finalize, (row.rid, number))
+    await kept(moves.move, "confirm", row.rid, block=number)
+    await kept(moves.move, "finalize", row.rid, block=number)
     return failures
 
 
@@ -486,7 +486,7 @@ async def test_lives_go_on_over_a_server_that_crashes_again_and_again(
         lives = next(numbers) - 1
         assert disturbed > 0
         assert (await journal.run(queries.counts, 1000.0)).states == {(KIND, State.FINALIZED): lives}
-        assert journal.failure == ""
+        assert journal.failures.text == ""
         for number in range(1, lives + 1):
             (row,) = await journal.run(queries.of_request, CHAIN, CONTRACT, KIND, number)
             steps = [entry.step for entry in await journal.run(inspecting.history, row.rid)]

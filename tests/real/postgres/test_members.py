@@ -297,8 +297,8 @@ def test_others_are_told_of_what_somebody_may_wait_for(path: PostgresAddress, db
         steps: tuple[Callable[[], object], ...] = (
             lambda: moves.answer(db, 2, ANSWER, 1.0),
             lambda: moves.sign(db, signing(2, 7)),
-            lambda: moves.confirm(db, (2, 9)),
-            lambda: moves.finalize(db, (2, 9)),
+            lambda: moves.move(db, "confirm", 2, block=9),
+            lambda: moves.move(db, "finalize", 2, block=9),
         )
         for step in steps:
             db.begin()

@@ -129,7 +129,7 @@ class Watch:
         rid = (await self.bench.record_key_request(name)).rid
         assert await self.bench.journal.run(moves.answer, rid, Answer(b"reply", None), wall())
         assert await self.bench.journal.run(moves.move, "found_included", rid, block=1)
-        assert await self.bench.journal.run(moves.finalize, (rid, 1))
+        assert await self.bench.journal.run(moves.move, "finalize", rid, block=1)
 
     @property
     def raised(self) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def test_all_files_are_their_owners_alone(path: Path) -> None:
 
 
 def test_a_file_made_by_us_raises_no_warning(db: Database) -> None:
-    assert db.warnings == ()
+    assert db.driver.warnings == ()
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def test_a_file_open_to_others_is_warned_about(path: Path, mode: int) -> None:
     opened(path).close()
     path.chmod(mode)
     db = opened(path)
-    assert [warning for warning in db.warnings if f"{mode:04o}" in warning and "chmod 600" in warning]
+    assert [warning for warning in db.driver.warnings if f"{mode:04o}" in warning and "chmod 600" in warning]
     db.close()
 
 
@@ -282,8 +282,8 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        (queries._for_shards(queries._DUE, 1), LOOK),
-        (queries._for_shards(queries._NEXT_SEEN, 1), LOOK),
+        (queries._DUE.format(shards=1), LOOK),
+        (queries._NEXT_SEEN.format(shards=1), LOOK),
         *((one, {"chain_id": 1, "now": 0, "limit": 1}) for one in (queries._UNSENT, queries._NEXT_UNSENT)),
         (queries._SIGNED, (1,)),
         (queries._INCLUDED, (1, 1, 1)),

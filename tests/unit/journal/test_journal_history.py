@@ -24,8 +24,8 @@ def steps(db: Database, rid: int) -> list[tuple[str, str]]:
 
 def test_each_transition_is_one_line_with_what_it_came_with(db: Database) -> None:
     rid = walk(db, new_row(db), WAYS[State.SIGNED])
-    moves.confirm(db, (rid, 20))
-    moves.finalize(db, (rid, 21))
+    moves.move(db, "confirm", rid, block=20)
+    moves.move(db, "finalize", rid, block=21)
     assert steps(db, rid) == [("answer", ""), ("sign", "nonce 1"), ("confirm", "block 20"), ("finalize", "block 21")]  # fmt: skip
     assert [entry.at for entry in history(db, rid)] == [db.wall()] * 4
 

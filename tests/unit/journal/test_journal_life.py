@@ -63,11 +63,13 @@ async def test_a_whole_life(path: Path) -> None:
         assert await journal.run(moves.answer, rid, ANSWER, 1001.0)
         assert not (await row_of(journal, rid)).progress.submitted, "it needs its note no more"
         assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
-        assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
+        assert await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}]) == [True]
         assert [row.reply.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
-        assert await journal.run_each(moves.confirm, [(rid, 30)]) == [True]
+        assert await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="confirm") == [True]
         assert [row.reply.included_block for row in await journal.run(queries.included, CHAIN, 30, 5)] == [30]
-        assert await journal.run_each(moves.finalize, [(rid, 30)]) == [True]
+        assert await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="finalize") == [
+            True
+        ]
         row = await row_of(journal, rid)
         assert (row.state, row.progress.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
         assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
@@ -79,8 +81,8 @@ async def test_a_whole_life(path: Path) -> None:
 async def test_a_reply_that_is_gone_is_due_again_and_one_of_nobody_we_know_starts_again(path: Path) -> None:
     async with journal_at(path) as journal:
         [rid], other = await answered_rows(journal, 1), await record_one(journal, 2, 20)
-        await journal.run_each(moves.sign, [signing(rid, 0)])
-        await journal.run_each(moves.confirm, [(rid, 30)])
+        await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
+        await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="confirm")
         assert await journal.run(moves.move, "resend", rid, next_attempt=1000.0, reason="gone")
         row = await row_of(journal, rid)
         assert (row.state, row.progress.next_attempt, row.progress.reason) == (State.ANSWERED, 1000.0, "gone")
@@ -95,7 +97,7 @@ async def test_deferral_and_releasing(path: Path) -> None:
         assert await journal.run(moves.defer, rid, 1020.0, "later")
         assert (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).next_due == 1020.0
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
-        await journal.run_each(moves.sign, [signing(rid, 0)])
+        await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
         assert await journal.run(moves.move, "release", rid, next_attempt=1030.0, reason="nonce taken")
         assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
 
@@ -111,7 +113,8 @@ async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Pat
     async with journal_at(path) as journal:
         first, second, third = await answered_rows(journal, 3)
         done = await journal.run_each(
-            moves.sign, [signing(first, 5), signing(second, 5), signing(third, 6), signing(99, 7)]
+            moves.sign,
+            [{"signing": signing(*one)} for one in ((first, 5), (second, 5), (third, 6), (99, 7))],
         )
         assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True, False]
         assert isinstance(done[1], NonceTaken)
@@ -124,13 +127,12 @@ async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Pat
 async def test_several_are_included_and_are_finalized_each_for_itself(path: Path) -> None:
     async with journal_at(path) as journal:
         first, second = await answered_rows(journal, 2)
-        await journal.run_each(moves.sign, [signing(first, 0)])
-        assert await journal.run_each(moves.confirm, [(second, 30), (first, 31), (first, 32)]) == [
-            False,
-            True,
-            False,
-        ]
-        assert await journal.run_each(moves.finalize, [(first, 33), (second, 33)]) == [True, False]
+        await journal.run_each(moves.sign, [{"signing": signing(first, 0)}])
+        stand = [{"rid": second, "block": 30}, {"rid": first, "block": 31}, {"rid": first, "block": 32}]
+        moved = await journal.run_each(moves.move, stand, transition="confirm")
+        assert moved == [False, True, False]
+        final = [{"rid": first, "block": 33}, {"rid": second, "block": 33}]
+        assert await journal.run_each(moves.move, final, transition="finalize") == [True, False]
         assert (await row_of(journal, first)).reply.included_block == 33
 
 
@@ -144,9 +146,9 @@ async def test_several_are_one_commit(path: Path) -> None:
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
         rids = await answered_rows(journal, 40)
         before = len(commits)
-        await journal.run_each(moves.sign, [signing(rid, rid) for rid in rids])
-        await journal.run_each(moves.confirm, [(rid, 30) for rid in rids])
-        await journal.run_each(moves.finalize, [(rid, 30) for rid in rids])
+        await journal.run_each(moves.sign, [{"signing": signing(rid, rid)} for rid in rids])
+        await journal.run_each(moves.move, [{"rid": rid, "block": 30} for rid in rids], transition="confirm")
+        await journal.run_each(moves.move, [{"rid": rid, "block": 30} for rid in rids], transition="finalize")
         assert await journal.run_each(moves.sign, []) == []
         assert len(commits) - before == 3
 
@@ -158,7 +160,7 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
         rid = await record_one(journal, 2**256 - 1)
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
         with pytest.raises(OverflowError):
-            await journal.run_each(moves.sign, [signing(rid, 2**63)])
+            await journal.run_each(moves.sign, [{"signing": signing(rid, 2**63)}])
         assert (await row_of(journal, rid)).state == State.ANSWERED
 
 
@@ -169,7 +171,7 @@ async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
         kept = await row_of(journal, rid)
     async with journal_at(path) as journal:
         assert await row_of(journal, rid) == kept
-        assert await journal.run_each(moves.sign, [signing(rid, 0)]) == [True]
+        assert await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}]) == [True]
 
 
 async def test_an_error_of_the_body_comes_out_and_the_lock_is_given_back(path: Path) -> None:
@@ -222,10 +224,10 @@ async def life(journal: Journal) -> None:
     if row.state is State.PENDING:
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
     if row.state in {State.PENDING, State.ANSWERED}:
-        await journal.run_each(moves.sign, [signing(rid, 0)])
+        await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
     if row.state in {State.PENDING, State.ANSWERED, State.SIGNED}:
-        await journal.run_each(moves.confirm, [(rid, 30)])
-    await journal.run_each(moves.finalize, [(rid, 30)])
+        await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="confirm")
+    await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="finalize")
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -99,7 +99,7 @@ async def whole_life(journal: Journal) -> tuple[Any, ...]:
     assert found is not None
     steps = [entry.step for entry in await journal.run(inspecting.history, 1)]
     counts = (await journal.run(queries.counts, 0.0)).states
-    return failures, found.state, steps, counts, journal.failure
+    return failures, found.state, steps, counts, journal.failures.text
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -169,9 +169,9 @@ async def test_a_server_that_is_away_fails_each_group_and_all_goes_on_after_it(s
         for _ in range(2):
             with pytest.raises(JournalFailed, match="refused"):
                 await journal.run(moves.answer, rid, ANSWER, 1000.0)
-            assert "refused" in journal.failure
+            assert "refused" in journal.failures.text
         assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
-        assert journal.failure == ""
+        assert journal.failures.text == ""
 
 
 def ends(server: FakeServer) -> None:
@@ -229,7 +229,7 @@ async def test_a_statement_that_fails_has_its_group_done_again_and_fails_alone(s
         for rid in rids:
             await journal.run(moves.answer, rid, ANSWER, 1000.0)
         done = await journal.run_each(
-            moves.sign, [signing(rids[0], 7), signing(rids[1], 7), signing(rids[2], 8)]
+            moves.sign, [{"signing": signing(*one)} for one in zip(rids, (7, 7, 8), strict=True)]
         )
         assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True]
         assert isinstance(done[1], NonceTaken)
@@ -243,7 +243,7 @@ async def test_a_group_of_moves_is_two_round_trips(server: FakeServer) -> None:
         rids = [await journal.run(adds(number)) for number in range(1, 6)]
         await journal.run(moves.move, "expire", rids[2], reason="over")
         server.rounds.clear()
-        moved = await journal.run_each(closes, rids)
+        moved = await journal.run_each(closes, [{"rid": rid} for rid in rids])
         assert moved == [True, True, False, True, True]
         assert server.rounds == [4, 5 + 2]
 

@@ -266,8 +266,8 @@ def test_what_is_off_chain_has_no_place_and_what_is_closed_has_one(db: Database)
 def test_quarantined_logs_of_a_contract_are_given_as_they_were_read(db: Database) -> None:
     log = arrival(7, 12).log
     take(db, undecodable=[(log, "short")])
-    assert [one.log for one in inspecting.quarantined(db, CHAIN, CONTRACT)] == [log]
-    assert inspecting.quarantined(db, CHAIN, Address(bytes(20))) == ()
+    assert [one.log for one in inspecting.undecodable_logs(db, CHAIN, CONTRACT)] == [log]
+    assert inspecting.undecodable_logs(db, CHAIN, Address(bytes(20))) == ()
 
 
 GENERATION = (Kind.PREP_KEYGEN, Kind.KEYGEN)

@@ -74,7 +74,7 @@ async def signed_rows(journal: Journal, count: int) -> list[int]:
     rids = [await journal.run(adds(number)) for number in range(1, count + 1)]
     for rid in rids:
         await journal.run(moves.answer, rid, ANSWER, 1000.0)
-    await journal.run_each(moves.sign, [signing(rid, rid) for rid in rids])
+    await journal.run_each(moves.sign, [{"signing": signing(rid, rid)} for rid in rids])
     return rids
 
 
@@ -103,7 +103,7 @@ async def test_a_question_whose_connection_ends_is_answered_by_the_writer(
         assert await journal.run(queries.row, rid) is not None
         server.losses = [Loss(len(server.asked) + at)]
         assert await journal.run(queries.row, rid) is not None
-        assert journal.failure == ""
+        assert journal.failures.text == ""
 
 
 async def test_a_server_that_is_away_fails_questions_and_is_told(server: FakeServer) -> None:
@@ -113,17 +113,17 @@ async def test_a_server_that_is_away_fails_questions_and_is_told(server: FakeSer
         server.refusals = 10**6
         with pytest.raises(JournalFailed, match="connection refused"):
             await journal.run(queries.row, 1)
-        assert "connection refused" in journal.failure
+        assert "connection refused" in journal.failures.text
         server.refusals = 0
         await journal.run(adds(1))
-        assert journal.failure == ""
+        assert journal.failures.text == ""
 
 
 async def test_a_failure_to_write_is_not_over_with_a_question(server: FakeServer) -> None:
     async with journal_on(server) as journal:
         journal.failures.unwritten = "the journal could not be written: no room"
         assert await journal.run(queries.row, 1) is None
-        assert "no room" in journal.failure
+        assert "no room" in journal.failures.text
 
 
 async def test_no_more_questions_are_asked_at_once_than_there_may_be_connections(server: FakeServer) -> None:
@@ -167,7 +167,7 @@ async def test_without_a_place_for_a_connection_questions_take_their_turn(
         server.refusals, server.refusal = 10**6, "FATAL: too many connections for role"
         for _ in range(3):
             assert await journal.run(queries.row, rid) is not None
-        assert (journal.failure, 10**6 - server.refusals) == ("", 1)
+        assert (journal.failures.text, 10**6 - server.refusals) == ("", 1)
         server.refusals = 0
         mock_clock.jump(REFUSED)
         server.asked.clear()
@@ -190,9 +190,9 @@ async def test_a_question_beside_the_journal_that_fails_is_told_until_one_is_ans
             await journal.failures.noting(asking("no place for a connection"))
         rid = await journal.run(adds(1))
         assert await journal.run(queries.row, rid) is not None
-        assert journal.failure == "no place for a connection"
+        assert journal.failures.text == "no place for a connection"
         await journal.failures.noting(asking(""))
-        assert journal.failure == ""
+        assert journal.failures.text == ""
 
 
 async def test_an_operation_that_fails_alone_is_told_for_a_while(
@@ -203,6 +203,6 @@ async def test_an_operation_that_fails_alone_is_told_for_a_while(
         with pytest.raises(JournalFailed):
             await journal.run(lambda db: db.execute("INSERT INTO absent VALUES (1)").rowcount)
         await journal.run(adds(1))
-        assert "absent" in journal.failure
+        assert "absent" in journal.failures.text
         mock_clock.jump(TOLD)
-        assert journal.failure == ""
+        assert journal.failures.text == ""

@@ -284,7 +284,7 @@ def test_undecodable_logs_are_kept_within_bounds_each_and_together(db: Database,
     sizes = [size for (size,) in db.execute("SELECT length(log) + length(reason) FROM quarantined_log")]
     assert (len(sizes), max(sizes) <= LARGEST_UNDECODABLE) == (count, True)
     assert sum(sizes) < UNDECODABLE_BYTES + 2 * count * LONGEST_REASON
-    kept = inspecting.quarantined(db, CHAIN, CONTRACT)[-1].log
+    kept = inspecting.undecodable_logs(db, CHAIN, CONTRACT)[0].log
     assert kept is not None
     assert kept.data == b"\x07" * (0 if not size else 33)
 

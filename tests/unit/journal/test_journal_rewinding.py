@@ -131,4 +131,4 @@ def test_logs_above_the_fork_that_could_not_be_decoded_are_forgotten(db: Databas
     logs = [arrival(1, block).log for block in (50, 51)]
     take(db, undecodable=[(log, "no") for log in logs])
     rewind(db, 50)
-    assert [one.place[0] for one in inspecting.quarantined(db, *HERE)] == [50]
+    assert [one.place[0] for one in inspecting.undecodable_logs(db, *HERE)] == [50]

@@ -689,10 +689,10 @@ async def test_a_journal_that_fails_is_left_to_its_own_alert(failure: str, world
         raise JournalFailed("the journal could not be written")
 
     world.request(1)
-    world.journal.delay, world.journal.failure = fail, failure
+    world.journal.delay, world.journal.failures.unwritten = fail, failure
     async with running(world):
         await trio.sleep(60)
-        world.journal.delay, world.journal.failure = no_delay, ""
+        world.journal.delay, world.journal.failures.unwritten = no_delay, ""
         await until(lambda: all_in(world, State.FINALIZED))
     assert [one.cause for one in world.said(AlertRaised)] == ([] if failure else ["rounds"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -30,6 +31,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
+from kmsconn.journal.journal import JournalFailures
 from kmsconn.journal.moves import FIRST, OF_ANSWERS, Signing
 from kmsconn.journal.queries import Due
 from kmsconn.journal.rows import Row, RowEvent, RowProgress, RowReply, RowTimes
@@ -362,7 +364,7 @@ class MemoryJournal:
     wall: Callable[[], float]
     delay: Callable[[], Awaitable[None]] = no_delay
     conflicts: int = 0
-    failure: str = ""
+    failures: JournalFailures = attrs.field(factory=JournalFailures)
     answers_tick: int = 0
     rows: dict[int, Row] = attrs.field(factory=dict)
     history: list[tuple[int, str]] = attrs.field(factory=list)
@@ -424,9 +426,12 @@ class MemoryJournal:
         """Do what the journal's operation of this name does."""
         return await getattr(self, operation.__name__)(*args, **kwargs)
 
-    async def run_each(self, operation: Callable[..., Any], values: Iterable[Any]) -> list[Any]:
-        """Do what the journal's operation of this name does, with all of the values at once."""
-        return list(await getattr(self, operation.__name__)(list(values)))
+    async def run_each(
+        self, _: object, each: Iterable[dict[str, Any]], transition: str = "sign"
+    ) -> list[Any]:
+        """Move rows as the journal does, all at once."""
+        work = self._sign if transition == "sign" else partial(self._at_block, transition)
+        return list(await self._do(lambda: [work(**one) for one in each]))
 
     async def answered(self, chain_id: int, now: float, limit: int) -> Due:
         def work() -> Due:
@@ -509,28 +514,15 @@ class MemoryJournal:
         self.history.append((rid, transition))
         return True
 
-    async def sign(self, signings: Sequence[Signing]) -> list[bool | NonceTaken]:
-        return list(await self._do(lambda: [self._sign(signing) for signing in signings]))
-
-    def _sign(self, one: Signing) -> bool | NonceTaken:
+    def _sign(self, signing: Signing) -> bool | NonceTaken:
+        values = {"nonce": signing.nonce, "raw": signing.raw, "hash": signing.reply_hash}
         try:
-            return self._moved(one.rid, "sign", nonce=one.nonce, raw=one.raw, hash=one.reply_hash)
+            return self._moved(signing.rid, "sign", **values)
         except NonceTaken as error:
             return error
 
-    async def confirm(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
-        return list(
-            await self._do(
-                lambda: [self._moved(rid, "confirm", included_block=block) for rid, block in inclusions]
-            )
-        )
-
-    async def finalize(self, inclusions: Sequence[tuple[int, int]]) -> list[bool]:
-        return list(
-            await self._do(
-                lambda: [self._moved(rid, "finalize", included_block=block) for rid, block in inclusions]
-            )
-        )
+    def _at_block(self, transition: str, rid: int, block: int) -> bool:
+        return self._moved(rid, transition, included_block=block)
 
     def _unsigned(self) -> dict[str, None]:
         """Return what rows that go back lose: they keep nonce and bytes."""

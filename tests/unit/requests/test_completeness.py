@@ -124,7 +124,7 @@ class World:
         self.known.clear()
         self.marks.clear()
 
-    async def quarantined(self) -> tuple[UndecodableLog, ...]:
+    async def undecodable_logs(self) -> tuple[UndecodableLog, ...]:
         await trio.lowlevel.checkpoint()
         return tuple(
             UndecodableLog(1, log.address, pack_log(log), place_of(log), "odd", 0.0) for log in self.logs
@@ -368,7 +368,7 @@ async def test_after_a_fork_the_proof_begins_at_the_mark_again() -> None:
         assert proof.missing == 2
 
 
-@pytest.mark.parametrize("call", ["batch", "quarantined", "places", "raise_low_water"])
+@pytest.mark.parametrize("call", ["batch", "undecodable_logs", "places", "raise_low_water"])
 async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody(
     call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,7 +151,7 @@ async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_comp
     )
     with trio.move_on_after(60):
         await Retaining(components).run()
-    assert len(await run(inspecting.quarantined, of.chain_id, of.contract)) == left
+    assert len(await run(inspecting.undecodable_logs, of.chain_id, of.contract)) == left
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ async def test_an_included_request_tells_all_its_steps(scene: Scene) -> None:
     rid, journal = scene.rows["pending"].rid, scene.bench.journal
     await journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
     await journal.run(moves.sign, Signing(rid, 7, b"raw", b"\x11" * 32))
-    await journal.run(moves.confirm, (rid, 12))
+    await journal.run(moves.move, "confirm", rid, block=12)
     one = await explain(scene, "pending")
     assert [(step["what"], step["detail"]) for step in one["timeline"]] == [
         ("recorded", "block 10"),
