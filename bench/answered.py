@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, recording
+from kmsconn.journal import recording
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.recording import Arrival, Read
@@ -26,6 +26,7 @@ from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.transport.ports import offload_to_threads
+from tests.unit.journal.samples import keep
 from tests.unit.replies.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of
 
 
@@ -75,7 +76,7 @@ async def answer(world: World, journal: Journal, count: int) -> None:
     async with trio.open_nursery() as nursery:
         for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
             kept = Answer(calldata(arrival.id), Address(bytes(20)))
-            nursery.start_soon(journal.run, moves.answer, rid, kept, now)
+            nursery.start_soon(journal.run, keep, rid, kept, now)
 
 
 def resident() -> int:

@@ -27,7 +27,6 @@ from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.moves import Signing
 from kmsconn.journal.recording import Arrival, Read
-from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
 from kmsconn.transport.ports import offload_to_threads
 
@@ -121,7 +120,7 @@ async def live_block(journal: Journal, number: int) -> None:
 async def live_on(journal: Journal, rid: int) -> None:
     """Answer, sign, confirm and finalize a request; look at it once, as a worker does."""
     await journal.run(queries.row, rid)
-    await journal.run(moves.answer, rid, Answer(CALLDATA, SENDER), time.time())
+    await journal.run(moves.move, "answer", rid, calldata=CALLDATA, signer=SENDER, now=time.time())
     await journal.run_each(moves.sign, [{"signing": Signing(rid, rid, RAW, digest(rid))}])
     await journal.run_each(moves.move, [{"rid": rid, "block": rid}], transition="confirm")
     await journal.run_each(moves.move, [{"rid": rid, "block": rid}], transition="finalize")

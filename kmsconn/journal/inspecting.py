@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.moves import move
 from kmsconn.journal.recording import REPLACED, Arrival, Read, Recorded, record
-from kmsconn.journal.rows import HistoryEntry, Row, pack_id, read_history, read_rows, unpack_log
+from kmsconn.journal.rows import KINDS, HistoryEntry, Row, pack_id, read_history, read_rows, unpack_log
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind
 
@@ -145,7 +145,6 @@ def skip(db: Database, rid: int, reason: str) -> str:
 _PAUSE = "INSERT INTO paused (kind, since, reason) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _RESUME = "DELETE FROM paused WHERE kind = ?"
 _PAUSED = "SELECT kind, since, reason FROM paused ORDER BY kind"
-_KINDS = frozenset(Kind)
 
 
 @attrs.frozen
@@ -170,7 +169,7 @@ def resume(db: Database, kind: Kind) -> bool:
 @reads
 def paused_kinds(db: Database) -> tuple[PausedKind, ...]:
     """Return the kinds that are paused."""
-    return tuple(PausedKind(Kind(kind), *rest) for kind, *rest in db.execute(_PAUSED) if kind in _KINDS)
+    return tuple(PausedKind(Kind(kind), *rest) for kind, *rest in db.execute(_PAUSED) if kind in KINDS)
 
 
 _LOGS = (

@@ -216,7 +216,7 @@ def give_rows_back(db: Database, token: int) -> int:
 def leave(db: Database, token: int) -> None:
     """Be a member no more: leases and rows are free with this commit, and what is committed after it is not guarded."""
     db.execute(_LEAVE, (token,))
-    cast("PostgresDriver", db.driver).leave()
+    cast("PostgresDriver", db.driver).join(None)
 
 
 def depart(batch: Batch, token: int) -> None:

@@ -18,7 +18,7 @@ from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database, counted
 from kmsconn.journal.queries import row
 from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of
-from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, Answer, RowCause, State
+from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 
 if TYPE_CHECKING:
@@ -138,27 +138,15 @@ def move(
     """
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
-    detail = reason
-    if not reason:  # then what it came with
-        name = "nonce" if "nonce" in values else "block"
-        detail = f"{name} {values[name]}" if values.get(name) is not None else ""
-    line = line_of(now, transition, detail, db.stage_times.pop(rid, None))
+    name = "nonce" if "nonce" in values else "block"
+    came_with = f"{name} {values[name]}" if values.get(name) is not None else ""
+    line = line_of(now, transition, reason or came_with, db.stage_times.pop(rid, None))
     values.update(rid=rid, closed_at=now, line=line, reason=reason, cause=cause.value)
     moved = db.execute(STATEMENTS[transition], values).rowcount == 1
     db.tick += moved
     if moved and transition in OF_ANSWERS:
         db.answers_tick = db.tick
     return moved
-
-
-@counted
-def answer(db: Database, rid: int, kept: Answer, now: float, *, delivers: bool = False) -> bool:
-    """PENDING → ANSWERED ②; due for the transaction manager at once.
-
-    ``delivers``: PENDING → DONE; whoever asks over HTTP has it from here, and no chain gets it.
-    """
-    transition = "deliver" if delivers else "answer"
-    return move(db, transition, rid, calldata=kept.calldata, signer=kept.signer, now=now)
 
 
 @frozen

@@ -237,13 +237,9 @@ class PostgresDriver:
             migrate(batch.execute, self.shards, self.where, make=make)
         self.batch.connect()
 
-    def join(self, token: int) -> None:
-        """Let each transaction from now on count in the row of this member, while none is under way."""
+    def join(self, token: int | None) -> None:
+        """Let each transaction from now on count in the row of this member; in none (None) once that is deleted."""
         self._token, self._commits = token, 0
-
-    def leave(self) -> None:
-        """Count no more: the row is deleted with the transaction that is under way."""
-        self._token = None
 
     def begin(self) -> int | None:
         """Take the writers' lock, and return the tick that the last commit left.

@@ -12,7 +12,7 @@ import attrs
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Followed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, listed, off_loop, reads
-from kmsconn.journal.rows import Row, pack_id, read_rows
+from kmsconn.journal.rows import KINDS, STATES, Row, pack_id, read_rows
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
 
@@ -96,8 +96,6 @@ _ENDINGS = (
     "AND on_chain = 1 "
     "AND state IN ('included', 'finalized', 'done', 'rejected', 'quarantined') ORDER BY block DESC, log_index DESC LIMIT ?"
 )
-
-_KINDS, _STATES = frozenset(Kind), frozenset(State)
 
 LONG_LIST = 256  # rows: reading so many takes some milliseconds
 
@@ -330,7 +328,7 @@ def counts(db: Database, now: float) -> Counts:
     oldest: dict[Kind, float] = {}
     off_chain = 0
     for kind, state, on_chain, *numbers in db.execute(_TALLY).fetchall():
-        if kind not in _KINDS or state not in _STATES or not any(numbers):
+        if kind not in KINDS or state not in STATES or not any(numbers):
             continue  # of a damaged row they may be anything
         key, (rows, waiting, gone) = (Kind(kind), State(state)), numbers
         states[key] += rows

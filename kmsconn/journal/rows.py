@@ -231,7 +231,7 @@ _LOWER = (
 
 _NOTHING = {"no_id": bytes(ID_BYTES), "no_contract": bytes(20), "nothing": b""}
 
-_KINDS, _STATES = frozenset(Kind), frozenset(State)
+KINDS, STATES = frozenset(Kind), frozenset(State)
 
 UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
 
@@ -257,7 +257,7 @@ def set_aside(db: Database, rid: int, why: str) -> None:
         named = {
             "rid": rid,
             "digest": b"damaged row %d" % rid,
-            "kind": kind if kind in _KINDS else next(iter(Kind)).value,  # so that it is counted somewhere
+            "kind": kind if kind in KINDS else next(iter(Kind)).value,  # so that it is counted somewhere
             "reason": f"damaged: {why}",
         }
         db.execute(_ASIDE, {**_NOTHING, **named, "now": db.wall()})
@@ -276,6 +276,6 @@ def _lower_the_mark(db: Database, rid: int) -> Any:
 def find_odd_rows(db: Database) -> None:
     """Set aside what no look would ever find: rows in a state, and open ones of a kind, that is none."""
     for kind, state in db.execute(_COUNTED).fetchall():
-        if state not in _STATES or (state not in CLOSED and kind not in _KINDS):
+        if state not in STATES or (state not in CLOSED and kind not in KINDS):
             for (rid,) in db.execute(_ODD, (kind, state)).fetchall():
                 set_aside(db, rid, f"its kind is {kind!r}, its state {state!r}")

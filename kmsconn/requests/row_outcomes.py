@@ -104,8 +104,10 @@ class RowOutcomes:
 
     async def keep(self, row: Row, answer: Answer) -> None:
         """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
-        now = self.wall()
-        if await self.journal.run(moves.answer, row.rid, answer, now, delivers=row.over_http):
+        now, step = self.wall(), "deliver" if row.over_http else "answer"
+        if await self.journal.run(
+            moves.move, step, row.rid, calldata=answer.calldata, signer=answer.signer, now=now
+        ):
             self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
             if answer.mismatch:
                 self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))

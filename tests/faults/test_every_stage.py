@@ -18,7 +18,7 @@ from kmsconn.ciphertexts.registry import Registry
 from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal import moves, queries, recording
+from kmsconn.journal import queries, recording
 from kmsconn.journal.recording import Arrival, Read
 from kmsconn.journal.rows import Row
 from kmsconn.model.events import ignore
@@ -33,6 +33,7 @@ from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.transport.ports import Ports, offload_inline
 from tests.faults.scene import BEGIN, Scene, open_scene
+from tests.unit.journal.samples import keep
 
 pytestmark = pytest.mark.sampled
 
@@ -131,10 +132,10 @@ async def test_the_core_was_really_asked_twice(tmp_path: Path) -> None:
 async def test_an_answer_is_kept_once(tmp_path: Path) -> None:
     async with open_line(tmp_path, "public") as line:
         answer, journal = await line.answer(), line.components.journal
-        assert await journal.run(moves.answer, line.row.rid, answer, 1.0)
-        assert not await journal.run(moves.answer, line.row.rid, answer, 2.0)
+        assert await journal.run(keep, line.row.rid, answer, 1.0)
+        assert not await journal.run(keep, line.row.rid, answer, 2.0)
         other = attrs.evolve(answer, signer=Address(bytes(20)))
-        assert not await journal.run(moves.answer, line.row.rid, other, 3.0)
+        assert not await journal.run(keep, line.row.rid, other, 3.0)
         row = await journal.run(queries.row, line.row.rid)
         assert row is not None
         assert (row.answer, row.times.answered) == (answer, 1.0)
@@ -202,7 +203,7 @@ async def test_a_transaction_manager_cancelled_anywhere_sends_each_reply_once(tm
     """What a transaction manager remembers is a cache: the next one goes on from journal and chain."""
     async with open_line(tmp_path, "public") as line:
         components = line.components
-        await components.journal.run(moves.answer, line.row.rid, await line.answer(), components.ports.wall())
+        await components.journal.run(keep, line.row.rid, await line.answer(), components.ports.wall())
         wallet = components.sender
         assert isinstance(wallet, Wallet)
         manager = TxManager(

@@ -13,7 +13,7 @@ import trio
 from kmsconn.journal import moves, recording
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.model.life import State
-from tests.unit.journal.samples import ANSWER, BINDING, arrival, opened, read_of, row_of, signing
+from tests.unit.journal.samples import BINDING, arrival, keep, opened, read_of, row_of, signing
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def steps_of(journal: Journal) -> dict[State, Callable[[], Awaitable[object]]]:
     """Return what takes a request into each state."""
     return {
         State.PENDING: lambda: journal.run(recording.record, read_of(arrival(1, 10))),
-        State.ANSWERED: lambda: journal.run(moves.answer, 1, ANSWER, 1000.0),
+        State.ANSWERED: lambda: journal.run(keep, 1),
         State.SIGNED: lambda: journal.run_each(moves.sign, [{"signing": signing(1)}]),
         State.INCLUDED: lambda: journal.run_each(moves.move, [{"rid": 1, "block": 30}], transition="confirm"),
         State.FINALIZED: lambda: journal.run_each(

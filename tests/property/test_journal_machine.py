@@ -29,6 +29,7 @@ from tests.unit.journal.samples import (
     CONTRACT,
     arrival,
     bytes32,
+    keep,
     opened,
     read_of,
     rewind,
@@ -293,7 +294,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(rid=rids, now=walls)
     def answer(self, rid: int, now: float) -> None:
-        assert moves.answer(self.db, rid, ANSWER, now) == self.model.move(
+        assert keep(self.db, rid, ANSWER, now) == self.model.move(
             "answer", rid, answer=True, next_attempt=now
         )
 
@@ -455,7 +456,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(rid=rids)
     def an_operation_that_raises(self, rid: int) -> None:
         with suppress(LookupError), self.db.savepoint():
-            moves.answer(self.db, rid, ANSWER, 1.0)
+            keep(self.db, rid, ANSWER, 1.0)
             raise LookupError
 
     # --- always

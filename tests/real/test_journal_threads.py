@@ -14,7 +14,7 @@ from kmsconn.journal import moves, queries, recording
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_to_threads
-from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, arrival, opened, read_of, signing
+from tests.unit.journal.samples import BINDING, CHAIN, KIND, arrival, keep, opened, read_of, signing
 
 CALLERS = 64
 
@@ -26,7 +26,7 @@ def wall() -> float:
 async def one_life(journal: Journal, number: int) -> None:
     seen = read_of(arrival(number, number), blocks=(number, number))
     ((rid, _),) = (await journal.run(recording.record, seen)).new
-    assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
+    assert await journal.run(keep, rid)
     assert await journal.run_each(moves.sign, [{"signing": signing(rid, number)}]) == [True]
     assert await journal.run_each(moves.move, [{"rid": rid, "block": number}], transition="confirm") == [True]
     assert await journal.run_each(moves.move, [{"rid": rid, "block": number}], transition="finalize") == [

@@ -52,6 +52,7 @@ from tests.unit.journal.samples import (
     KIND,
     SIGNER,
     arrival,
+    keep,
     new_row,
     opened,
     read_of,
@@ -367,7 +368,7 @@ async def one_life(journal: Journal, number: int) -> int:
     seen = read_of(arrival(number, number), blocks=(number, number))
     await kept(recording.record, seen)
     (row,) = await kept(queries.of_request, CHAIN, CONTRACT, KIND, number)
-    await kept(moves.answer, row.rid, ANSWER, 1000.0)
+    await kept(keep, row.rid)
     if row.state in {State.PENDING, State.ANSWERED}:  # else a start of before has done it
         await kept(moves.sign, signing(row.rid, number))
     await kept(moves.move, "confirm", row.rid, block=number)
@@ -407,7 +408,7 @@ def joins(db: Database) -> int:
 
 async def answering(outcomes: dict[int, Any], journal: Journal, rid: int) -> None:
     try:
-        outcomes[rid] = await journal.run(moves.answer, rid, ANSWER, 1.0)
+        outcomes[rid] = await journal.run(keep, rid, ANSWER, 1.0)
     except JournalFailed as error:
         outcomes[rid] = error
 
@@ -439,7 +440,7 @@ async def test_a_group_whose_end_goes_in_one_round_trip_is_one_transaction(
                 assert states == [("pending",) if deferred else ("answered",), ("pending",)]
             finally:
                 other.execute("DROP TRIGGER refuses ON request; DROP FUNCTION refuses()")
-        assert await journal.run(moves.answer, rids[1], ANSWER, 1.0)
+        assert await journal.run(keep, rids[1], ANSWER, 1.0)
 
 
 @pytest.mark.slow

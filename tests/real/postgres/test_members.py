@@ -22,7 +22,7 @@ from kmsconn.journal.postgres_servers import connect
 from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.journal.rows import read_row
 from kmsconn.model.requests import Kind
-from tests.unit.journal.samples import ANSWER, CHAIN, new_row, opened, signing
+from tests.unit.journal.samples import ANSWER, CHAIN, keep, new_row, opened, signing
 
 Claimed = tuple[list[tuple[Any, ...]], float | None]
 
@@ -233,7 +233,7 @@ def test_who_moves_or_defers_a_row_gives_it_up(path: PostgresAddress, db: Databa
         first = rids(claim(side, one))
         db.begin()
         assert moves.defer(db, first[0], NOW - 1, "wait")
-        moves.answer(db, first[1], ANSWER, NOW)
+        keep(db, first[1], ANSWER, NOW)
         db.commit()
         assert rids(claim(side, two)) == first[:1]
 
@@ -295,7 +295,7 @@ def test_others_are_told_of_what_somebody_may_wait_for(path: PostgresAddress, db
         other.execute("LISTEN kmsconn")
         record(db, 2)
         steps: tuple[Callable[[], object], ...] = (
-            lambda: moves.answer(db, 2, ANSWER, 1.0),
+            lambda: keep(db, 2, ANSWER, 1.0),
             lambda: moves.sign(db, signing(2, 7)),
             lambda: moves.move(db, "confirm", 2, block=9),
             lambda: moves.move(db, "finalize", 2, block=9),

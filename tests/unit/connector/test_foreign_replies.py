@@ -32,6 +32,7 @@ from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
+from tests.unit.journal.samples import keep
 from tests.unit.requests.answers import Answers
 from tests.unit.requests.bench import Bench, open_bench, wall
 from tests.vectors import keys
@@ -127,7 +128,7 @@ class Watch:
     async def reply(self, name: str = NAME) -> None:
         """Let this node's reply be final."""
         rid = (await self.bench.record_key_request(name)).rid
-        assert await self.bench.journal.run(moves.answer, rid, Answer(b"reply", None), wall())
+        assert await self.bench.journal.run(keep, rid, Answer(b"reply", None), wall())
         assert await self.bench.journal.run(moves.move, "found_included", rid, block=1)
         assert await self.bench.journal.run(moves.move, "finalize", rid, block=1)
 

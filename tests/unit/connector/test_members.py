@@ -10,7 +10,6 @@ import trio
 
 from kmsconn.connector.alerting import LOOKING, JournalWatch
 from kmsconn.connector.upkeep import keep_looking
-from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.journal.members import Gathering, MemberRow
@@ -20,7 +19,7 @@ from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
 from kmsconn.requests.membership import DIFFER, MISSING, tell_different_settings, tell_missing_roles
 from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer
-from tests.unit.journal.samples import ANSWER, BINDING, wall
+from tests.unit.journal.samples import BINDING, keep, wall
 from tests.unit.journal.test_journal_groups import adds
 
 
@@ -135,7 +134,7 @@ async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:
             rid = await journal.run(adds(1))
             server.refusals = 10**6
             server.sessions[-1].lose()
-            nursery.start_soon(until_kept, partial(journal.run, moves.answer, rid, ANSWER, 1000.0))
+            nursery.start_soon(until_kept, partial(journal.run, keep, rid))
             await trio.sleep(0.1)
             nursery.start_soon(keep_looking, watch.look)
             await trio.sleep(2 * LOOKING)

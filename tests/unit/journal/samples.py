@@ -16,7 +16,7 @@ from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import moves, queries, retention
-from kmsconn.journal.database import Binding, Database, QueryResult
+from kmsconn.journal.database import Binding, Database, QueryResult, counted
 from kmsconn.journal.journal import driver_of
 from kmsconn.journal.moves import Signing
 from kmsconn.journal.recording import Arrival, Read, Recorded, generation, record
@@ -179,12 +179,18 @@ def walk(db: Database, rid: int, steps: Iterable[str]) -> int:
     return rid
 
 
+@counted
+def keep(
+    db: Database, rid: int, kept: Answer = ANSWER, now: float = 1000.0, transition: str = "answer"
+) -> bool:
+    """Keep an answer as a worker does."""
+    return moves.move(db, transition, rid, calldata=kept.calldata, signer=kept.signer, now=now)
+
+
 def move(db: Database, transition: str, rid: int) -> bool:
     """Apply a transition with values of no importance."""
-    if transition == "answer":
-        return moves.answer(db, rid, ANSWER, 1000.0)
-    if transition == "deliver":
-        return moves.answer(db, rid, ANSWER, 1000.0, delivers=True)
+    if transition in {"answer", "deliver"}:
+        return keep(db, rid, transition=transition)
     if transition == "repeat":
         return moves.move(db, transition, rid, now=1000.0, deadline=2000.0, log=b"")
     if transition == "sign":

@@ -12,11 +12,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
-from kmsconn.journal import moves
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
-from tests.unit.journal.samples import ANSWER, AutocommitDatabase, dump, new_row, opened, row_of
+from tests.unit.journal.samples import AutocommitDatabase, dump, keep, new_row, opened, row_of
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ def adds(id_: int) -> Callable[[Database], int]:
 
 
 def answers(db: Database) -> bool:
-    return moves.answer(db, new_row(db, 1), ANSWER, 1000.0)
+    return keep(db, new_row(db, 1))
 
 
 def fails(db: Database) -> int:

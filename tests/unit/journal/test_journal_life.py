@@ -24,6 +24,7 @@ from tests.unit.journal.samples import (
     CONTRACT,
     KIND,
     arrival,
+    keep,
     opened,
     read_of,
     signing,
@@ -60,7 +61,7 @@ async def test_a_whole_life(path: Path) -> None:
             rid
         ]
         journal.note_submitted(rid, True)
-        assert await journal.run(moves.answer, rid, ANSWER, 1001.0)
+        assert await journal.run(keep, rid, ANSWER, 1001.0)
         assert not (await row_of(journal, rid)).progress.submitted, "it needs its note no more"
         assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
         assert await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}]) == [True]
@@ -96,7 +97,7 @@ async def test_deferral_and_releasing(path: Path) -> None:
         rid = await record_one(journal)
         assert await journal.run(moves.defer, rid, 1020.0, "later")
         assert (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).next_due == 1020.0
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
         await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
         assert await journal.run(moves.move, "release", rid, next_attempt=1030.0, reason="nonce taken")
         assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
@@ -105,7 +106,7 @@ async def test_deferral_and_releasing(path: Path) -> None:
 async def answered_rows(journal: Journal, count: int) -> list[int]:
     rids = [await record_one(journal, id_, id_) for id_ in range(1, count + 1)]
     for rid in rids:
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
     return rids
 
 
@@ -158,7 +159,7 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
         with pytest.raises(OverflowError):
             await record_one(journal, 2**256)
         rid = await record_one(journal, 2**256 - 1)
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
         with pytest.raises(OverflowError):
             await journal.run_each(moves.sign, [{"signing": signing(rid, 2**63)}])
         assert (await row_of(journal, rid)).state == State.ANSWERED
@@ -167,7 +168,7 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
 async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
     async with journal_at(path) as journal:
         rid = await record_one(journal)
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
         kept = await row_of(journal, rid)
     async with journal_at(path) as journal:
         assert await row_of(journal, rid) == kept
@@ -222,7 +223,7 @@ async def life(journal: Journal) -> None:
         await record_one(journal)
     row = await row_of(journal, rid)
     if row.state is State.PENDING:
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
     if row.state in {State.PENDING, State.ANSWERED}:
         await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
     if row.state in {State.PENDING, State.ANSWERED, State.SIGNED}:

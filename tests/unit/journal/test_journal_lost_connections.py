@@ -27,7 +27,7 @@ from kmsconn.journal.postgres_schema import LOCK
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer, Loss
-from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, signing, wall
+from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, keep, signing, wall
 from tests.unit.journal.test_journal_groups import adds, gather
 from tests.unit.journal.test_journal_life import life
 
@@ -150,7 +150,7 @@ async def test_a_commit_whose_outcome_is_unknown_begins_anew(server: FakeServer,
         async with journal_on(server) as journal:
             rid = await journal.run(adds(1))
             server.losses = [Loss(len(server.asked) + COMMIT_OF_ONE, after)]
-            await gather(outcomes, 0, journal, partial(moves.answer, rid=rid, kept=ANSWER, now=1000.0))
+            await gather(outcomes, 0, journal, partial(keep, rid=rid))
             await trio.sleep_forever()
     assert server.asked[server.losses[0].at - 1] == "COMMIT"
     assert isinstance(outcomes[0], JournalFailed)
@@ -168,9 +168,9 @@ async def test_a_server_that_is_away_fails_each_group_and_all_goes_on_after_it(s
         server.sessions[-1].lose()
         for _ in range(2):
             with pytest.raises(JournalFailed, match="refused"):
-                await journal.run(moves.answer, rid, ANSWER, 1000.0)
+                await journal.run(keep, rid)
             assert "refused" in journal.failures.text
-        assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        assert await journal.run(keep, rid)
         assert journal.failures.text == ""
 
 
@@ -193,7 +193,7 @@ async def test_an_idle_connection_that_ended_costs_nobody_anything(
     async with journal_on(server) as journal:
         rid = await journal.run(adds(1))
         happens(server)
-        assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        assert await journal.run(keep, rid)
 
 
 async def test_a_process_without_its_row_writes_nothing_more(server: FakeServer) -> None:
@@ -202,7 +202,7 @@ async def test_a_process_without_its_row_writes_nothing_more(server: FakeServer)
             rid = await journal.run(adds(1))
             server.database.execute("DELETE FROM member")
             with pytest.raises(JournalFailed):
-                await journal.run(moves.answer, rid, ANSWER, 1000.0)
+                await journal.run(keep, rid)
             await trio.sleep_forever()
     assert server.database.execute("SELECT state FROM request").fetchall() == [("pending",)]
     assert not server.database.in_transaction
@@ -218,7 +218,7 @@ async def test_a_standby_without_the_last_commits_is_found(server: FakeServer, r
             await (journal.run(adds(2)) if rows_after else journal.run(moves.defer, rid, 9.0, "later"))
             server.fail_over(standby)
             with pytest.raises(JournalFailed):
-                await journal.run(moves.answer, rid, ANSWER, 1000.0)
+                await journal.run(keep, rid)
             await trio.sleep_forever()
     assert server.database.execute("SELECT state FROM request").fetchall() == [("pending",)]
 
@@ -227,7 +227,7 @@ async def test_a_statement_that_fails_has_its_group_done_again_and_fails_alone(s
     async with journal_on(server) as journal:
         rids = [await journal.run(adds(number)) for number in (1, 2, 3)]
         for rid in rids:
-            await journal.run(moves.answer, rid, ANSWER, 1000.0)
+            await journal.run(keep, rid)
         done = await journal.run_each(
             moves.sign, [{"signing": signing(*one)} for one in zip(rids, (7, 7, 8), strict=True)]
         )
@@ -254,23 +254,23 @@ async def test_a_lock_that_somebody_keeps_is_waited_for_once(server: FakeServer)
         server.is_locked = True
         server.asked.clear()
         with pytest.raises(JournalFailed, match="lock timeout"):
-            await journal.run(moves.answer, rid, ANSWER, 1000.0)
+            await journal.run(keep, rid)
         assert server.asked.count(LOCK) == 1
         server.is_locked = False
-        assert await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        assert await journal.run(keep, rid)
 
 
 async def test_what_others_write_is_found_and_moves_go_behind_it(server: FakeServer) -> None:
     async with journal_on(server) as ours, journal_on(server) as theirs:
         rids = [await ours.run(adds(number)) for number in (1, 2, 3)]
-        assert await theirs.run(moves.answer, rids[0], ANSWER, 1000.0)
+        assert await theirs.run(keep, rids[0])
         ours.note_submitted(rids[1], True)
-        assert await ours.run(moves.answer, rids[0], ANSWER, 1000.0) is False
-        assert await ours.run(moves.answer, rids[1], ANSWER, 1000.0)
+        assert await ours.run(keep, rids[0]) is False
+        assert await ours.run(keep, rids[1])
         assert (theirs.answers_tick, ours.answers_tick) == (4, 6)
         rid = await ours.run(adds(4))
         assert ours.answers_tick == 6
-        assert await theirs.run(moves.answer, rid, ANSWER, 1000.0)
+        assert await theirs.run(keep, rid)
         await ours.run(adds(5))
         assert ours.answers_tick == theirs.answers_tick
         assert [entry.step for entry in await ours.run(inspecting.history, rids[1])] == ["answer"]
@@ -281,7 +281,7 @@ async def test_an_operation_without_a_savepoint_that_fails_halfway_leaves_nothin
 
     def fails_halfway(db: Database, rid: int) -> None:
         with db.savepoint():
-            moves.answer(db, rid, ANSWER, 1000.0)
+            keep(db, rid)
             raise ValueError("halfway")
 
     async with journal_on(server) as journal:
@@ -289,9 +289,7 @@ async def test_an_operation_without_a_savepoint_that_fails_halfway_leaves_nothin
         outcomes: dict[int, Any] = {}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(gather, outcomes, 0, journal, partial(fails_halfway, rid=rids[0]))
-            nursery.start_soon(
-                gather, outcomes, 1, journal, partial(moves.answer, rid=rids[1], kept=ANSWER, now=1.0)
-            )
+            nursery.start_soon(gather, outcomes, 1, journal, partial(keep, rid=rids[1], kept=ANSWER, now=1.0))
         assert (type(outcomes[0]), outcomes[1]) == (ValueError, True)
         states = server.database.execute("SELECT state FROM request ORDER BY rid").fetchall()
         assert states == [("pending",), ("answered",)]
@@ -302,7 +300,7 @@ async def test_what_may_be_signed_is_looked_up_in_two_round_trips(server: FakeSe
     async with journal_on(server) as journal:
         for number in (1, 2, 3):
             rid = await journal.run(adds(number))
-            await journal.run(moves.answer, rid, ANSWER, 1000.0)
+            await journal.run(keep, rid)
         db = Database(server.driver(), wall)
         db.open(BINDING)
         db.begin()

@@ -16,6 +16,7 @@ from tests.unit.journal.samples import (
     WAYS,
     arrival,
     dump,
+    keep,
     move,
     new_row,
     row_of,
@@ -126,8 +127,8 @@ def test_an_answer_is_kept_with_its_signer_and_is_due_at_once_and_a_second_repla
     db: Database,
 ) -> None:
     rid = new_row(db)
-    moves.answer(db, rid, ANSWER, 1234.0)
-    assert not moves.answer(db, rid, Answer(b"another", SIGNER), 2000.0)
+    keep(db, rid, ANSWER, 1234.0)
+    assert not keep(db, rid, Answer(b"another", SIGNER), 2000.0)
     row = row_of(db, rid)
     assert (row.answer, row.times.answered, row.progress.next_attempt) == (ANSWER, 1234.0, 1234.0)
 

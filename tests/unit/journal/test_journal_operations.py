@@ -25,7 +25,7 @@ from kmsconn.journal.groups import Execution
 from kmsconn.journal.inspecting import Wanted
 from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.journal.rows import pack_id, pack_log, place_of, unpack_log
-from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, KIND, arrival, read_of, signing
+from tests.unit.journal.samples import CHAIN, CONTRACT, KIND, arrival, read_of, signing
 
 
 def read(count: int) -> Any:
@@ -51,7 +51,7 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
         (inspecting.find, arguments(Wanted(), None, 1), True),
         (queries.due, arguments([KIND], 0.0, 1000), False),
         (queries.counts, arguments(0.0), False),
-        (moves.answer, arguments(1, ANSWER, 0.0), False),
+        (moves.move, arguments("expire", 1), False),
         (moves.sign, arguments(signing(1)), False),
     ],
 )

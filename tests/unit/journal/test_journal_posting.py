@@ -15,7 +15,7 @@ from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.journal.rows import Row
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, read_of, rewind, row_of, take
+from tests.unit.journal.samples import ANSWER, CHAIN, CONTRACT, arrival, keep, read_of, rewind, row_of, take
 
 LOG = Log(CONTRACT, (b"\x01" * 32, (7).to_bytes(32)), b"body", NO_BLOCK, b"", b"", 0)
 POST = NewRequest(CHAIN, CONTRACT, 7, Kind.HTTP_PUBLIC_DECRYPTION, b"\x0d" * 32, LOG, 4100.0, 1000.0)
@@ -50,8 +50,8 @@ def test_a_new_request_is_due_at_once(db: Database) -> None:
 
 def test_a_delivered_answer_is_found_and_an_answer_is_delivered_once(db: Database) -> None:
     rid = rid_of(db)
-    assert moves.answer(db, rid, ANSWER, 1200.0, delivers=True)
-    assert not moves.answer(db, rid, ANSWER, 1300.0, delivers=True)
+    assert keep(db, rid, ANSWER, 1200.0, transition="deliver")
+    assert not keep(db, rid, ANSWER, 1300.0, transition="deliver")
     taken, begins = post(db, LATER)
     assert not begins
     assert taken is not None
@@ -95,7 +95,7 @@ def test_an_operator_may_retry_it(db: Database) -> None:
 
 def test_an_answer_that_retention_cleared_is_asked_for_again(db: Database) -> None:
     rid = rid_of(db)
-    moves.answer(db, rid, ANSWER, 1200.0, delivers=True)
+    keep(db, rid, ANSWER, 1200.0, transition="deliver")
     plan = RetentionStep(clear_before=3000.0, delete_before=None, final={CHAIN: 100})
     assert retention.step(db, plan, Position()) is not None
     assert db.execute("SELECT cleared FROM request").fetchone() == (1,)
@@ -104,7 +104,7 @@ def test_an_answer_that_retention_cleared_is_asked_for_again(db: Database) -> No
     assert begins
     assert taken is not None
     assert taken.event.log == LOG
-    assert moves.answer(db, rid, ANSWER, 1600.0, delivers=True)
+    assert keep(db, rid, ANSWER, 1600.0, transition="deliver")
     assert post(db, LATER)[0] == row_of(db, rid)
 
 
@@ -124,7 +124,7 @@ def test_no_more_than_so_many_are_in_work(db: Database, monkeypatch: pytest.Monk
     with pytest.raises(TooManyPosts):
         post(db, posts[2])
     assert not post(db, posts[0])[1], "what is in work is found all the same"
-    moves.answer(db, rid_of(db, posts[0]), ANSWER, 1200.0, delivers=True)
+    keep(db, rid_of(db, posts[0]), ANSWER, 1200.0, transition="deliver")
     assert post(db, posts[2])[1]
 
 
@@ -147,7 +147,7 @@ def test_a_rewind_to_the_first_block_leaves_it_alone(db: Database) -> None:
     for ended in (False, True):
         rid = rid_of(db)
         if ended:
-            moves.answer(db, rid, ANSWER, 1200.0, delivers=True)
+            keep(db, rid, ANSWER, 1200.0, transition="deliver")
         before = dump(db)
         take(db)
         rewind(db, 0)

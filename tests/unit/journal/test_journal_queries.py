@@ -22,6 +22,7 @@ from tests.unit.journal.samples import (
     WAYS,
     arrival,
     bytes32,
+    keep,
     new_row,
     opened,
     row_of,
@@ -388,7 +389,7 @@ def test_deferrals_are_counted_from_the_first_that_is_not_again(db: Database) ->
 def test_answered_rows_come_in_pages_due_or_not(db: Database) -> None:
     rows = [new_row(db, number, 10 + number) for number in range(5)]
     for rid in rows[:4]:
-        moves.answer(db, rid, ANSWER, NOW)
+        keep(db, rid, ANSWER, NOW)
     moves.defer(db, rows[1], NOW + 1000, "waits", max_wait=2000.0)
     first = queries.answered_after(db, CHAIN, (-1, -1), 3)
     assert rids(Due(first, None)) == rows[:3]

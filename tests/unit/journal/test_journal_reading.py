@@ -18,7 +18,7 @@ from kmsconn.journal.postgres import PostgresReadingDriver
 from kmsconn.model.life import State
 from kmsconn.transport.ports import Offload, offload_inline
 from tests.fake_postgres import ADDRESS, FakeServer, Loss
-from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, signing, wall
+from tests.unit.journal.samples import BINDING, CHAIN, keep, signing, wall
 from tests.unit.journal.test_journal_groups import adds
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ async def journal_on(
 async def test_a_question_sees_what_was_awaited_and_takes_no_turn(server: FakeServer) -> None:
     async with journal_on(server) as journal:
         rid = await journal.run(adds(1))
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
         server.asked.clear()
         found = await journal.run(queries.row, rid)
         assert found is not None
@@ -73,7 +73,7 @@ async def test_a_row_that_cannot_be_read_is_set_aside_by_the_writer(server: Fake
 async def signed_rows(journal: Journal, count: int) -> list[int]:
     rids = [await journal.run(adds(number)) for number in range(1, count + 1)]
     for rid in rids:
-        await journal.run(moves.answer, rid, ANSWER, 1000.0)
+        await journal.run(keep, rid)
     await journal.run_each(moves.sign, [{"signing": signing(rid, rid)} for rid in rids])
     return rids
 
@@ -153,7 +153,7 @@ async def test_a_closed_journal_answers_no_question(server: FakeServer) -> None:
         await journal.run(queries.row, 1)
 
 
-@pytest.mark.parametrize("operation", [moves.answer, moves.sign, adds(1), moves.defer])
+@pytest.mark.parametrize("operation", [moves.move, moves.sign, adds(1), moves.defer])
 def test_what_changes_something_is_no_question(operation: Any) -> None:
     assert operation not in READING
 

@@ -10,7 +10,7 @@ import trio
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import moves, queries, recording
+from kmsconn.journal import queries, recording
 from kmsconn.journal.database import Binding
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.recording import Arrival, Read
@@ -18,6 +18,7 @@ from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import Kind
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.transport.ports import offload_inline
+from tests.unit.journal.samples import keep
 from tests.unit.replies.world import CHAIN_ID, CONTRACT, KEY, World, calldata, digest_of, until, wall
 
 COUNT = 300
@@ -50,5 +51,5 @@ async def _answered(world: World, journal: Journal) -> list[int]:
     for n in range(1, COUNT + 1):
         world.chain.evm.set_up(CONTRACT, lambda frame, n=n: frame.write(digest_of(n), "request", n))
     for (rid, _), arrival in zip(recorded.new, arrivals, strict=True):
-        await journal.run(moves.answer, rid, Answer(calldata(arrival.id), Address(bytes(20))), wall())
+        await journal.run(keep, rid, Answer(calldata(arrival.id), Address(bytes(20))), wall())
     return [rid for rid, _ in recorded.new]

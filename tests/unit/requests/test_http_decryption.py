@@ -37,6 +37,7 @@ from kmsconn.requests.http_decryption import (
 )
 from kmsconn.transport.waiting import WakeUp
 from tests import vectors
+from tests.unit.journal.samples import keep
 from tests.unit.protocols.test_fhevm_http_decryption import PUBLIC, USER
 from tests.unit.requests.bench import CHAIN_TIME, EXPIRY, PROFILE, Bench, wall
 
@@ -268,7 +269,7 @@ async def test_what_nobody_tells_is_found_by_looking(at: Counter) -> None:
     """Another program may have ended the row: it tells no event of this process."""
     await at.ask()
     [row] = await at.rows()
-    await at.bench.journal.run(moves.answer, row.rid, ANSWER, wall(), delivers=True)
+    await at.bench.journal.run(keep, row.rid, ANSWER, wall(), transition="deliver")
     assert not at.results
     await trio.sleep(WAITER_LOOK + 1)
     assert at.results == [HttpResult(PUBLIC.id, RESULT)]
@@ -313,7 +314,7 @@ async def test_a_connector_that_stops_sends_its_clients_away(at: Counter) -> Non
 async def test_an_answer_that_came_before_the_stop_is_given(at: Counter) -> None:
     await at.ask()
     [row] = await at.rows()
-    await at.bench.journal.run(moves.answer, row.rid, ANSWER, wall(), delivers=True)
+    await at.bench.journal.run(keep, row.rid, ANSWER, wall(), transition="deliver")
     at.port.close()
     await trio.testing.wait_all_tasks_blocked()
     assert at.results == [HttpResult(PUBLIC.id, RESULT)]

@@ -26,6 +26,7 @@ from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
 from kmsconn.model.life import Answer, RowCause, State
 from kmsconn.model.requests import Kind
+from tests.unit.journal.samples import keep
 from tests.unit.requests.bench import PROFILE, Bench, wall
 from tests.vectors import keys
 
@@ -160,7 +161,7 @@ async def test_after_an_hour_it_is_named_once_with_what_it_waits_for_until_it_ha
 
 async def test_a_reply_that_does_not_are_included_is_named_too(bench: Bench, told: list[Event]) -> None:
     rid = await record(bench, "crsgen_test_2048")
-    await bench.journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
+    await bench.journal.run(keep, rid, Answer(b"calldata", None), wall())
     await trio.sleep(LONG + 2 * OVERDUE_INTERVAL)
     assert [type(event) for event in told] == [AlertRaised]
 

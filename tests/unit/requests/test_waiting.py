@@ -23,6 +23,7 @@ from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.failures import DENIED, LAST_LOOK, NOT_A_NODE, SOON, SPREAD
 from kmsconn.requests.row_outcomes import LONGEST_TRACE
 from kmsconn.transport.waiting import WakeUp
+from tests.unit.journal.samples import keep
 from tests.unit.requests.bench import ANSWER, CHAIN_TIME, EXPIRY, PROFILE, Bench, open_bench, wall
 from tests.vectors import keys, log_of, requests
 
@@ -152,7 +153,7 @@ def end_of(identifier: int) -> Arrival:
 
 async def answered(bench: Bench, name: str, block: int) -> Row:
     row = await bench.record(name, block=block)
-    await bench.journal.run(moves.answer, row.rid, ANSWER, wall())
+    await bench.journal.run(keep, row.rid, ANSWER, wall())
     return row
 
 

@@ -21,6 +21,7 @@ from kmsconn.operate.control.explaining import WORDS, Situation, explanation, fi
 from kmsconn.operate.control.requests import kept_checks
 from kmsconn.operate.control.server import COMMANDS
 from kmsconn.protocols.fhevm.decryptions import RESPONSE
+from tests.unit.journal.samples import keep
 from tests.unit.operate.control.scene import Scene
 from tests.unit.protocols.test_fhevm_http_decryption import PUBLIC
 from tests.unit.requests.bench import PROFILE, SETTINGS, wall
@@ -54,7 +55,7 @@ async def test_a_waiting_request_says_for_what_and_for_how_long(scene: Scene) ->
 
 async def test_an_included_request_tells_all_its_steps(scene: Scene) -> None:
     rid, journal = scene.rows["pending"].rid, scene.bench.journal
-    await journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
+    await journal.run(keep, rid, Answer(b"calldata", None), wall())
     await journal.run(moves.sign, Signing(rid, 7, b"raw", b"\x11" * 32))
     await journal.run(moves.move, "confirm", rid, block=12)
     one = await explain(scene, "pending")
@@ -129,7 +130,7 @@ async def test_a_request_over_http_names_its_source_and_no_block(scene: Scene) -
 
 async def test_an_answer_over_http_is_said_to_be_kept(scene: Scene) -> None:
     row = await posted(scene)
-    await scene.bench.journal.run(moves.answer, row.rid, Answer(b"calldata", None), wall(), delivers=True)
+    await scene.bench.journal.run(keep, row.rid, Answer(b"calldata", None), wall(), transition="deliver")
     one = await explain(scene, "posted")
     assert one["timeline"][-1]["what"] == "answered over HTTP: the answer is kept for whoever asks"
     assert (one["now"], one["next"]) == ("done", "nothing: its answer is kept for whoever asks over HTTP")
@@ -163,7 +164,7 @@ async def signed_row(scene: Scene) -> Row:
     """Return a row with an answer and a signed transaction as this connector makes them."""
     row, journal = scene.rows["pending"], scene.bench.journal
     calldata = RESPONSE.encode(row.id, b"\x01" * 32, b"\x02" * 65, b"\x00")
-    await journal.run(moves.answer, row.rid, Answer(calldata, None), wall())
+    await journal.run(keep, row.rid, Answer(calldata, None), wall())
     transaction = Eip1559Transaction(row.event.chain_id, 7, 1, 10, 100_000, row.event.contract, 0, calldata)
     await journal.run(moves.sign, Signing(row.rid, 7, *sign_transaction(transaction, KEY)))
     found = await scene.bench.row(row.rid)
@@ -264,7 +265,7 @@ async def test_a_skipped_request_is_rejected_with_the_reason(scene: Scene) -> No
 
 async def test_a_signed_request_is_not_skipped(scene: Scene) -> None:
     rid, journal = scene.rows["pending"].rid, scene.bench.journal
-    await journal.run(moves.answer, rid, Answer(b"calldata", None), wall())
+    await journal.run(keep, rid, Answer(b"calldata", None), wall())
     await journal.run(moves.sign, Signing(rid, 7, b"raw", b"\x11" * 32))
     answer = await ask(scene, "skip", request=str(rid), reason="lost")
     assert answer["skipped"] == []
