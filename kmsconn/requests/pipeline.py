@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -35,7 +34,7 @@ from kmsconn.requests.contexts import Destruction
 from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.rows import operation_of, request_of
-from kmsconn.requests.stage_runner import KEEPING, StageRunner
+from kmsconn.requests.stage_runner import StageRunner
 from kmsconn.requests.stages import Stages
 from kmsconn.transport.waiting import WakeUp
 
@@ -75,34 +74,29 @@ class Pipeline:
                 return False
             if request.content.order.ends:
                 await self.destruction.apply(request)
-            with trio.CancelScope() as scope:  # one for all stages, each of which sets its deadline
-                return (await self._line(row, request, scope)).answer is not None
-            raise self.runner.overdue(row, scope)
+            return (await self._line(row, request)).answer is not None
         except (RequestError, Undecodable) as error:
             let_go(error)
             await self.outcomes.failed(row, error)
-        finally:
-            self.runner.running.pop(row.rid, None)
         return False
 
-    async def _line(self, row: Row, request: Request, scope: trio.CancelScope) -> Answered:
+    async def _line(self, row: Row, request: Request) -> Answered:
         if row.progress.submitted:
             if RowCause.TAKEN_ID in row.progress.cause:
                 self.runner.started(row.rid, existed=True)
-            return await self._answer(row, Submitted(request), scope)
-        checked = await self._check(row, request, scope)
+            return await self._answer(row, Submitted(request))
+        checked, at = await self._check(row, request), trio.current_time()
         with Lease(self.budgets[self.runner.shard(row)]) as lease:
             gathered = await self.runner.run(
-                row, "gather", self.deadlines.gather, scope, partial(self.stages.gather, checked, lease)
+                row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
-            if trio.current_time() - self.runner.running[row.rid][1] > CHECK_HOLDS:
-                await self._check(row, request, scope)
+            if trio.current_time() - at > CHECK_HOLDS:
+                await self._check(row, request)
             operation = self.profile.operations[request.kind]
             if isinstance(operation, Choosing):
-                scope.deadline = math.inf  # what the journal takes is no stage's time
                 gathered = await settle_choice(operation, self.journal, row, gathered)
             submitted = await self.runner.run(
-                row, "submit", self.deadlines.submit, scope, partial(self.stages.submit, gathered)
+                row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
         self.runner.started(row.rid, existed=submitted.existed)
         if submitted.over:
@@ -111,23 +105,28 @@ class Pipeline:
             if operation.expires:
                 self.journal.note_submitted(row.rid, True)
             else:  # its id would pass for a stranger's if it was started anew
-                scope.deadline = math.inf
                 await self.journal.run(moves.note_submitted, row.rid)
-        return await self._answer(row, submitted, scope)
+        return await self._answer(row, submitted)
 
-    async def _check(self, row: Row, request: Request, scope: trio.CancelScope) -> Checked:
+    async def _check(self, row: Row, request: Request) -> Checked:
         return await self.runner.run(
-            row, "check", self.deadlines.check, scope, partial(self.stages.check, Seen(request))
+            row, "check", self.deadlines.check, partial(self.stages.check, Seen(request))
         )
 
-    async def _answer(self, row: Row, submitted: Submitted, scope: trio.CancelScope) -> Answered:
-        step = partial(self._believable, row, submitted)
+    async def _answer(self, row: Row, submitted: Submitted) -> Answered:
+        started = trio.current_time()
         try:
-            answered = await self.runner.run(row, "answer", self.deadlines.answer, scope, step)
+            return await self.runner.run(
+                row,
+                "answer",
+                self.deadlines.answer,
+                partial(self._believable, row, submitted),
+                partial(self._keep, row),
+            )
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core
                 raise
-            raise self.runner.no_result(row, str(error)) from error
+            raise self.runner.no_result(row, str(error), trio.current_time() - started) from error
         except Forgotten as error:
             if not submitted.uncertain:
                 raise
@@ -136,9 +135,6 @@ class Pipeline:
             self.runner.blame(row, "answer", lost)
             lost.stage = "answer"
             raise lost from error
-        scope.deadline, scope.shield = trio.current_time() + KEEPING, True
-        await self._keep(row, answered)
-        return answered
 
     async def _believable(self, row: Row, submitted: Submitted) -> Answered:
         try:

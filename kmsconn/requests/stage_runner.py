@@ -60,7 +60,7 @@ class StageRunner:
     note: Callable[[int, str, float], None] = lambda _rid, _stage, _seconds: None
     """Takes the row, the stage and its seconds, whatever came of it."""
     running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
-    """The stage that each row at work is in, or was in last, and since when, in Trio's time."""
+    """The stage that each row is in at present, and since when, in Trio's time."""
     progress: Progress = attrs.field(factory=Progress)
     taken: set[int] = attrs.field(factory=set)
     """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
@@ -70,38 +70,39 @@ class StageRunner:
         row: Row,
         stage: str,
         seconds: float,
-        scope: trio.CancelScope,
         step: Callable[[], Awaitable[T]],
+        keep: Callable[[T], Awaitable[None]] | None = None,
     ) -> T:
-        """Run a stage of a row, whose deadline that of the row's ``scope`` becomes. Raises what the step raises.
+        """Run a stage of a row, and ``keep`` what came of it. Raises what they raise, StageTimeout, and JournalFailed for what is not kept.
 
-        Cancellation and repeating: as the step; whoever opened the scope raises what is ``overdue`` once it is cancelled.
+        Cancellation and repeating: as the step; what has come is still kept while everything else is being cancelled.
         """
         started = trio.current_time()
+        seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
-        scope.deadline = started + max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
-        try:
-            result = await step()
-        except RequestError as error:
-            self._failed(row, stage, error, started)
-            raise
-        finally:
-            took = trio.current_time() - started
-            self.note(row.rid, stage, took)
-        if stage not in NEEDED:
-            self.core_health.note_call(self.shard(row), reached=True)
-        self.progress.went_on(row.rid, STEPS[stage])
-        self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
-        return result
-
-    def overdue(self, row: Row, scope: trio.CancelScope) -> StageTimeout | JournalFailed:
-        """Return the error for a row whose scope's deadline passed, and note it: a stage's, or what is kept under a shield was not."""
+        with trio.CancelScope(deadline=started + seconds) as scope:
+            try:
+                result = await step()
+            except RequestError as error:
+                self._failed(row, stage, error, started)
+                raise
+            finally:
+                del self.running[row.rid]
+                took = trio.current_time() - started
+                self.note(row.rid, stage, took)
+            if stage not in NEEDED:
+                self.core_health.note_call(self.shard(row), reached=True)
+            self.progress.went_on(row.rid, STEPS[stage])
+            self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
+            if keep is not None:
+                scope.deadline, scope.shield = trio.current_time() + KEEPING, True
+                await keep(result)
+            return result
         if scope.shield:
-            return JournalFailed(f"it did not keep an answer within {KEEPING:g} s")
-        stage, started = self.running[row.rid]
-        timeout = StageTimeout(stage, scope.deadline - started)
+            raise JournalFailed(f"it did not keep an answer within {KEEPING:g} s")
+        timeout = StageTimeout(stage, seconds)
         self._failed(row, stage, timeout, started)
-        return timeout
+        raise timeout
 
     def _failed(self, row: Row, stage: str, error: RequestError, started: float) -> None:
         error.stage, took = stage, trio.current_time() - started
@@ -172,12 +173,11 @@ class StageRunner:
             return Lane(row.kind, where)
         return Lane(row.kind, where, several=1, patience=0.0)
 
-    def no_result(self, row: Row, reason: str) -> NotYet:
-        """Return the error for a poll that ended without a result."""
+    def no_result(self, row: Row, reason: str, seconds: float) -> NotYet:
+        """Return the error for a poll that ended without a result, after so many seconds."""
         if row.rid in self.taken:
             reason = MARK + reason
-        took = trio.current_time() - self.running[row.rid][1]
-        error = NotYet(reason) if took < LONG_POLL else LongPollEnded(reason)
+        error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
         error.stage = "answer"
         return error
 

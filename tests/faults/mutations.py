@@ -35,7 +35,7 @@ from kmsconn.replies import plan as nonces
 from kmsconn.replies.answers import Accepts, Question
 from kmsconn.replies.asking import read_finding
 from kmsconn.replies.state import Tracks
-from kmsconn.requests import dispatcher, failures, pipeline, range_reader, reader, recorder, stage_runner
+from kmsconn.requests import dispatcher, failures, range_reader, reader, recorder, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness, KnownIds
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
@@ -229,7 +229,7 @@ def the_arrived_answer_is_not_shielded(monkeypatch: Any) -> None:
         with trio.CancelScope(**how):
             yield SimpleNamespace(shield=False, deadline=math.inf)
 
-    monkeypatch.setattr(pipeline, "trio", _Other(trio, CancelScope=unshielded))
+    monkeypatch.setattr(stage_runner, "trio", _Other(trio, CancelScope=unshielded))
 
 
 class _Other:
