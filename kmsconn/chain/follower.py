@@ -68,7 +68,14 @@ class HeadTracker:
     def note(self, number: int, timestamp: int) -> None:
         """Take a head that a node told."""
         now = trio.current_time()
-        self._settle(timestamp, now)
+        claimed, since = self._claim or (timestamp, now)
+        if now - since >= CONFIRMING:
+            before, agreed = self.settled_timestamp, min(claimed, timestamp)
+            # the later time; but one that no lag explains is wild, and must not stay
+            wild = before is not None and before - agreed > LAGGING
+            self.settled_timestamp = agreed if before is None or wild else max(before, agreed)
+        if self._claim is None or now - since >= CONFIRMING:
+            self._claim = (timestamp, now)
         if self.number is not None and number < self.number:
             if now - self._confirmed <= LAGGING:
                 return
@@ -82,16 +89,6 @@ class HeadTracker:
             self._samples.clear()
             self.number, self.timestamp, self._confirmed = number, timestamp, trio.current_time()
             self._sample(number, timestamp)
-
-    def _settle(self, timestamp: int, now: float) -> None:
-        claimed, since = self._claim or (timestamp, now)
-        if now - since >= CONFIRMING:
-            before, agreed = self.settled_timestamp, min(claimed, timestamp)
-            # the later time; but one that no lag explains is wild, and must not stay
-            wild = before is not None and before - agreed > LAGGING
-            self.settled_timestamp = agreed if before is None or wild else max(before, agreed)
-        if self._claim is None or now - since >= CONFIRMING:
-            self._claim = (timestamp, now)
 
     def _sample(self, number: int, timestamp: int) -> None:
         while self._samples and timestamp < self._samples[-1][1]:

@@ -329,8 +329,6 @@ def each_result(outcome: Any) -> Any:
 
 def batch_results(outcomes: Sequence[Any], name: str = "") -> list[Any]:
     """Return a batch's outcomes as they are. Raises Overloaded, of ``name``, only when the rate limit left no usable answer at all."""
-    if not (outcomes and isinstance(outcomes[0], RpcError)):
-        return list(outcomes)
-    if all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
+    if outcomes and all(isinstance(outcome, RpcError) and is_overload(outcome) for outcome in outcomes):
         raise Overloaded(str(outcomes[0])).of(name) from outcomes[0]
     return list(outcomes)

@@ -42,19 +42,15 @@ class RpcExchange:
         among.waiting.update(dict.fromkeys(self.ids, self))
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
+        """Of each question the first that came."""
         self.failure: str | None = None
         self.done = trio.Event()
-
-    def take(self, number: int, outcome: Any) -> None:
-        """Take the outcome of a question; the first one counts."""
-        self.outcomes.setdefault(number, outcome)
-        if len(self.outcomes) == len(self.ids):
-            self.done.set()
 
     def refuse(self, error: RpcError) -> None:
         """Take an error for all questions that have no outcome."""
         for number in self.ids:
-            self.take(number, error)
+            self.outcomes.setdefault(number, error)
+        self.done.set()
 
     def fail(self, reason: str) -> None:
         """Expect no more outcomes."""
@@ -67,7 +63,8 @@ class RpcExchange:
         if self.failure is not None:
             raise Unreachable(self.failure).of(self.name)
         outcomes = [self.outcomes[number] for number in self.ids]
-        return batch_results(outcomes, self.name) if self.batch else outcomes
+        refused = self.batch and isinstance(outcomes[0], RpcError)
+        return batch_results(outcomes, self.name) if refused else outcomes
 
     def drop(self) -> None:
         """Drop what still comes."""
@@ -103,8 +100,10 @@ class Exchanges:
                 for asked in set(self.waiting.values()):
                     asked.refuse(message.outcome)
             elif (exchange := self.waiting.get(message.id)) is not None:
-                exchange.take(message.id, message.outcome)
-                if exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
+                exchange.outcomes.setdefault(message.id, message.outcome)
+                if len(exchange.outcomes) == len(exchange.ids):
+                    exchange.done.set()
+                elif exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
                     exchange.refuse(message.outcome)
 
 
@@ -248,7 +247,14 @@ class WebSocketLink:
         """Read until the server closes or sends what is no JSON-RPC over a websocket; first what came behind its handshake."""
         data = b""
         try:
-            while await self._take(data):
+            while True:
+                for count, message in enumerate(self._wire.receive(data, self._owe), 1):
+                    if message is not None:
+                        self._exchanges.dispatch(decode(message))
+                    if count % BREATH == 0 and self._wire.ended is None:
+                        await trio.lowlevel.checkpoint()
+                if self._wire.ended is not None:
+                    break
                 data = bytes(await stream.receive_some(RECEIVE_BYTES))
                 self._heard = trio.current_time()
                 if not data:
@@ -260,15 +266,6 @@ class WebSocketLink:
             self.drop(_describe(error))
         else:
             await self._part(self._wire.ended or "")
-
-    async def _take(self, data: bytes) -> bool:
-        """Hand on what came, and say whether there may be more."""
-        for count, message in enumerate(self._wire.receive(data, self._owe), 1):
-            if message is not None:
-                self._exchanges.dispatch(decode(message))
-            if count % BREATH == 0 and self._wire.ended is None:
-                await trio.lowlevel.checkpoint()
-        return self._wire.ended is None
 
     def _owe(self, frame: bytes) -> None:
         """Send a control frame, unless the wire is full: then the server does not read, and hears of us later."""

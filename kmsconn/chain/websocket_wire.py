@@ -96,7 +96,7 @@ class WebSocketWire:
             return
         self._received += data
         at = 0
-        while self.ended is None and (extent := self._extent(at)) is not None:
+        while len(self._received) >= at + _HEAD and (extent := self._extent(at)) is not None:
             first, (start, end) = self._received[at], extent
             body, at = bytes(self._received[start:end]), end
             if first & _OPCODE < _CLOSE:
@@ -104,15 +104,18 @@ class WebSocketWire:
             else:
                 self._control(first & _OPCODE, body, respond)
                 yield None
+                if self.ended is not None:
+                    break
         del self._received[:at]
         if self.ended is not None:
             respond(client_frame(_CLOSE, self._farewell))
 
     def _extent(self, at: int) -> tuple[int, int] | None:
-        """Return where the body of a frame begins and ends; None while it is not whole, and for one that ends the connection."""
+        """Return where the body of a frame begins and ends; None while it is not whole, and for one that ends the connection.
+
+        Its first two bytes are there.
+        """
         received, start = self._received, at + _HEAD
-        if len(received) < start:
-            return None
         first, size = received[at], received[at + 1]
         opcode, least, masked = first & _OPCODE, 0, size >= _MASKED
         if size in _LONG_SIZES:
