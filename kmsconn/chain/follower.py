@@ -81,16 +81,6 @@ class HeadTracker:
                 return
             self._samples.clear()
         self.number, self.timestamp, self._confirmed = number, timestamp, now
-        self._sample(number, timestamp)
-
-    def follow_down(self, number: int, timestamp: int) -> None:
-        """Take a lower head at once: that the chain went back to it is proved."""
-        if self.number is not None and number < self.number:
-            self._samples.clear()
-            self.number, self.timestamp, self._confirmed = number, timestamp, trio.current_time()
-            self._sample(number, timestamp)
-
-    def _sample(self, number: int, timestamp: int) -> None:
         while self._samples and timestamp < self._samples[-1][1]:
             self._samples.pop()  # a wild time, or that of a block which is gone
         if self._samples and timestamp == self._samples[-1][1]:
@@ -100,9 +90,15 @@ class HeadTracker:
             )  # a burst: many blocks of one second
         elif not self._samples or timestamp > self._samples[-1][1]:
             self._samples.append((number, timestamp))
-        (old, then), (new, now) = self._samples[0], self._samples[-1]
-        watched = now - then >= _TRUSTED_SPAN and new > old
-        self.block_time = max(FASTEST, (now - then) / (new - old)) if watched else DEFAULT_BLOCK_TIME
+        (old, then), (new, last) = self._samples[0], self._samples[-1]
+        watched = last - then >= _TRUSTED_SPAN and new > old
+        self.block_time = max(FASTEST, (last - then) / (new - old)) if watched else DEFAULT_BLOCK_TIME
+
+    def follow_down(self, number: int, timestamp: int) -> None:
+        """Take a lower head at once: that the chain went back to it is proved."""
+        if self.number is not None and number < self.number:
+            self._confirmed = -math.inf
+            self.note(number, timestamp)
 
     def blocks_in(self, seconds: float) -> int:
         """Return how many blocks ``seconds`` may hold: at the usual pace, or as many as just came, if that was a burst."""

@@ -142,8 +142,12 @@ class WebSocketLink:
         Cancellation: at any time; what comes late is dropped. Repeating: the caller's question.
         """
         exchange = RpcExchange(self._exchanges, calls, batch=batch)
+        message = encode(exchange.ids.start, calls, batch=batch)
         try:
-            await self._send([encode(exchange.ids.start, calls, batch=batch)])
+            try:
+                self._outbox.send_nowait(client_frame(TEXT, message))
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._send([message])  # which waits, or says why nothing is sent
             return await exchange.results()
         finally:
             exchange.drop()

@@ -192,7 +192,7 @@ def _overdue_alert(one: Row) -> AlertRaised:
 async def name_undone(journal: Journal, board: Board) -> float:
     """Name the kinds of key management whose last requests failed."""
     endings = await until_kept(lambda: journal.run(queries.endings, KEY_MANAGEMENT, NEWEST))
-    failed = {kind: found for kind, ended in endings.items() if (found := undone(ended))}
+    failed = {kind: found for kind, ended in endings.items() if ended and (found := undone(ended))}
     board.show(UNDONE, [_undone_alert(kind, found) for kind, found in failed.items()])
     return UNDONE_INTERVAL
 
