@@ -156,7 +156,7 @@ class JournalWatch:
         """Look once. Cancellation: at any time."""
         misplaced, self.free = "", self.measure()
         with trio.move_on_after(LOOKING), suppress(JournalFailed):
-            misplaced = await self.journal.run(lambda db: db.driver.misplaced())
+            misplaced = await self.journal.run(queries.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())
         self.board.show(JOURNAL, self._alerts(misplaced))
         self.beat()

@@ -319,6 +319,12 @@ def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple
 
 
 @reads
+def misplaced(db: Database) -> str:
+    """Return which of the journal's files was removed or replaced, also where a group fails for it; empty when none was."""
+    return db.driver.misplaced()
+
+
+@reads
 def counts(db: Database, now: float) -> Counts:
     """Return what health and metrics show. Rows are counted as they move, so the cost is that of a table of kinds and states."""
     db.driver.tally.write(db.execute)

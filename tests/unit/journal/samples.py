@@ -86,7 +86,7 @@ class AutocommitDatabase(Database):
 
     def open(self, binding: Binding | None) -> None:
         super().open(binding)
-        self.execute = self._execute
+        self.execute, self.close = self._execute, self._keep_and_close
 
     def begin(self) -> None:
         if self._is_implicit and self.driver.is_begun:
@@ -94,10 +94,10 @@ class AutocommitDatabase(Database):
         self._is_implicit = False
         super().begin()
 
-    def close(self) -> None:
+    def _keep_and_close(self) -> None:
         if self._is_implicit and self.driver.is_begun:
             self.commit()
-        super().close()
+        self.driver.close()
 
     def _execute(self, statement: str, values: Any = ()) -> QueryResult:
         if not self.driver.is_begun:
