@@ -83,11 +83,8 @@ class HeadTracker:
         self.number, self.timestamp, self._confirmed = number, timestamp, now
         while self._samples and timestamp < self._samples[-1][1]:
             self._samples.pop()  # a wild time, or that of a block which is gone
-        if self._samples and timestamp == self._samples[-1][1]:
-            self._samples[-1] = (
-                max(number, self._samples[-1][0]),
-                timestamp,
-            )  # a burst: many blocks of one second
+        if self._samples and timestamp == self._samples[-1][1]:  # a burst: many blocks of one second
+            self._samples[-1] = max(number, self._samples[-1][0]), timestamp
         elif not self._samples or timestamp > self._samples[-1][1]:
             self._samples.append((number, timestamp))
         (old, then), (new, last) = self._samples[0], self._samples[-1]

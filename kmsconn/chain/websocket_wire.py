@@ -18,12 +18,8 @@ from wsproto.utilities import ProtocolError
 from kmsconn.transport.urls import Url
 
 _FINAL, _MASKED, _OPCODE = 0x80, 0x80, 0x0F  # bits of the first two bytes
-TEXT, _CLOSE, PING, _PONG = (
-    0x1,
-    0x8,
-    0x9,
-    0xA,
-)  # opcodes; those from 8 on may stand between the pieces of a message
+# Opcodes: those from 8 on may stand between the pieces of a message.
+TEXT, _CLOSE, PING, _PONG = 0x1, 0x8, 0x9, 0xA
 _FIRST_BYTES = {0x0, TEXT, 0x2} | {_FINAL | opcode for opcode in (0x0, TEXT, 0x2, _CLOSE, PING, _PONG)}
 _TWO_BYTES, _EIGHT_BYTES = 126, 127  # where a size stands that has no place in the second byte
 _LONG_SIZES = {_TWO_BYTES: (2, _TWO_BYTES), _EIGHT_BYTES: (8, 1 << 16)}

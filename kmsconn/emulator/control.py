@@ -1,4 +1,4 @@
-"""The emulator's own toggle_port: an HTTP handler that tells what became of the requests, puts loads and faults on.
+"""The emulator's own control port: an HTTP handler that tells what became of the requests, puts loads and faults on.
 
     GET  /status                what the chain shows, counted; of a committee also for each of its nodes
     GET  /requests              every request with its moments, in Unix seconds

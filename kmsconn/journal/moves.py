@@ -264,9 +264,8 @@ def insert(db: Database, requests: Iterable[NewRequest]) -> list[int]:
     values = (_values(db, new) for new in requests)
     if db.driver.is_remote:
         return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
-    return [
-        cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values
-    ]  # for a third of the time less
+    # for a third of the time less
+    return [cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values]
 
 
 def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:

@@ -1,1 +1,1 @@
-"""From a log or a post to a durable answer: readers, recorder, dispatcher, pools, stages, checks, and what becomes of a failure."""
+"""From a log or a post to a durable answer: readers, dispatcher, pools, stages, checks, and what becomes of a failure."""

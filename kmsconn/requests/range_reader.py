@@ -30,7 +30,7 @@ from kmsconn.model.events import CursorMoved
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.cursor import Cursor, Range, rewound, shrunk, took
-from kmsconn.requests.recorder import DecodeCache, tell_recorded
+from kmsconn.requests.decoding import DecodeCache, tell_recorded
 
 P = ParamSpec("P")
 T = TypeVar("T")

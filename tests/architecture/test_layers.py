@@ -84,7 +84,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.replies.plan",
         "kmsconn.replies.table",
         "kmsconn.replies.fees",
-        "kmsconn.requests.recorder",
+        "kmsconn.requests.decoding",
         "kmsconn.requests.failures",
         "kmsconn.requests.rows",
     }

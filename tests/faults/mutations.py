@@ -35,16 +35,16 @@ from kmsconn.replies import plan as nonces
 from kmsconn.replies.answers import Accepts, Question
 from kmsconn.replies.asking import read_finding
 from kmsconn.replies.state import Tracks
-from kmsconn.requests import dispatcher, failures, range_reader, reader, recorder, stage_runner
+from kmsconn.requests import decoding, dispatcher, failures, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness, KnownIds
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
 from kmsconn.requests.cursor import Cursor, plan
+from kmsconn.requests.decoding import DecodeCache, DecodedLogs
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reader import Settling, first_head
-from kmsconn.requests.recorder import DecodeCache, DecodedLogs
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.stages import Stages
 from kmsconn.serving import wire
@@ -213,7 +213,7 @@ def the_window_waits_for_its_turn(monkeypatch: Any) -> None:
 
 def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
     """A request that is on chain again waits for the dispatcher's next look."""
-    honest = recorder.tell_recorded
+    honest = decoding.tell_recorded
 
     def tell(components: Any, chain_id: int, recorded: Any, undecodable: Any) -> None:
         honest(components, chain_id, attrs.evolve(recorded, back=()), undecodable)

@@ -10,9 +10,9 @@ import pytest
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.model.events import BackfillProgressed
-from kmsconn.requests import recorder
+from kmsconn.requests import decoding
+from kmsconn.requests.decoding import DecodeCache
 from kmsconn.requests.reader import BACKFILL_REPORT_INTERVAL, BackfillProgress
-from kmsconn.requests.recorder import DecodeCache
 from tests.unit.requests.bench import PROFILE
 from tests.vectors import log_of, request
 
@@ -38,7 +38,7 @@ class Counting:
 def test_a_log_that_comes_again_is_not_decoded_again_and_what_is_remembered_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder, "REMEMBERED_LOGS", 2)
+    monkeypatch.setattr(decoding, "REMEMBERED_LOGS", 2)
     profile = Counting()
     cache = DecodeCache(profile)  # type: ignore[arg-type]
     for index, times in ((0, 1), (0, 1), (1, 2), (2, 3), (2, 3), (0, 4)):

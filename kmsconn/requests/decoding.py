@@ -1,4 +1,4 @@
-"""What a read saw: the requests in its logs, and the events and wake-ups once they are recorded.
+"""Decodes the logs of a read, and tells of the requests in them once they are recorded.
 
 Each log is decoded once: the result is remembered, so that reading the reorg window again costs little.
 """
