@@ -350,7 +350,8 @@ class Questioner:
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
         tracks, market = self.state.tracks, self.state.market
-        if market.history.median is not None and len(tracks.by_rid) <= len(tracks.in_state(State.INCLUDED)):
+        is_over = all(track.row.state is State.INCLUDED for track in tracks.by_rid.values())
+        if is_over and market.history.median is not None:
             return
         question = market.question(chain.base_fee, trio.current_time())
         if question is not None:

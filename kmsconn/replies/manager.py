@@ -125,8 +125,8 @@ class Rounds:
             if self.backoff.failures:
                 self.backoff.worked()
                 state.alerts.set("rounds", None)
-            is_idle = not state.backlog.waiting and not state.tracks.in_state(State.SIGNED)
-            if state.manager.closing.is_set() and is_idle:
+            is_closing = state.manager.closing.is_set() and not state.backlog.waiting
+            if is_closing and not state.tracks.in_state(State.SIGNED):
                 return
             await self._rest()
 
@@ -221,8 +221,10 @@ class Rounds:
         """Track what is answered and due, as much as there is room in flight."""
         state, backlog, journal = self.state, self.state.backlog, self.state.manager.journal
         tick, wall = journal.answers_tick, state.manager.ports.wall()
+        if not backlog.is_due(tick, wall):
+            return
         room = min(REPLIES_AT_ONCE, state.manager.config.window - len(state.tracks.in_state(State.SIGNED)))
-        if room <= 0 or not backlog.is_due(tick, wall):
+        if room <= 0:
             return
         due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)
         backlog.take(due, tick, wall)
