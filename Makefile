@@ -14,6 +14,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 WORKERS ?= 3
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
+# The tests start many processes: without its caches each would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup oldest check lint types test without-peers quick coverage changelog demo hostile long fuzz gen fresh lock wheel hooks site image bench soak one-request weight clean
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL
 from typing import Any
 
 import pytest
 import trio
 
-from tests.e2e.test_cli_process import PATIENCE, config, environment, running, until
+from tests.e2e.test_cli_process import PATIENCE, config, kmsconn, running, until
+from tests.e2e.test_process import scene
 from tests.unit.config.sample_values import KEY
 
 pytestmark = pytest.mark.sampled
@@ -21,14 +18,8 @@ pytestmark = pytest.mark.sampled
 
 async def doctor(path: Path, *more: str) -> tuple[int, str]:
     """Run the doctor and return its exit status and what it printed."""
-    result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn.operate.commands.main", "doctor", "-c", str(path), *more],
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        env=environment(),
-    )
-    return result.returncode, (result.stdout + result.stderr).decode()
+    status, out, err = await kmsconn("doctor", "-c", str(path), *more)
+    return status, out + err
 
 
 def names(folder: Path) -> set[str]:
@@ -44,37 +35,12 @@ async def checks(path: Path) -> dict[str, Any]:
     return {line["checked"]: line for line in found["checks"]}
 
 
-@asynccontextmanager
-async def emulated(folder: Path) -> AsyncIterator[Path]:
-    """Serve emulated dependencies and give the configuration of their connector."""
-    path = folder / "kmsconn.toml"
-    command = [
-        sys.executable,
-        "-m",
-        "kmsconn.operate.commands.main",
-        "emulate",
-        "--rate",
-        "4",
-        "--duration",
-        "600",
-    ]
-    process = await trio.lowlevel.open_process(
-        [*command, "--write-config", str(path)], stdout=DEVNULL, stderr=DEVNULL, env=environment()
-    )
-    try:
-        while not path.exists() or not path.stat().st_size:
-            await trio.sleep(0.05)
-        yield path
-    finally:
-        process.kill()
-        with trio.move_on_after(PATIENCE, shield=True):
-            await process.wait()
-
-
 async def test_before_a_start_beside_a_connector_and_after_all_is_gone(tmp_path: Path) -> None:
     """The doctor makes no file; beside a connector it is told of its journal and its port; without dependencies it ends with 1."""
     with trio.fail_after(3 * PATIENCE):
-        async with emulated(tmp_path) as path:
+        lasting = ("--rate", "4", "--duration", "600")
+        async with scene(tmp_path, *lasting, reply_timeout=3 * PATIENCE) as emulated:
+            path = emulated.config
             await trio.sleep(2)
             files = names(tmp_path)
             status, out = await doctor(path)
@@ -104,11 +70,3 @@ async def test_without_dependencies_each_is_named_and_no_secret_is(tmp_path: Pat
     assert status == 1
     assert "start the Core" in out
     assert KEY.removeprefix("0x") not in out
-
-
-async def test_a_faulty_configuration_ends_it_with_2(tmp_path: Path) -> None:
-    """As every command."""
-    with trio.fail_after(PATIENCE):
-        status, out = await doctor(config(tmp_path, private_key=KEY[:-2]))
-    assert status == 2
-    assert "private_key" in out

@@ -129,16 +129,3 @@ async def test_faults_are_put_on_named_and_ended_and_every_request_is_answered_o
 
         verdict = await at.running.verdict()
     assert (verdict["emitted"], verdict["open"], verdict["strays"]) == (SECONDS * RATE, 0, 0)
-
-
-@pytest.mark.parametrize(("method", "path"), [("POST", "/core0/explode"), ("DELETE", "/nobody/hang")])
-async def test_an_unknown_order_is_answered_with_those_that_there_are(
-    method: str, path: str, tmp_path: Path
-) -> None:
-    async with drill(tmp_path) as at:
-        answer = await at.client.request(method, f"{at.control}{path}")
-        assert answer.status_code == 404
-        assert "POST /gateway/reorganise" in answer.text
-        malformed = await at.client.post(f"{at.control}/gateway/reorganise", content='{"blocks": "all"}')
-        assert malformed.status_code == 400
-        assert "$.blocks" in malformed.text

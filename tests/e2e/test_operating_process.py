@@ -214,12 +214,6 @@ async def test_the_status_comes_over_the_control_socket_and_from_the_status_page
             assert (status, said) == (0, "")
 
 
-async def test_without_a_connector_it_says_so(tmp_path: Path) -> None:
-    status, _, said = await kmsconn("top", "--once", "-c", str(config(tmp_path)))
-    assert status == 3
-    assert "no connector listens at" in said
-
-
 async def test_ctrl_c_ends_it_without_a_word(tmp_path: Path) -> None:
     path = config(tmp_path)
     command = [sys.executable, "-m", "kmsconn.operate.commands.main", "top", "-c", str(path)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import httpx2
 import pytest
 import trio
 
-from tests.e2e.test_cli_process import PATIENCE, environment, running, until
+from tests.e2e.test_cli_process import PATIENCE, kmsconn, running, until
 from tests.e2e.test_process import scene
 
 pytestmark = pytest.mark.sampled
@@ -64,25 +63,21 @@ def planted(config: Path) -> tuple[Path, str]:
 AUDIT = 'audit_log = "{}"\n'
 
 
-def secret_variables() -> dict[str, str]:
-    """Return an environment with secrets where other programs expect them."""
-    return environment() | {
+@pytest.fixture(autouse=True)
+def _secret_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment with secrets where other programs expect them."""
+    for name, value in {
         "HTTPS_PROXY": f"http://{SECRET}:{SECRET}@127.0.0.1:9",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{SECRET}:{SECRET}@127.0.0.1:9",
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {SECRET}",
-    }
+    }.items():
+        monkeypatch.setenv(name, value)
 
 
 async def said(*arguments: str) -> str:
     """Run a command and return all that it prints."""
-    result = await trio.run_process(
-        [sys.executable, "-m", "kmsconn", *arguments],
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        env=secret_variables(),
-    )
-    return (result.stdout + result.stderr).decode()
+    _, out, err = await kmsconn(*arguments)
+    return out + err
 
 
 async def keep_lines(lines: AsyncIterator[dict[str, object]], outputs: Outputs) -> None:
@@ -90,10 +85,8 @@ async def keep_lines(lines: AsyncIterator[dict[str, object]], outputs: Outputs) 
         outputs.texts["log"] += json.dumps(line) + "\n"
 
 
-async def test_no_secret_is_ever_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_secret_is_ever_said(tmp_path: Path) -> None:
     """Logs at debug, metrics, health, the page's data, the journal, the audit log, and every command that explains something."""
-    for name, value in secret_variables().items():
-        monkeypatch.setenv(name, value)
     outputs = Outputs({"log": ""})
     with trio.fail_after(3 * PATIENCE):
         async with scene(tmp_path, "--computing", "0.2", reply_timeout=3 * PATIENCE) as emulated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from kmsconn.testing.faults import (
 from kmsconn.testing.strategies import Case, cases, moments
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.ports import Ports
+from tests.failures import leaves
 from tests.faults.conftest import SAMPLE
 from tests.faults.scene import Scene, open_scene
 from tests.unit.serving.scene import Client, MemoryListener
@@ -100,18 +101,9 @@ async def test_what_the_acl_denies_is_told_with_its_code(scene: Scene) -> None:
 
 def reason(group: BaseExceptionGroup[BaseException]) -> str:
     """Return why a start was refused."""
-    refused, other = group.split(StartRefused)
-    assert other is None
-    return str(next(leaves(refused)))
-
-
-def leaves(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the errors of a group of groups."""
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
-    elif error is not None:
-        yield error
+    [refused] = leaves(group)
+    assert isinstance(refused, StartRefused)
+    return str(refused)
 
 
 async def drained(connector: Connector) -> float:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import attrs
 import trio
@@ -41,62 +41,6 @@ from tests.real.anvil.world import OWNER, Place, open_place, ports
 EMULATED_BLOCKS = 0.02  # seconds
 MOODS = tuple(Mood)
 """The moods of a wallet in the order of the Solidity enum."""
-
-
-class Gateway(Protocol):
-    """One chain with Decryption, GatewayConfig and a contract wallet of ``wallet owner``."""
-
-    @property
-    def rpc(self) -> Endpoint:
-        """Our client to it."""
-        ...
-
-    @property
-    def decryption(self) -> Address:
-        """Where Decryption is."""
-        ...
-
-    @property
-    def wallet(self) -> Address:
-        """Where the wallet is."""
-        ...
-
-    async def account(self, name: str) -> Account:
-        """Return an account of the emulator's key of this name; it can pay."""
-        ...
-
-    async def set_context(self, context_id: int, committee: Committee) -> None:
-        """Register a context and make it the current one."""
-        ...
-
-    async def destroy_context(self, context_id: int) -> None:
-        """Destroy a context."""
-        ...
-
-    async def pin(self, identifier: int, context_id: int) -> None:
-        """Pin another context to a request."""
-        ...
-
-    async def pause(self) -> None:
-        """Refuse requests."""
-        ...
-
-    async def commit(self, materials: Sequence[Material]) -> None:
-        """Let the coprocessors have committed ciphertexts."""
-        ...
-
-    async def set_mood(self, mood: Mood) -> None:
-        """Change how the wallet answers."""
-        ...
-
-    async def hold_blocks(self) -> None:
-        """Make no more blocks, so that what is sent waits."""
-        ...
-
-
-def domain(gateway: Gateway) -> Domain:
-    """Return the domain under which a Core signs for this Gateway."""
-    return Domain("Decryption", "1", GATEWAY_ID, gateway.decryption)
 
 
 @attrs.define(eq=False)
@@ -209,6 +153,15 @@ class EmulatedGateway:
     async def _turn(self, contract: Any, knob: Callable[..., None]) -> None:
         self.chain.actors.act(contract.address, knob)
         await self.chain.wait_change()
+
+
+Gateway = AnvilGateway | EmulatedGateway
+"""One chain with Decryption, GatewayConfig and a contract wallet of ``wallet owner``."""
+
+
+def domain(gateway: Gateway) -> Domain:
+    """Return the domain under which a Core signs for this Gateway."""
+    return Domain("Decryption", "1", GATEWAY_ID, gateway.decryption)
 
 
 @asynccontextmanager

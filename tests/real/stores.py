@@ -8,11 +8,11 @@ import random
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import trio
@@ -75,7 +75,7 @@ def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
         if not _made_user(common):
             continue
         process = subprocess.Popen(["radosgw", *common, "--foreground"], **_QUIET)  # noqa: S603, S607
-        if _listens(process, port):
+        if listens(process, port):
             return process
         process.kill()
         process.wait()
@@ -106,7 +106,8 @@ def _made_user(common: list[str]) -> bool:
     return True
 
 
-def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a process takes connections; False where it ends before, or takes too long."""
     deadline = time.monotonic() + STARTING
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -119,36 +120,6 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 _NUMBERS = itertools.count(1)
-
-
-class Bucket(Protocol):
-    """One bucket, by both forms of its address."""
-
-    @property
-    def url(self) -> str:
-        """Its address with the bucket in the path."""
-        ...
-
-    @property
-    def host_url(self) -> str:
-        """Its address with the bucket in the host."""
-        ...
-
-    async def put(self, key: str, body: bytes, headers: dict[str, str]) -> None:
-        """Store an object with metadata headers."""
-        ...
-
-    async def put_redirect(self, key: str, location: str) -> str:
-        """Let a key point elsewhere, and return the URL that does so."""
-        ...
-
-
-class Store(Protocol):
-    """A server with buckets."""
-
-    async def open_bucket(self, *, public: bool = True, listed: bool = True) -> Bucket:
-        """Make a bucket of a name that was not used before."""
-        ...
 
 
 @attrs.define(eq=False)
@@ -247,6 +218,10 @@ class OurStore:
         return OurBucket(bucket, port)
 
 
+Bucket = ServedBucket | OurBucket
+Store = ServedStore | OurStore
+
+
 @asynccontextmanager
 async def open_emulated_store() -> AsyncIterator[OurStore]:
     """Serve emulated buckets while the block lasts."""
@@ -280,7 +255,7 @@ class Client:
     http: HttpClient
     dialled: list[str]
 
-    def fetcher(self, buckets: list[Bucket], *, max_size: int = 1 << 24) -> Fetcher:
+    def fetcher(self, buckets: Sequence[Bucket], *, max_size: int = 1 << 24) -> Fetcher:
         """Return a fetcher of ciphertexts for coprocessors 0, 1, … with these buckets."""
         registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
         registry._coprocessors = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import random
 import socket
 import ssl
@@ -16,10 +14,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.logs import read_logs
@@ -30,6 +24,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.transport.dialling import LeanStream, dial_sockets, sockets
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Dial, Ports, offload_to_threads
+from tests.real.grpc_scene import make_certificate
 from tests.unit.chain.scripted_node import CHAIN_ID, Node
 
 HOST = "127.0.0.1"
@@ -76,25 +71,11 @@ async def endpoint_at(*urls: str, dial: Dial = dial_sockets) -> AsyncIterator[En
 
 def certificates(directory: Path, name: str = "node") -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Make a certificate of this machine, under a name too, and return a server's and a trusting client's context."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName(name)])
-    builder = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    )
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
-    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    path = directory / "node.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
+    make_certificate(directory / name)
+    certificate, key = directory / name / "certificate.pem", directory / name / "key.pem"
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cafile=str(path))
+    server.load_cert_chain(certificate, key)
+    return server, ssl.create_default_context(cafile=str(certificate))
 
 
 @pytest.mark.parametrize("scheme", ["ws", "http"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -82,17 +82,19 @@ async def _requests(rpc: Endpoint, decryption: Address, head: int) -> dict[int, 
 
 
 async def _replies(rpc: Endpoint, decryption: Address, sender: Address, head: int) -> list[dict[str, Any]]:
+    return [
+        each
+        for each in await _transactions(rpc, sender, head)
+        if each["to"] == to_hex(decryption) and from_hex(each["input"][:10]) in _REPLIES
+    ]
+
+
+async def _transactions(rpc: Endpoint, sender: Address, head: int) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     for first in range(0, head + 1, _PAGE):
         numbers = range(first, min(first + _PAGE, head + 1))
         blocks += await rpc.batch([Call("eth_getBlockByNumber", (quantity(n), True)) for n in numbers])
-    transactions: Sequence[dict[str, Any]] = [each for block in blocks for each in block["transactions"]]
-    ours = (to_hex(sender), to_hex(decryption))
-    return [
-        each
-        for each in transactions
-        if (each["from"], each["to"]) == ours and from_hex(each["input"][:10]) in _REPLIES
-    ]
+    return [each for block in blocks for each in block["transactions"] if each["from"] == to_hex(sender)]
 
 
 _FUNCTIONS = {
@@ -110,15 +112,9 @@ _FUNCTIONS = {
 async def read_key_replies(world: World, sender: Address) -> dict[tuple[str, int], list[str]]:
     """Return the status of each transaction with a reply, by function and id."""
     rpc = world.ethereum.rpc
-    head = from_quantity(await rpc.call("eth_blockNumber"))
-    calls = [Call("eth_getBlockByNumber", (quantity(number), True)) for number in range(head + 1)]
     found: dict[tuple[str, int], list[str]] = {}
-    for block in [
-        block for at in range(0, len(calls), 200) for block in await rpc.batch(calls[at : at + 200])
-    ]:
-        for transaction in block["transactions"]:
-            name = _FUNCTIONS.get(from_hex(transaction["input"])[:4])
-            if name is not None and transaction["from"] == to_hex(sender):
-                receipt = await rpc.call("eth_getTransactionReceipt", transaction["hash"])
-                found.setdefault((name, int(transaction["input"][10:74], 16)), []).append(receipt["status"])
+    for each in await _transactions(rpc, sender, from_quantity(await rpc.call("eth_blockNumber"))):
+        if (name := _FUNCTIONS.get(from_hex(each["input"])[:4])) is not None:
+            receipt = await rpc.call("eth_getTransactionReceipt", each["hash"])
+            found.setdefault((name, int(each["input"][10:74], 16)), []).append(receipt["status"])
     return found

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, LiteralString
 
+import attrs
 import psycopg
 import pytest
 
 from bench.cluster import UNSYNCED, Cluster, open_cluster
-from kmsconn.config.description import PostgresAddress
+from kmsconn.config.description import PostgresAddress, Secret
 from kmsconn.journal.database import Database
 from tests.unit.journal.samples import opened
 
@@ -74,6 +75,46 @@ def db(path: PostgresAddress) -> Iterator[Database]:
     db = opened(path)
     yield db
     db.close()
+
+
+@attrs.frozen
+class Owner:
+    """The owner of a database, who is no superuser; ``file`` has the password, for a kmsconn that reads it there."""
+
+    cluster: Cluster
+    address: PostgresAddress
+    file: Path
+
+    @property
+    def reading(self) -> PostgresAddress:
+        """Where the journal is for who reads the password."""
+        return attrs.evolve(self.address, password=None, password_file=self.file)
+
+    def run(self, statement: str) -> str:
+        """Have the superuser run a statement; {owner} is the owner's name."""
+        return self.cluster.run(statement.format(owner=self.address.user), self.address.database)
+
+    def end_connections(self, which: str = "true") -> None:
+        """End the owner's connections."""
+        self.run(
+            "SELECT pg_terminate_backend(pid) FROM "  # noqa: S608 - our own words
+            "(SELECT pid, row_number() OVER (ORDER BY backend_start) AS number FROM pg_stat_activity WHERE usename = '{owner}') AS theirs "
+            f"WHERE {which}"
+        )
+
+
+@pytest.fixture
+def owner(postgresql: Cluster, database: str, tmp_path: Path) -> Iterator[Owner]:
+    """The owner of a fresh database."""
+    name, password, file = f"owner_{database}", "hunter-1", tmp_path / "password"
+    file.write_text(f"{password}\n")
+    address = attrs.evolve(postgresql.address(database, tcp=True), user=name, password=Secret(password))
+    made = Owner(postgresql, address, file)
+    made.run(f"CREATE ROLE {{owner}} LOGIN PASSWORD '{password}'")
+    made.run(f"ALTER DATABASE {database} OWNER TO {{owner}}; ALTER SCHEMA public OWNER TO {{owner}}")
+    yield made
+    postgresql.drop_database(database)
+    postgresql.run(f"DROP ROLE {name}")
 
 
 @pytest.fixture

@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import attrs
 import psycopg
 import pytest
 import trio
 
 from bench.cluster import Cluster
-from kmsconn.config.description import PostgresAddress, Secret
+from kmsconn.config.description import PostgresAddress
 from kmsconn.journal import queries
 from kmsconn.journal.postgres_servers import connect
 from kmsconn.journal.postgres_session import SessionLimits, call_of
 from kmsconn.journal.postgres_side import listen
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.transport.ports import offload_to_threads
+from tests.real.postgres.conftest import Owner
 from tests.real.postgres.crowd import Crowd, open_crowd
 
 FORMS = ("public", "direct", "delegated")
 OTHERS = 4
 """Connections of a process, beside those that only read."""
-
-
-@attrs.frozen
-class Owner:
-    """The owner of a database, who is no superuser."""
-
-    cluster: Cluster
-    address: PostgresAddress
-
-    def run(self, statement: str) -> str:
-        """Have the superuser run a statement; {owner} is the owner's name."""
-        return self.cluster.run(statement.format(owner=self.address.user), self.address.database)
-
-    def end_connections(self, which: str = "true") -> None:
-        """End the owner's connections."""
-        self.run(
-            "SELECT pg_terminate_backend(pid) FROM "  # noqa: S608 - our own words
-            "(SELECT pid, row_number() OVER (ORDER BY backend_start) AS number FROM pg_stat_activity WHERE usename = '{owner}') AS theirs "
-            f"WHERE {which}"
-        )
-
-
-@pytest.fixture
-def owner(postgresql: Cluster, database: str) -> Iterator[Owner]:
-    name = f"limited_{database}"
-    address = attrs.evolve(postgresql.address(database, tcp=True), user=name, password=Secret("limited"))
-    made = Owner(postgresql, address)
-    made.run("CREATE ROLE {owner} LOGIN PASSWORD 'limited'")
-    made.run(f"ALTER DATABASE {database} OWNER TO {{owner}}; ALTER SCHEMA public OWNER TO {{owner}}")
-    yield made
-    postgresql.drop_database(database)
-    postgresql.run(f"DROP ROLE {name}")
 
 
 async def wait_told(crowd: Crowd, words: str) -> None:
@@ -163,18 +130,11 @@ def settings(postgresql: Cluster) -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture
-def role(
-    postgresql: Cluster, database: str, settings: dict[str, tuple[str, str]]
-) -> Iterator[PostgresAddress]:
+def role(owner: Owner, settings: dict[str, tuple[str, str]]) -> PostgresAddress:
     """A database, as its owner reaches it, who has all settings otherwise."""
-    name = f"odd_{database}"
-    postgresql.run(f"CREATE ROLE {name} LOGIN PASSWORD 'odd'; ALTER DATABASE {database} OWNER TO {name}")
-    postgresql.run(f"ALTER SCHEMA public OWNER TO {name}", database)
     for setting, value in {**{one: odd for one, (odd, _) in settings.items()}, **NO_MATTER}.items():
-        postgresql.run(f"ALTER ROLE {name} SET {setting} = '{value}'")
-    yield attrs.evolve(postgresql.address(database, tcp=True), user=name, password=Secret("odd"))
-    postgresql.drop_database(database)
-    postgresql.run(f"DROP ROLE {name}")
+        owner.run(f"ALTER ROLE {{owner}} SET {setting} = '{value}'")
+    return owner.address
 
 
 def test_a_connection_has_what_it_needs(role: PostgresAddress, settings: dict[str, tuple[str, str]]) -> None:
@@ -196,7 +156,7 @@ async def test_a_connector_works_whatever_its_role_has(role: PostgresAddress) ->
         assert crowd.of("one", AlertRaised) == []
 
 
-async def test_a_connection_that_only_listens_stays(role: PostgresAddress, postgresql: Cluster) -> None:
+async def test_a_connection_that_only_listens_stays(role: PostgresAddress) -> None:
     """What is told while it is made anew would be lost."""
     begun = 0
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ import psycopg
 import pytest
 import trio
 
-from bench.cluster import OWNER, STARTING, Cluster, as_owner, give_to_owner
+from bench.cluster import OWNER, Cluster, as_owner, give_to_owner
 from kmsconn.config.description import PostgresAddress
 from kmsconn.emulator.network import reserve_ports
 from kmsconn.errors import JournalUnreachable, StartRefused
@@ -25,6 +23,7 @@ from kmsconn.journal.postgres_session import SessionLimits
 from kmsconn.operate.doctor.postgres import judge_postgres, look_at_postgres
 from kmsconn.operate.doctor.probing import CheckStatus
 from tests.real.postgres.crowd import LEASE, open_crowd
+from tests.real.stores import listens
 from tests.unit.journal.samples import BINDING, new_row, opened, wall
 
 _INI = """
@@ -67,23 +66,11 @@ def open_pooler(
         with (cluster.folder / "pgbouncer.log").open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 - a program of Debian's package
         try:
-            _wait_for(port, process)
+            assert listens(process, port), "pgbouncer did not start"
             yield PostgresAddress(database, ("127.0.0.1",), (port,), OWNER)
         finally:
             process.kill()  # its way of ending waits for its clients
             process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + STARTING
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError("pgbouncer did not start")
 
 
 MODES = ("transaction", "statement")

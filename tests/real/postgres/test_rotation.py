@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -15,49 +14,11 @@ from kmsconn.errors import JournalUnreachable, StartRefused
 from kmsconn.model.events import AlertCleared, AlertRaised
 from kmsconn.operate.doctor.postgres import look_at_postgres
 from tests.real.grpc_scene import make_certificate
+from tests.real.postgres.conftest import Owner
 from tests.real.postgres.crowd import Crowd, open_crowd
 from tests.unit.journal.samples import opened
 
 FORMS = ("public", "direct", "delegated")
-
-
-@attrs.frozen
-class Owner:
-    """The owner of a database, whose password others change; a file has it for kmsconn."""
-
-    cluster: Cluster
-    name: str
-    database: str
-    file: Path
-
-    @property
-    def address(self) -> PostgresAddress:
-        """Where the journal is."""
-        address = self.cluster.address(self.database, tcp=True)
-        return attrs.evolve(address, user=self.name, password=None, password_file=self.file)
-
-    def rotate(self, password: str) -> None:
-        """Change the password in the server, and end all connections."""
-        self.cluster.run(f"ALTER ROLE {self.name} PASSWORD '{password}'")
-        self.disconnect()
-
-    def disconnect(self) -> None:
-        """End all connections."""
-        self.cluster.run(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.name}'"  # noqa: S608 - our own name
-        )
-
-
-@pytest.fixture
-def owner(postgresql: Cluster, database: str, tmp_path: Path) -> Iterator[Owner]:
-    name = f"owner_{database}"
-    postgresql.run(f"CREATE ROLE {name} LOGIN PASSWORD 'hunter-1'; ALTER DATABASE {database} OWNER TO {name}")
-    postgresql.run(f"ALTER SCHEMA public OWNER TO {name}", database)
-    file = tmp_path / "password"
-    file.write_text("hunter-1\n")
-    yield Owner(postgresql, name, database, file)
-    postgresql.drop_database(database)
-    postgresql.run(f"DROP ROLE {name}")
 
 
 async def wait_told(crowd: Crowd, words: str) -> None:
@@ -77,13 +38,14 @@ async def test_a_password_that_is_changed_is_read_for_the_next_connection(
     owner: Owner, content: str | None, words: str
 ) -> None:
     """Server and file are never changed at once: whatever is first, the connector waits for the other, and says what is wrong."""
-    async with open_crowd(owner.address) as crowd, crowd.connector("one"):
+    async with open_crowd(owner.reading) as crowd, crowd.connector("one"):
         crowd.ask(*FORMS)
         await crowd.wait_answered(3)
         owner.file.unlink()
         if content is not None:
             owner.file.write_text(content)
-        owner.rotate("hunter-2")
+        owner.run("ALTER ROLE {owner} PASSWORD 'hunter-2'")
+        owner.end_connections()
         await wait_told(crowd, words)
         owner.file.write_text("hunter-2\n")
         crowd.ask(*FORMS)
@@ -194,9 +156,9 @@ def test_a_certificate_for_another_name_is_refused_with_the_remedy(secured: Secu
 def test_a_start_waits_for_a_password_that_is_just_being_written(owner: Owner) -> None:
     owner.file.write_text("")
     with pytest.raises(JournalUnreachable, match="holds no password"):
-        opened(owner.address)
+        opened(owner.reading)
 
 
 def test_the_doctor_names_a_file_without_a_password(owner: Owner) -> None:
     owner.file.unlink()
-    assert f"{owner.file} cannot be read" in look_at_postgres(owner.address).refusal
+    assert f"{owner.file} cannot be read" in look_at_postgres(owner.reading).refusal
