@@ -39,7 +39,7 @@ def says(world: World, text: bytes) -> None:
 
 
 def state_is(world: World, state: int) -> None:
-    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, "state"))
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, 1))
 
 
 async def test_a_reply_is_there_for_good_once_it_has_its_confirmations() -> None:

@@ -20,15 +20,15 @@ from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.parties import Contract as ContractSettings
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.blocks import Branch, Mined
-from kmsconn.emulator.chain import EmulatedChain
-from kmsconn.emulator.evm import NodeView
-from kmsconn.emulator.execution import Frame, OutOfGas, Reverted
+from kmsconn.emulator.chain import EmulatedChain, NodeStanding
+from kmsconn.emulator.execution import Frame, Reverted
 from kmsconn.emulator.node_faults import NodeError
 from kmsconn.emulator.pool import PoolKind, Submission
+from kmsconn.emulator.rpc_methods import METHODS
 from kmsconn.errors import KmsconnError, NonceTaken, Unreachable
 from kmsconn.ethereum.abi import ContractEvent, Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
 from kmsconn.journal.journal import JournalFailures
@@ -53,6 +53,7 @@ SECRET = "11" * 32
 KEY = PrivateKey.parse(SECRET)
 REORG_WINDOW = 5.0
 START = 1_700_000_000
+TIP = 4
 
 T = TypeVar("T")
 
@@ -256,98 +257,35 @@ class Node:
         return at + fault.hang
 
     def _answer(self, call: Call, fault: Fault) -> Any:
-        refusal = self.refuse(call)
-        if refusal is not None:
+        """Answer as an emulated node does, but for what is said of heads, legacy prices and sends."""
+        if (refusal := self.refuse(call)) is not None:
             return refusal
-        lag = fault.lag if call.method in _OF_THE_HEAD else fault.lag + fault.trail
-        view = self.chain.view(lag, self.branch if fault.stale_fork else None)
+        node = NodeStanding(self.chain)
+        node.lag = fault.lag if call.method in _OF_THE_HEAD else fault.lag + fault.trail
+        node.fork = self.branch if fault.stale_fork else None
+        node.tip = TIP
+        own = {"eth_getBlockByNumber": self._block, "eth_sendRawTransaction": self._send}
         try:
-            return getattr(self, "_" + call.method)(view, *call.params)
-        except Reverted as error:
-            return RpcError(3, "execution reverted", error.data)
+            return own.get(call.method, METHODS[call.method])(node, call.params)
         except NodeError as error:
-            return RpcError(error.code, error.message)
+            return RpcError(error.code, error.message, None if error.data is None else from_hex(error.data))
 
-    def _eth_blockNumber(self, view: NodeView) -> str:  # noqa: N802 - the method's name
-        return quantity(view.head.number)
+    def _block(self, node: NodeStanding, params: Sequence[Any]) -> Any:
+        if params[0] == "latest":
+            head = node.view().head
+            self.shown = BlockHead(head.number, head.timestamp, head.hash)
+        if params[0] == "finalized" and self.finality is None:
+            raise NodeError(-32602, "unknown block tag finalized")
+        self.chain.finality.depth = self.finality or 0
+        return METHODS["eth_getBlockByNumber"](node, params)
 
-    def _eth_getBlockByNumber(self, view: NodeView, number: str, full: bool) -> Any:  # noqa: N802
-        if number == "finalized":
-            if self.finality is None:
-                raise NodeError(-32602, "unknown block tag finalized")
-            number = quantity(max(0, view.head.number - self.finality))
-        found = view.head if number == "latest" else view.block(from_quantity(number))
-        if found is None:
-            return None
-        if number == "latest":
-            self.shown = BlockHead(found.number, found.timestamp, found.hash)
-        block = {
-            "number": quantity(found.number),
-            "timestamp": quantity(found.timestamp),
-            "hash": to_hex(found.hash),
-            "gasLimit": quantity(self.chain.intake.gas_limit),
-            "transactions": [to_hex(mined.transaction.hash) for mined in found.mined],
-        }
-        return block if found.base_fee is None else {**block, "baseFeePerGas": quantity(found.base_fee)}
-
-    def _eth_getTransactionCount(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
-        owner = Address(from_hex(address))
-        if number == "pending" and self.chain.intake.pool.public and view.head == self.chain.head:
-            return quantity(self.chain.intake.pending_nonce(owner))
-        return quantity(self.chain.evm.account(owner, view.state()).nonce)
-
-    def _eth_getBalance(self, view: NodeView, address: str, number: str) -> str:  # noqa: N802
-        return quantity(self.chain.evm.account(Address(from_hex(address)), view.state()).balance)
-
-    def _eth_getTransactionReceipt(self, view: NodeView, transaction_hash: str) -> Any:  # noqa: N802
-        mined = view.find(from_hex(transaction_hash))
-        if mined is None:
-            return None
-        return {
-            "blockNumber": quantity(mined.block_number),
-            "blockHash": to_hex(mined.block_hash),
-            "status": quantity(mined.outcome.status),
-            "gasUsed": quantity(mined.outcome.gas_used),
-            "logs": [{"address": to_hex(log.address)} for log in mined.logs],
-        }
-
-    def _run(self, view: NodeView, message: Any, block: str = "latest") -> int:
-        sender, to = from_hex(message["from"]), from_hex(message["to"])
-        at = None if block == "latest" else view.block(from_quantity(block))
-        data = from_hex(message.get("data", "0x"))
-        try:
-            return view.call(Address(to), data, sender=Address(sender), gas=10_000_000, block=at)[1]
-        except OutOfGas:
-            raise NodeError(-32000, "out of gas") from None
-
-    def _eth_call(self, view: NodeView, message: Any, block: str) -> str:
-        self._run(view, message, block)
-        return "0x"
-
-    def _eth_estimateGas(self, view: NodeView, message: Any) -> str:  # noqa: N802
-        return quantity(self._run(view, message))
-
-    def _eth_sendRawTransaction(self, view: NodeView, raw: str) -> Submission:  # noqa: N802
-        entered = self.chain.intake.enter(from_hex(raw))
-        self._raws[entered.transaction.hash] = from_hex(raw)
-        self.arrived.append(from_hex(raw))
-        self.on_sent(from_hex(raw))
+    def _send(self, _: NodeStanding, params: Sequence[Any]) -> Submission:
+        raw = from_hex(params[0])
+        entered = self.chain.intake.enter(raw)
+        self._raws[entered.transaction.hash] = raw
+        self.arrived.append(raw)
+        self.on_sent(raw)
         return entered
-
-    def _eth_feeHistory(self, view: NodeView, count: str, newest: str, percentiles: Any) -> Any:  # noqa: N802
-        return {"reward": [["0x0"], ["0x3"], ["0x5"]]}
-
-    def _eth_gasPrice(self, view: NodeView) -> str:  # noqa: N802
-        return "0x7"
-
-    def _eth_getStorageAt(self, view: NodeView, address: str, slot: str, block: str) -> str:  # noqa: N802
-        return to_hex(self.chain.evm.state.get((CONTRACT, "state"), 0).to_bytes(32))
-
-    def _debug_traceTransaction(self, view: NodeView, transaction_hash: str, options: Any) -> Any:  # noqa: N802
-        mined: Mined | None = view.find(from_hex(transaction_hash))
-        if mined is None:
-            raise NodeError(-32000, "transaction not found")
-        return {"error": mined.outcome.error, "output": to_hex(mined.outcome.revert_data or b"")}
 
 
 async def no_delay() -> None:
