@@ -30,8 +30,7 @@ from kmsconn.replies.wallet import (
     find_signer,
     read_public_key,
 )
-from tests.unit.replies.test_txmanager import all_in, running
-from tests.unit.replies.world import KEY, World, until
+from tests.unit.replies.world import KEY, World, all_in, running, until
 
 DIGESTS = [keccak256(bytes([n])) for n in range(100)]
 

@@ -5,8 +5,8 @@ Each situation stopped or slowed down all replies of a chain before.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -30,8 +30,6 @@ from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.replies.asking import ChainObserver
-from kmsconn.replies.manager import run_txmanager
-from kmsconn.replies.state import TxManager
 from kmsconn.replies.view import NOT_FINAL
 from tests.unit.replies.world import (
     CHAIN_ID,
@@ -44,21 +42,12 @@ from tests.unit.replies.world import (
     World,
     calldata,
     digest_of,
+    running,
     until,
 )
 
 REPLIES = 22
 NEVER = Fault(hang=1e9)
-
-
-@asynccontextmanager
-async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
-    manager = world.manager(**changes)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.chain.run)
-        nursery.start_soon(run_txmanager, manager)
-        yield manager
-        nursery.cancel_scope.cancel()
 
 
 def requested(world: World, count: int = REPLIES) -> None:

@@ -14,8 +14,7 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.events import ReplyReturned
 from kmsconn.model.life import State
 from kmsconn.replies import manager
-from tests.unit.replies.test_bad_day import running
-from tests.unit.replies.world import CONTRACT, KEY, World, until
+from tests.unit.replies.world import CONTRACT, KEY, World, running, until
 
 Story = Callable[[], Any]
 

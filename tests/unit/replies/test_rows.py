@@ -11,14 +11,21 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.emulator.blocks import Branch
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import AlertRaised, ReplyReturned, RequestDeferred
+from kmsconn.model.events import ReplyIncluded, ReplyReturned, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.replies import plan, table
-from tests.unit.replies.test_bad_day import running
-from tests.unit.replies.world import CONTRACT, KEY, Fault, World, until
+from tests.unit.replies.world import (
+    CONTRACT,
+    KEY,
+    Fault,
+    World,
+    running,
+    signed_for_another_branch,
+    until,
+    with_a_hole,
+)
 
 Wrong = list[str]
 Story = Callable[[], Awaitable[Wrong]]
@@ -59,7 +66,9 @@ async def answered_by_another() -> Wrong:
     world.request(1)
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
     async with running(world):
-        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+        wrong = await comes_about("finality", is_in(world, State.FINALIZED))
+    found = [event.found for event in world.said(ReplyIncluded)] == [True]
+    return wrong + [f"{len(raw)} bytes sent" for raw in world.node.arrived] + ([] if found else ["not found"])
 
 
 def _says(world: World, text: bytes) -> None:
@@ -72,7 +81,9 @@ async def others_only() -> Wrong:
     world.request(1)
     _says(world, b"stranger: not a node")
     async with running(world):
-        return await comes_about("its end", is_in(world, State.DONE))
+        wrong = await comes_about("its end", is_in(world, State.DONE))
+    said = [event.reason for event in world.said(RequestClosed)]
+    return wrong + ([] if said == ["stranger: not a node()"] and not world.node.arrived else [f"said {said}"])
 
 
 async def id_given_away_for_good() -> Wrong:
@@ -91,7 +102,8 @@ async def one_is_refused() -> Wrong:
     world.request(2)
     async with running(world, window=1):
         wrong = await comes_about("the other reply", lambda: world.answered_on_chain(2))
-    return wrong + ([] if world.said(RequestDeferred) else ["nothing was deferred"])
+    reasons = {event.reason for event in world.said(RequestDeferred)}
+    return wrong + ([] if reasons == {"notrequested()"} else [f"deferred for {reasons}"])
 
 
 async def branch_back_unsent() -> Wrong:
@@ -109,17 +121,6 @@ async def branch_back_unsent() -> Wrong:
     return wrong + vain(world)
 
 
-async def signed_for_another_branch(world: World) -> Branch:
-    """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
-    await until(is_in(world, State.INCLUDED))
-    branch = world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
-    world.foreign()
-    world.chain.mine()
-    world.chain.evm.set_balance(KEY.address, 0)
-    await until(lambda: bool(world.said(AlertRaised)))
-    return branch
-
-
 async def poisoned_nonce() -> Wrong:
     """Nodes refuse one reply's bytes for ever, and others wait behind them."""
     world = World(pool="geth")
@@ -135,7 +136,8 @@ async def poisoned_nonce() -> Wrong:
 
     world.node.refuse = refuse
     async with running(world):
-        return await comes_about("finality", is_in(world, State.FINALIZED))
+        wrong = await comes_about("finality", is_in(world, State.FINALIZED))
+    return wrong + filled(world)
 
 
 async def spike() -> Wrong:
@@ -173,7 +175,9 @@ async def nonce_taken() -> Wrong:
         await until(is_in(world, State.SIGNED))
         world.foreign()
         world.node.refuse = lambda _call: None
-        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+        wrong = await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+    taken = [event.nonce_taken for event in world.said(ReplyReturned)] == [True]
+    return wrong + ([] if taken and world.sent() == [1] else [f"sent at {world.sent()}"])
 
 
 async def mined_in_vain() -> Wrong:
@@ -185,7 +189,8 @@ async def mined_in_vain() -> Wrong:
         wrong = await comes_about("its return", lambda: bool(world.said(ReplyReturned)))
         world.node.on_sent = lambda _raw: None
         _break(world, False)
-        return wrong + await comes_about("finality", is_in(world, State.FINALIZED))
+        wrong += await comes_about("finality", is_in(world, State.FINALIZED))
+    return wrong + ([] if world.sent() == [0, 1] else [f"sent at {world.sent()}"])
 
 
 def _break(world: World, broken: bool) -> None:
@@ -225,22 +230,15 @@ async def destroyed_hides_answer() -> Wrong:
 
 async def foreign_gap() -> Wrong:
     """Another process's transaction is reorganised away below replies in flight, and nothing new is to be sent."""
-    before = World(pool="geth")
-    before.foreign()
-    before.chain.mine()
-    for rid in (1, 2):
-        before.request(rid)
-    before.node.fault = lambda calls: Fault(
-        lost="question" if calls[0].method == "eth_sendRawTransaction" else ""
-    )
-    async with running(before):
-        await until(is_in(before, State.SIGNED))
-    world = World(pool="geth")
-    for rid in (1, 2):
-        world.request(rid)
-    world.journal.rows = before.journal.rows
+    world = await with_a_hole("geth")
     async with running(world):
-        return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+        wrong = await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
+    return wrong + filled(world)
+
+
+def filled(world: World) -> Wrong:
+    """Return what is wrong with the first nonce, which an empty transfer is to have."""
+    return [] if world.ours()[0].transaction.to == KEY.address else ["something else has the first nonce"]
 
 
 async def contract_lost_it() -> Wrong:

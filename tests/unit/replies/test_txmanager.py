@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
-from kmsconn.emulator.blocks import Branch
 from kmsconn.errors import JournalFailed
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, decode_transaction
@@ -30,7 +27,6 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
-from kmsconn.replies.state import TxManager
 from tests.unit.replies.world import (
     CONTRACT,
     HEALTHY,
@@ -38,26 +34,14 @@ from tests.unit.replies.world import (
     Fault,
     Reverts,
     World,
+    all_in,
     calldata,
-    digest_of,
     no_delay,
+    running,
+    signed_for_another_branch,
     until,
+    with_a_hole,
 )
-
-
-@asynccontextmanager
-async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
-    """Run chain and lane while the block lasts."""
-    manager = world.manager(**changes)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.chain.run)
-        nursery.start_soon(run_txmanager, manager)
-        yield manager
-        nursery.cancel_scope.cancel()
-
-
-def all_in(world: World, state: State) -> bool:
-    return all(row.state is state for row in world.journal.rows.values())
 
 
 @pytest.fixture(params=["arbitrum", "arbitrum at once", "geth"])
@@ -166,30 +150,6 @@ async def test_a_chain_without_base_fee_gets_legacy_transactions() -> None:
     assert transaction.gas_price == 10**9
 
 
-async def test_a_reply_the_contract_has_already_is_found_without_a_transaction(world: World) -> None:
-    world.request(1)
-    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
-    async with running(world):
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert world.node.accepted == []
-    assert world.said(ReplyIncluded)[0].found
-
-
-async def test_a_request_the_node_does_not_know_is_deferred_without_a_nonce_and_holds_nobody_back(
-    world: World,
-) -> None:
-    world.request(1, on_contract=False)
-    world.request(2)
-    async with running(world):
-        await until(lambda: world.journal.rows[2].state is State.FINALIZED)
-        assert world.journal.rows[1].state is State.ANSWERED
-        assert world.journal.rows[1].reply.nonce is None
-        assert world.said(RequestDeferred)[0].reason == "notrequested()"
-        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(1), "request", 1))
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert world.sent() == [0, 1]
-
-
 async def test_a_final_no_counts_only_when_the_request_is_older_than_the_reorg_window(world: World) -> None:
     world.chain.mine_many(8)
     world.request(1, block=8)
@@ -255,19 +215,6 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(w
     assert world.node.accepted == []
 
 
-async def test_a_reply_mined_with_status_0_gets_another_nonce(world: World) -> None:
-    """The contract is broken for as long as the first transaction takes, and mended afterwards."""
-    world.request(1)
-    world.node.on_sent = lambda raw: _break(world, True)
-    async with running(world):
-        await until(lambda: bool(world.said(ReplyReturned)))
-        world.node.on_sent = lambda raw: None
-        _break(world, False)
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert world.sent() == [0, 1]
-    assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
-
-
 def _break(world: World, broken: bool) -> None:
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
 
@@ -293,29 +240,6 @@ async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(w
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [0]
     assert len(world.ours()) == 1
-
-
-async def test_a_nonce_taken_by_another_transaction_is_given_up_only_after_a_second_look(
-    world: World,
-) -> None:
-    world.request(1)
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
-    )
-    async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.SIGNED)
-        world.foreign()
-        world.node.refuse = lambda call: None
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert world.sent() == [1]
-    assert [event.nonce_taken for event in world.said(ReplyReturned)] == [True]
-    assert world.journal.history == [
-        (1, "sign"),
-        (1, "release"),
-        (1, "sign"),
-        (1, "confirm"),
-        (1, "finalize"),
-    ]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -391,17 +315,6 @@ async def test_a_gap_waits_for_the_answer_about_the_reply_that_left_it(world: Wo
     assert ours == [(0, calldata(1)), (1, calldata(2))]
 
 
-async def signed_for_another_branch(world: World) -> Branch:
-    """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
-    await until(lambda: all_in(world, State.INCLUDED))
-    branch = world.chain.reorg(5, drop=lambda t: t.sender == KEY.address)
-    world.foreign()
-    world.chain.mine()
-    world.chain.evm.set_balance(KEY.address, 0)
-    await until(lambda: bool(world.said(AlertRaised)))
-    return branch
-
-
 async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_reply_is_there_again(
     world: World,
 ) -> None:
@@ -416,35 +329,6 @@ async def test_bytes_that_nobody_took_are_kept_back_once_the_branch_with_the_rep
         await trio.sleep(30)
     assert [m.outcome.status for m in world.ours()] == [1]
     assert world.journal.history.count((1, "sign")) == 2
-
-
-async def test_a_start_keeps_back_bytes_of_a_reply_that_the_contract_has_since_its_branch_is_back(
-    world: World,
-) -> None:
-    """As above, and the process ended before its branch came back: the next one knows nothing of reorganisations before its start."""
-    world.request(1)
-    world.chain.mine_many(10)
-    async with running(world):
-        branch = await signed_for_another_branch(world)
-    world.chain.evm.set_balance(KEY.address, 10**20)
-    world.chain.restore(branch)
-    async with running(world):
-        await until(lambda: all_in(world, State.FINALIZED))
-        await trio.sleep(30)
-    assert [m.outcome.status for m in world.ours()] == [1]
-
-
-async def test_a_included_reply_of_a_request_that_left_the_chain_waits_for_it(world: World) -> None:
-    world.request(1)
-    async with running(world):
-        await until(lambda: all_in(world, State.INCLUDED))
-        world.journal.change(1, on_chain=False)
-        await until(lambda: world.journal.rows[1].state is State.ANSWERED)
-        await trio.sleep(10)
-        assert world.journal.rows[1].state is State.ANSWERED
-        world.journal.change(1, on_chain=True)
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert len(world.ours()) == 1
 
 
 @attrs.define
@@ -507,43 +391,6 @@ async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World) -
     assert world.journal.history.count((1, "sign")) == 1
 
 
-async def test_low_funds_are_red_and_over_once_there_is_money(world: World) -> None:
-    world.request(1)
-    world.chain.evm.set_balance(KEY.address, 5)
-    async with running(world):
-        await until(lambda: bool(world.said(AlertRaised)))
-        world.chain.evm.set_balance(KEY.address, 10**20)
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert [(t.dependency, t.cause, t.critical) for t in world.said(AlertRaised)] == [
-        ("txmanager gateway", "funds", True)
-    ]
-    assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "funds")]
-
-
-async def test_fees_that_rise_after_signing_are_followed_at_the_same_nonce(world: World) -> None:
-    world.request(1)
-    world.request(2)
-    world.node.on_accepted = lambda raw: setattr(world.chain, "base_fee", 100)
-    world.node.fault = lambda calls: _risen(world) if _sends(calls) else HEALTHY
-    async with running(world):
-        await until(lambda: all_in(world, State.FINALIZED), 600)
-    assert world.nonce == 2
-
-
-def _sends(calls: Any) -> bool:
-    return bool(calls[0].method == "eth_sendRawTransaction")
-
-
-def _risen(world: World) -> Fault:
-    _rise(world)
-    return HEALTHY
-
-
-def _rise(world: World) -> None:
-    if world.chain.head.number < 10:
-        world.chain.base_fee = 10_000
-
-
 async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_once() -> None:
     world = World(pool="geth")
     world.request(1)
@@ -577,22 +424,17 @@ async def test_nonces_above_the_chains_wait_for_the_gap_on_arbitrum() -> None:
     assert sorted(world.sent()) == list(range(10))
 
 
-@pytest.mark.parametrize("pool", ["arbitrum", "geth"])
-async def test_a_hole_with_nothing_new_takes_an_empty_transfer(pool: str) -> None:
-    world = await _with_a_hole(pool)
-    assert [m.transaction.to for m in world.ours()] == [KEY.address, CONTRACT, CONTRACT]
-    assert all(m.outcome.status == 1 for m in world.ours())
-
-
 async def test_a_reply_above_a_hole_that_the_contract_has_by_other_bytes_is_not_sent() -> None:
     """A branch came back with its earlier bytes. It becomes final, although the nonce of its last ones stays open."""
-    world = await _with_a_hole("arbitrum", has=2)
+    world = await with_a_hole("arbitrum", has=2)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
     assert [(m.transaction.nonce, m.outcome.status) for m in world.ours()] == [(0, 1), (1, 1)]
     assert not world.said(ReplyReturned)
 
 
 async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_holds_nobody_up() -> None:
-    world = await _hole("arbitrum", has=2)
+    world = await with_a_hole("arbitrum", has=2)
     async with running(world):
         await until(lambda: world.journal.rows[2].state is State.INCLUDED)
         world.node.refuse = lambda call: (
@@ -605,52 +447,6 @@ async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_hold
         world.request(3)
         world.wake.notify()
         await until(lambda: world.answered_on_chain(3), 10)
-
-
-async def _with_a_hole(pool: Any, *, has: int | None = None) -> World:
-    world = await _hole(pool, has=has)
-    async with running(world):
-        await until(lambda: all_in(world, State.FINALIZED))
-    return world
-
-
-async def _hole(pool: Any, *, has: int | None = None) -> World:
-    """Rows at nonces 1 and 2, nothing at 0: what a reorganisation of another process's transaction leaves behind.
-
-    The contract ``has`` the reply to one of them by other bytes.
-    """
-    other = World(pool=pool)
-    other.foreign()
-    other.request(1)
-    other.request(2)
-    other.node.fault = lambda calls: Fault(lost="question") if _sends(calls) else HEALTHY
-    other.chain.mine()
-    async with running(other):
-        await until(lambda: all_in(other, State.SIGNED))
-    world = World(pool=pool)
-    world.request(1)
-    world.request(2)
-    world.journal.rows = other.journal.rows
-    if has is not None:
-        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
-    return world
-
-
-async def test_bytes_that_no_node_takes_give_their_nonce_to_an_empty_transfer(world: World) -> None:
-    world.request(1)
-    world.request(2)
-
-    def refuse(call: Any) -> RpcError | None:
-        if call.method != "eth_sendRawTransaction":
-            return None
-        transaction = decode_transaction(bytes.fromhex(call.params[0][2:])).transaction
-        first = transaction.nonce == 0 and transaction.to == CONTRACT
-        return RpcError(3, "execution reverted", b"notrequested") if first else None
-
-    world.node.refuse = refuse
-    async with running(world):
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert next(m.transaction.to for m in world.ours()) == KEY.address
 
 
 async def test_an_outage_is_said_once_and_waited_out(world: World) -> None:
@@ -752,20 +548,3 @@ async def test_closing_does_not_wait_for_answers_off_chain(world: World) -> None
     manager.closing.set()
     with trio.fail_after(5):
         await run_txmanager(manager)
-
-
-async def test_a_included_row_without_an_answer_is_looked_for_again_from_the_start(world: World) -> None:
-    world.request(1)
-    world.journal.change(1, state=State.INCLUDED, answer=None, included_block=1)
-    async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.PENDING)
-
-
-async def test_a_reply_hidden_by_a_contract_that_cannot_tell_is_finalized_by_its_receipt(
-    world: World,
-) -> None:
-    world.request(1)
-    async with running(world):
-        await until(lambda: all_in(world, State.INCLUDED))
-        _break(world, True)
-        await until(lambda: all_in(world, State.FINALIZED))

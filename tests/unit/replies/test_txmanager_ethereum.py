@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, RequestClosed, RequestDeferred
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, RequestDeferred
 from kmsconn.model.life import State
-from kmsconn.replies.manager import run_txmanager
-from kmsconn.replies.state import TxManager
-from tests.unit.replies.world import CONTRACT, KEY, World, calldata, until
-
-
-@asynccontextmanager
-async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
-    manager = world.manager(**changes)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.chain.run)
-        nursery.start_soon(run_txmanager, manager)
-        yield manager
-        nursery.cancel_scope.cancel()
+from tests.unit.replies.world import CONTRACT, KEY, World, calldata, running, until
 
 
 def slow() -> World:
@@ -132,18 +116,6 @@ async def test_a_included_reply_is_finalized_when_the_contract_has_moved_on() ->
         says(world, b"not pending")
         state_is(world, 1)
         await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
-
-
-@pytest.mark.slow
-async def test_a_reply_that_is_not_ours_to_give_is_let_be() -> None:
-    world = slow()
-    world.request(1)
-    says(world, b"stranger")
-    async with running(world):
-        await until(lambda: world.journal.rows[1].state is State.DONE, 900)
-    [closed] = world.said(RequestClosed)
-    assert (closed.state, closed.reason) == (State.DONE, "stranger()")
-    assert world.node.accepted == []
 
 
 @pytest.mark.slow

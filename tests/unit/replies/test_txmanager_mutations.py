@@ -22,8 +22,7 @@ from kmsconn.replies import asking, plan, table, view
 from kmsconn.replies.answers import Belief, Question
 from kmsconn.replies.asking import ChainObserver
 from kmsconn.replies.view import Finding, Found, NonceTracker
-from tests.unit.replies.test_bad_day import running
-from tests.unit.replies.world import HEALTHY, KEY, Fault, MemoryJournal, World, until
+from tests.unit.replies.world import HEALTHY, KEY, Fault, MemoryJournal, World, running, until
 
 Patch = Callable[[Any], None]
 

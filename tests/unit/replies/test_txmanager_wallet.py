@@ -15,8 +15,7 @@ from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import AlertCleared, AlertRaised, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies.wallet import Wallet, sign_here
-from tests.unit.replies.test_txmanager import all_in, running
-from tests.unit.replies.world import CONTRACT, KEY, World, until
+from tests.unit.replies.world import CONTRACT, KEY, World, all_in, running, until
 
 
 @attrs.define

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -35,11 +35,12 @@ from kmsconn.journal.journal import JournalFailures
 from kmsconn.journal.moves import FIRST, OF_ANSWERS, Signing
 from kmsconn.journal.queries import Due
 from kmsconn.journal.rows import Row, RowEvent, RowProgress, RowReply, RowTimes
-from kmsconn.model.events import Event, ReplyReturned
+from kmsconn.model.events import AlertRaised, Event, ReplyReturned
 from kmsconn.model.life import REORGANISED, TRANSITIONS, Answer, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, StorageRead
+from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxEndpoint, TxManager
 from kmsconn.replies.view import TxConfig
 from kmsconn.replies.wallet import Wallet
@@ -625,6 +626,54 @@ class World:
 
     def said(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
+    """Run chain and transaction manager while the block lasts."""
+    manager = world.manager(**changes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        nursery.start_soon(run_txmanager, manager)
+        yield manager
+        nursery.cancel_scope.cancel()
+
+
+def all_in(world: World, state: State) -> bool:
+    return all(row.state is state for row in world.journal.rows.values())
+
+
+async def signed_for_another_branch(world: World) -> Branch:
+    """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
+    await until(lambda: all_in(world, State.INCLUDED))
+    branch = world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
+    world.foreign()
+    world.chain.mine()
+    world.chain.evm.set_balance(KEY.address, 0)
+    await until(lambda: bool(world.said(AlertRaised)))
+    return branch
+
+
+async def with_a_hole(pool: PoolKind, *, has: int | None = None) -> World:
+    """Rows at nonces 1 and 2, nothing at 0: what a reorganisation of another process's transaction leaves behind.
+
+    The contract ``has`` the reply to one of them by other bytes.
+    """
+    other, world = World(pool=pool), World(pool=pool)
+    other.foreign()
+    other.chain.mine()
+    for rid in (1, 2):
+        other.request(rid)
+        world.request(rid)
+    other.node.fault = lambda calls: Fault(
+        lost="question" if calls[0].method == "eth_sendRawTransaction" else ""
+    )
+    async with running(other):
+        await until(lambda: all_in(other, State.SIGNED))
+    world.journal.rows = other.journal.rows
+    if has is not None:
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
+    return world
 
 
 async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
