@@ -18,11 +18,8 @@ from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline
 from tests.unit.journal.samples import (
-    ANSWER,
     BINDING,
     CHAIN,
-    CONTRACT,
-    KIND,
     arrival,
     keep,
     opened,
@@ -54,55 +51,6 @@ async def row_of(journal: Journal, rid: int) -> Row:
     return found
 
 
-async def test_a_whole_life(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        assert [row.rid for row in (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).rows] == [
-            rid
-        ]
-        journal.note_submitted(rid, True)
-        assert await journal.run(keep, rid, ANSWER, 1001.0)
-        assert not (await row_of(journal, rid)).progress.submitted, "it needs its note no more"
-        assert [row.rid for row in (await journal.run(queries.answered, CHAIN, 1001.0, 5)).rows] == [rid]
-        assert await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}]) == [True]
-        assert [row.reply.raw for row in await journal.run(queries.signed, CHAIN)] == [b"raw"]
-        assert await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="confirm") == [True]
-        assert [row.reply.included_block for row in await journal.run(queries.included, CHAIN, 30, 5)] == [30]
-        assert await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="finalize") == [
-            True
-        ]
-        row = await row_of(journal, rid)
-        assert (row.state, row.progress.submitted, row.answer) == (State.FINALIZED, False, ANSWER)
-        assert (await journal.run(queries.counts, 1002.0)).states == {(KIND, State.FINALIZED): 1}
-        progress = await journal.run(queries.progress, CHAIN, CONTRACT)
-        assert progress is not None
-        assert progress.next_block == 11
-
-
-async def test_a_reply_that_is_gone_is_due_again_and_one_of_nobody_we_know_starts_again(path: Path) -> None:
-    async with journal_at(path) as journal:
-        [rid], other = await answered_rows(journal, 1), await record_one(journal, 2, 20)
-        await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
-        await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="confirm")
-        assert await journal.run(moves.move, "resend", rid, next_attempt=1000.0, reason="gone")
-        row = await row_of(journal, rid)
-        assert (row.state, row.progress.next_attempt, row.progress.reason) == (State.ANSWERED, 1000.0, "gone")
-        assert await journal.run(moves.move, "found_included", other, block=30)
-        assert await journal.run(moves.move, "restart", other, next_attempt=1000.0, reason="gone")
-        assert (await row_of(journal, other)).state == State.PENDING
-
-
-async def test_deferral_and_releasing(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        assert await journal.run(moves.defer, rid, 1020.0, "later")
-        assert (await journal.run(queries.due, [KIND], 1000.0, 5, frozenset())).next_due == 1020.0
-        await journal.run(keep, rid)
-        await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}])
-        assert await journal.run(moves.move, "release", rid, next_attempt=1030.0, reason="nonce taken")
-        assert (await journal.run(queries.answered, CHAIN, 1000.0, 5)).next_due == 1030.0
-
-
 async def answered_rows(journal: Journal, count: int) -> list[int]:
     rids = [await record_one(journal, id_, id_) for id_ in range(1, count + 1)]
     for rid in rids:
@@ -123,18 +71,6 @@ async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Pat
             (first, 5),
             (third, 6),
         ]
-
-
-async def test_several_are_included_and_are_finalized_each_for_itself(path: Path) -> None:
-    async with journal_at(path) as journal:
-        first, second = await answered_rows(journal, 2)
-        await journal.run_each(moves.sign, [{"signing": signing(first, 0)}])
-        stand = [{"rid": second, "block": 30}, {"rid": first, "block": 31}, {"rid": first, "block": 32}]
-        moved = await journal.run_each(moves.move, stand, transition="confirm")
-        assert moved == [False, True, False]
-        final = [{"rid": first, "block": 33}, {"rid": second, "block": 33}]
-        assert await journal.run_each(moves.move, final, transition="finalize") == [True, False]
-        assert (await row_of(journal, first)).reply.included_block == 33
 
 
 async def test_several_are_one_commit(path: Path) -> None:
@@ -163,16 +99,6 @@ async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> Non
         with pytest.raises(OverflowError):
             await journal.run_each(moves.sign, [{"signing": signing(rid, 2**63)}])
         assert (await row_of(journal, rid)).state == State.ANSWERED
-
-
-async def test_reopening_goes_on_where_it_stopped(path: Path) -> None:
-    async with journal_at(path) as journal:
-        rid = await record_one(journal)
-        await journal.run(keep, rid)
-        kept = await row_of(journal, rid)
-    async with journal_at(path) as journal:
-        assert await row_of(journal, rid) == kept
-        assert await journal.run_each(moves.sign, [{"signing": signing(rid, 0)}]) == [True]
 
 
 async def test_an_error_of_the_body_comes_out_and_the_lock_is_given_back(path: Path) -> None:

@@ -47,7 +47,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
-from kmsconn.requests.failures import SELDOM, SOON, rule_of
+from kmsconn.requests.failures import SELDOM, rule_of
 from kmsconn.requests.pipeline import CHECK_HOLDS
 from kmsconn.requests.stage_runner import KEEPING, LONG_POLL
 from kmsconn.requests.stages import retrying
@@ -212,15 +212,6 @@ async def test_an_answer_to_a_row_that_moved_meanwhile_changes_nothing(bench: Be
 # Waiting.
 
 
-async def test_each_deferral_waits_longer(bench: Bench) -> None:
-    bench.let(check=Unreachable("down"))
-    row = await bench.record()
-    for _ in range(9):
-        row = await bench.run(row)
-    waits = [event.seconds for event in bench.told(RequestDeferred)]
-    assert waits == [SOON.seconds(tries, 0.5) for tries in range(9)]
-
-
 async def test_misconfiguration_is_named_with_its_dependency(bench: Bench) -> None:
     error = Misconfigured("it is not configured").of("host chain 5", "not-configured", "add it")
     bench.let(check=error)
@@ -334,21 +325,6 @@ async def test_a_call_that_does_not_reach_the_core_is_noted_for_its_shard(
         bench.stages.does[stage] = Refused("INTERNAL")
         await bench.run(row)
         assert bench.core_health._unreached == set()
-
-
-async def test_what_was_waited_for_before_makes_a_refusal_no_rarer(bench: Bench) -> None:
-    bench.let(submit=Unreachable("down"))
-    row, _ = await refused(bench, await bench.record(), 9)
-    bench.stages.does["submit"] = Refused("INTERNAL")
-    _, waits = await refused(bench, row, 2)
-    assert waits == [SELDOM.seconds(tries, 0.5) for tries in range(2)]
-
-
-async def test_a_refused_decryption_ends_with_its_deadline(bench: Bench) -> None:
-    bench.let(submit=Refused("INTERNAL"))
-    row = await bench.run(await bench.record())
-    await bench.chain_time(int(CHAIN_TIME + EXPIRY) + 1)
-    assert (await bench.run(row)).state is State.EXPIRED
 
 
 @named
@@ -546,13 +522,6 @@ async def test_between_two_polls_no_more_than_seconds_pass(bench: Bench) -> None
     for _ in range(12):
         row = await bench.run(row)
     assert max(event.seconds for event in bench.told(RequestDeferred)) == 5.0
-
-
-async def test_what_never_expires_waits_for_days(bench: Bench) -> None:
-    bench.let(check=NotYet("not valid"))
-    row = await bench.record_key_request("keygen_default")
-    await trio.sleep(40 * 86_400)
-    assert (await bench.run(row)).state is State.PENDING
 
 
 @pytest.mark.parametrize("error", [Unreachable("connection lost"), NotYet("INTERNAL")])

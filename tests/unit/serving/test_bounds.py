@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import h11
 import pytest
 import trio
 import trio.testing
@@ -11,7 +10,7 @@ from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving import decryptions as http_api
 from kmsconn.serving.clients import ClientConnection, Connections
-from kmsconn.serving.decryptions import ANSWER_SECONDS, IDLE_SECONDS, REQUEST_SECONDS
+from kmsconn.serving.decryptions import IDLE_SECONDS, REQUEST_SECONDS
 from kmsconn.serving.exchange import GRACE_SECONDS, LINGER_SECONDS, PIECE_BYTES
 from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, public_body, serving
 
@@ -46,16 +45,6 @@ async def test_a_client_that_asks_nothing_or_no_more_is_closed(scene: Scene, ask
     started = trio.current_time()
     assert await client.until_closed() == b""
     assert trio.current_time() - started == IDLE_SECONDS
-    await trio.testing.wait_all_tasks_blocked()
-    assert scene.service.statistics().connections == 0
-
-
-@pytest.mark.parametrize("asked", [0, 2])
-async def test_a_client_that_leaves_an_idle_connection_leaves_nothing(scene: Scene, asked: int) -> None:
-    client = scene.client()
-    for _ in range(asked):
-        await client.ask("GET", "/version")
-    await client.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     assert scene.service.statistics().connections == 0
 
@@ -152,14 +141,6 @@ async def test_who_waits_for_an_answer_sends_a_bounded_part_of_its_next_request(
         assert bytes(await connection.client.receive_some(12)) == b"HTTP/1.1 200"
 
 
-async def test_many_small_pieces_of_a_refused_body_hold_no_connection(keyed: Scene) -> None:
-    await until_closed(
-        keyed, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 500, pause=0.01
-    )
-    await trio.sleep(LINGER_SECONDS + 0.1)
-    assert keyed.service.statistics().connections == 0
-
-
 async def test_a_client_that_leaves_before_its_refusal_leaves_nothing(keyed: Scene) -> None:
     refusals = keyed.service.answers.refusals
     refusals._next = trio.current_time() + 2
@@ -169,15 +150,6 @@ async def test_a_client_that_leaves_before_its_refusal_leaves_nothing(keyed: Sce
     await client.stream.aclose()
     await trio.sleep(10)
     assert keyed.service.statistics().connections == 0
-
-
-async def test_a_client_that_takes_no_answer_is_closed(scene: Scene) -> None:
-    ours, theirs = trio.testing.memory_stream_pair()
-    theirs.send_stream.send_all_hook = trio.sleep_forever
-    scene.listener.offer(theirs)
-    await ours.send_all(b"GET /version HTTP/1.1\r\nHost: kms\r\n\r\n")
-    await trio.sleep(ANSWER_SECONDS + IDLE_SECONDS + 1)
-    assert scene.service.statistics().connections == 0
 
 
 async def test_there_is_no_answer_yet_after_the_timeout() -> None:
@@ -284,17 +256,6 @@ async def test_cancelling_the_server_closes_everything_at_once() -> None:
         await trio.sleep(1)
     assert await waiting.until_closed() == b""
     assert trio.current_time() == 1
-
-
-async def test_expect_continue_is_answered(scene: Scene) -> None:
-    client, body = scene.client(), public_body()
-    head = [("Host", "kms"), ("Content-Length", str(len(body))), ("Expect", "100-continue")]
-    request = h11.Request(method="POST", target=PUBLIC, headers=head)
-    await client.stream.send_all(client.http.send(request) or b"")
-    assert b" 100 " in bytes(await client.stream.receive_some(65536))
-    await client.stream.send_all(client.http.send(h11.Data(data=body)) or b"")
-    client.http.send(h11.EndOfMessage())
-    assert (await client.read()).status == 200
 
 
 def admitted(table: Connections, *addresses: str) -> list[ClientConnection]:

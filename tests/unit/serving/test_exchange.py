@@ -66,21 +66,6 @@ async def test_a_client_that_does_not_ask_is_let_go_and_told_so_if_it_began(
     assert (await read(client)).startswith(said)
 
 
-async def test_a_byte_now_and_then_wins_no_more_time() -> None:
-    client, server = memory_stream_pair()
-
-    async def drip() -> None:
-        for byte in REQUEST:
-            await client.send_all(bytes([byte]))
-            await trio.sleep(1)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(drip)
-        await exchange(server)
-        assert trio.current_time() <= BOUNDS.request + LINGER_SECONDS
-        nursery.cancel_scope.cancel()
-
-
 async def test_a_client_that_takes_nothing_is_let_go() -> None:
     """Reproduced: clients that asked and never read held 1,024 descriptors for ever."""
     connection = PipeConnection.between(Direction(), Direction(), 1024)

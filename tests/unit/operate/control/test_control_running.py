@@ -14,7 +14,7 @@ import trio
 
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator import core_faults
-from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded
 from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands.operators import COMMANDS as OPERATORS
 from kmsconn.operate.control.commands import Context, perform
@@ -108,22 +108,6 @@ async def test_a_paused_kind_waits_and_is_answered_once_it_is_resumed(tmp_path: 
                 assert AlertCleared("public_decryption", "paused") in one.seen
 
 
-async def test_a_request_that_a_worker_has_is_skipped_and_never_answered(tmp_path: Path) -> None:
-    with trio.fail_after(3600):
-        async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
-            core = components.dependencies.cores[0]
-            core.strike(core_faults.FailingCore(code="UNAVAILABLE"))
-            components.traffic.forms["public"]()
-            await trio.sleep(30)
-            assert len((await one.ask("skip", request="1", reason="a test"))["skipped"]) == 1
-            core.heal()
-            await trio.sleep(120)
-            assert one.told(ReplyIncluded) == []
-            [closed] = one.told(RequestClosed)
-            assert (closed.cause, closed.reason) == ("skipped", "skipped by an operator: a test")
-            assert (await one.ask("explain", request="1"))["requests"][0]["state"] == "rejected"
-
-
 async def test_an_included_reply_is_the_same_when_the_core_is_asked_again(tmp_path: Path) -> None:
     with trio.fail_after(3600):
         async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
@@ -135,22 +119,3 @@ async def test_an_included_reply_is_the_same_when_the_core_is_asked_again(tmp_pa
             )  # fmt: skip
             assert all(check["same"] for check in replayed["checks"])
             assert len(one.told(ReplyIncluded)) == 1
-
-
-async def test_a_request_is_explained_from_its_record_to_its_block(tmp_path: Path) -> None:
-    with trio.fail_after(3600):
-        async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
-            components.traffic.forms["public"]()
-            await trio.sleep(20)
-            explained = await one.ask("explain", request="1")
-            [shown] = explained["requests"]
-            steps = {step["what"]: step for step in shown["timeline"]}
-            assert list(steps)[:4] == [
-                "recorded", "the Core's answer is kept", "the reply is signed", "a block includes the reply",
-            ]  # fmt: skip
-            assert {"check", "gather", "submit", "answer"} == set(
-                steps["the Core's answer is kept"]["stages"]
-            )
-            text = "\n".join(OPERATORS["explain"].shown["explain"](explained))
-            assert "stages: check" in text
-            assert shown["transaction"] in text

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 import pytest
-from hyperframe.frame import Frame, GoAwayFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import Frame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import (
@@ -63,13 +63,6 @@ def test_whole_frames_come_out_in_order() -> None:
     assert len(cut(Cutter(LIMIT), frames.frame(0, 0, 1, bytes(LIMIT)))[0][3]) == LIMIT
 
 
-@pytest.mark.parametrize("size", range(1, 20))
-def test_frames_come_out_the_same_in_chunks_of_any_size(size: int) -> None:
-    data = ONE + TWO + ONE
-    chunks = [data[at : at + size] for at in range(0, len(data), size)]
-    assert cut(Cutter(LIMIT), *chunks) == cut(Cutter(LIMIT), data)
-
-
 @pytest.mark.parametrize("split", [3, 9, 12])
 def test_a_larger_frame_is_refused_as_soon_as_its_size_is_known(split: int) -> None:
     data = frames.head(frames.DATA, 0, 1, LIMIT + 1) + b"xxx"
@@ -119,11 +112,6 @@ def test_a_priority_in_front_of_headers_is_cut_off() -> None:
 
 
 # Numbers and names.
-
-
-def test_numbers_are_read_where_they_stand() -> None:
-    payload = memoryview(GoAwayFrame(0, last_stream_id=7, error_code=11).serialize())[9:]
-    assert (frames.word(payload), frames.word(payload, 4)) == (7, 11)
 
 
 @pytest.mark.parametrize(
@@ -229,39 +217,12 @@ def test_a_message_whose_window_is_shut_lets_others_pass() -> None:
     assert sizes(holding(message(1, b"wait", window=0), message(3, b"go"))) == [(3, 2)]
 
 
-def test_a_dropped_message_is_sent_no_further() -> None:
-    large = message(1, bytes(60_000))
-    outbox = holding(large)
-    outbox.fill(1)
-    outbox.drop(large)
-    assert sizes(outbox) == []
-
-
 def test_the_bytes_wait_as_views_of_the_caller_s_pieces() -> None:
     outbox, part = Outbox(), bytes(range(256)) * 100
     outbox.turns.append(message(1, part))
     views = [piece for piece in outbox.fill(1_000_000) if isinstance(piece, memoryview)]
     assert all(view.obj is part for view in views)
     assert b"".join(views) == part
-
-
-def test_the_connection_s_window_is_kept_over_all_messages() -> None:
-    outbox = Outbox()
-    outbox.window.left = 10
-    outbox.turns.append(message(1, b"1234567"))
-    outbox.turns.append(message(3, b"1234567"))
-    assert sizes(outbox) == [(1, 7), (3, 3)]
-    assert outbox.window.left == 0
-    assert outbox.window.widen(100)
-    assert sizes(outbox) == [(3, 4)]
-
-
-def test_a_negative_window_is_shut() -> None:
-    outbox, waiting = Outbox(), message(1, b"wait", window=-5)
-    outbox.turns.append(waiting)
-    assert sizes(outbox) == []
-    assert waiting.window.widen(7)
-    assert sizes(outbox) == [(1, 2)]
 
 
 def test_of_what_was_dropped_nothing_is_kept_while_the_window_is_closed() -> None:
