@@ -297,18 +297,21 @@ def _index_shards(execute: Execute, shards: int) -> None:
         _do(execute, f"DROP INDEX {name}")
 
 
+def server_fault(number: int, encoding: str) -> tuple[str, str] | None:
+    """Return what is wrong with a server and what to do about it; None where a journal can be there."""
+    if number < OLDEST_SERVER:
+        return (
+            f"PostgreSQL {number // 10_000} is too old",
+            f"run PostgreSQL {OLDEST_SERVER // 10_000} or later",
+        )
+    return None if encoding == "UTF8" else (f"it stores text as {encoding}", "create it with ENCODING 'UTF8'")
+
+
 def _check_server(execute: Execute, where: str, *, make: bool) -> None:
     """Refuse what the journal cannot use; make the schema that the search path names, where it is a single one in plain letters."""
     ((version, encoding, schema, path),) = _do(execute, _SURROUNDINGS)
-    if version < OLDEST_SERVER:
-        raise StartRefused(
-            f"the server of the journal {where} is PostgreSQL {version // 10_000}, which is too old; "
-            f"run PostgreSQL {OLDEST_SERVER // 10_000} or later"
-        )
-    if encoding != "UTF8":
-        raise StartRefused(
-            f"the database of the journal {where} stores text as {encoding}; create it with ENCODING 'UTF8'"
-        )
+    if wrong := server_fault(version, encoding):
+        raise StartRefused(f"the journal {where} cannot be used: {'; '.join(wrong)}")
     if schema is not None:
         return
     if not PLAIN_SCHEMA.fullmatch(path):

@@ -8,7 +8,7 @@ Nothing here is secret. Times are Unix seconds, ages and latencies seconds; what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,7 +17,6 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.causes import cause_of
 from kmsconn.model.events import AlertCleared, AlertRaised, CursorMoved
 from kmsconn.model.life import State
-from kmsconn.model.requests import Kind
 from kmsconn.observe.tally import Takes
 from kmsconn.observe.timelines import Timeline
 
@@ -127,8 +126,6 @@ OLDEST_SHOWN: Final = 8
 STAGES: Final = ("check", "gather", "submit", "answer")
 """The stages that workers do."""
 
-_ETH: Final = 10**18
-
 
 def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
     """Return what is known of the connector at this moment, with so many of the newest requests."""
@@ -149,15 +146,8 @@ def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
 
 
 _NOTHING_YET: Final[Mapping[str, Any]] = {
-    "flow": {},
-    "requests": [],
-    "pools": [],
-    "chains": [],
+    **{part: {} for part in ("flow", "workers", "chains", "cores", "buckets", "transactions", "journal")},
     "contracts": [],
-    "cores": [],
-    "buckets": [],
-    "transactions": [],
-    "journal": {},
     "http": None,
 }
 
@@ -171,28 +161,17 @@ def _state(ready: bool, draining: bool, healthy: bool) -> str:
 
 
 def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:
-    parts = parts_of(statistics)
+    counts, journal = statistics.queue.counts, statistics.journal
     names = {one.chain_id: name for name, one in statistics.chains.items() if one.head is not None}
     return {
+        **parts_of(statistics),
         "flow": _flow(statistics),
-        "requests": _requests(statistics.queue.counts),
-        "pools": [
-            {"name": name, "busy": one["busy"], "slots": one["places"]}
-            for name, one in parts["workers"].items()
-        ],
-        "chains": [{"name": name, **one} for name, one in parts["chains"].items()],
         "contracts": [_contract(one, names) for one in monitor.tally.read.values()],
-        "cores": [{"name": name, **one} for name, one in parts["cores"].items()],
-        "buckets": [{"name": name, **one} for name, one in parts["buckets"].items()],
-        "transactions": [
-            {"chain": name, **parts["transactions"][name], "balance": _ether(one.balance), "fee": one.fee}
-            for name, one in statistics.transactions.items()
-        ],
         "journal": {
-            "free": statistics.journal.free,
-            "members": [_member(one, statistics.journal.token) for one in statistics.journal.members],
+            **({} if counts is None else requests_of(counts)),
+            "processes": processes_of(journal.members, monitor.wall()),
+            "free": journal.free,
             "gaps": statistics.queue.gaps,
-            "off_chain": None if statistics.queue.counts is None else statistics.queue.counts.off_chain,
         },
         "http": None if statistics.http is None else attrs.asdict(statistics.http),
     }
@@ -221,10 +200,6 @@ def _transactions(one: TxStatistics) -> dict[str, Any]:
     return {**figures, **texts, "replies_left": one.replies_left}
 
 
-def _ether(wei: int | None) -> float | None:
-    return None if wei is None else wei / _ETH
-
-
 def _flow(statistics: Statistics) -> dict[str, int]:
     """Return how many requests are where on their way: what is pending and in no stage waits for its turn or was deferred."""
     counts, running = statistics.queue.counts, statistics.queue.running
@@ -247,25 +222,33 @@ def _flow(statistics: Statistics) -> dict[str, int]:
     }
 
 
-def _requests(counts: Counts | None) -> list[dict[str, Any]]:
-    """Return the rows of the journal by kind, without kinds that have none."""
-    if counts is None:
-        return []
+def requests_of(counts: Counts) -> dict[str, Any]:
+    """Return the requests in the journal by kind and state."""
+    kinds = dict.fromkeys(kind.value for kind, _ in counts.states)
+    return {
+        "requests": {
+            name: {state.value: rows for (kind, state), rows in counts.states.items() if kind.value == name}
+            for name in kinds
+        },
+        "oldest": {kind.value: seconds for kind, seconds in counts.oldest.items()},
+        "deferred": {kind.value: rows for kind, rows in counts.deferred.items() if rows},
+        "off_chain": counts.off_chain,
+        "undecodable_logs": counts.quarantined_logs,
+    }
+
+
+def processes_of(members: Iterable[MemberRow], now: float) -> list[Mapping[str, Any]]:
+    """Return the processes over a journal in PostgreSQL, what each holds, and since when it has said nothing; none over a file."""
     return [
         {
-            "kind": kind.value,
-            "states": {state.value: counts.states.get((kind, state), 0) for state in State},
-            "deferred": counts.deferred.get(kind, 0),
-            "oldest": counts.oldest.get(kind, 0.0) or None,
+            "name": one.name,
+            "roles": sorted(one.roles),
+            "uptime": max(0.0, now - one.since),
+            "silent": one.silent,
+            "leases": list(one.leases),
         }
-        for kind in Kind
-        if any(counts.states.get((kind, state)) for state in State)
+        for one in members
     ]
-
-
-def _member(one: MemberRow, token: int) -> dict[str, Any]:
-    shown = attrs.asdict(one, filter=lambda field, _: field.name != "settings")
-    return {**shown, "roles": sorted(one.roles), "is_self": one.token == token}
 
 
 def _contract(one: CursorMoved, names: Mapping[int | None, str]) -> dict[str, Any]:

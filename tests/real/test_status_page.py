@@ -71,13 +71,13 @@ async def test_the_timeline_of_a_request_opens_and_follows_it(chromium: Path, tm
         await scene.tab.wait_for("document.querySelector('#newest a') !== null")
         row, found = (
             77,
-            {"row": 77, "id": None, "kind": "public_decryption", "stage": "pending", "begun": 0.0},
+            {"row": 77, "id": None, "kind": "public_decryption", "state": "pending", "recorded_at": 0.0},
         )
-        told = [{"at": 0.0, "name": "recorded", "detail": "block 5"}]
+        told = [{"at": 0.0, "what": "recorded", "detail": "block 5", "stages": {}}]
 
         async def lookup(_name: str) -> dict[str, Any]:
             await trio.lowlevel.checkpoint()
-            return {**found, "next": "", "steps": told}
+            return {**found, "next": "a worker takes it", "timeline": told}
 
         scene.site.lookup = lookup
         scene.monitor.on_event(
@@ -86,7 +86,7 @@ async def test_the_timeline_of_a_request_opens_and_follows_it(chromium: Path, tm
         await scene.tab.wait_for(f"document.querySelector('#newest a[href=\"#request={row}\"]') !== null")
         await scene.tab.evaluate(f"document.querySelector('#newest a[href=\"#request={row}\"]').click()")
         await scene.tab.wait_for(f"{steps}.length === 1")
-        told.append({"at": 0.5, "name": "waits in check", "detail": "denied"})
+        told.append({"at": 0.5, "what": "waits in check", "detail": "denied", "stages": {"check": 0.2}})
         await scene.tab.wait_for(f"{steps}.length === 2")
         assert await scene.tab.evaluate(steps) == ["recorded", "waits in check"]
         assert scene.tab.log == []

@@ -70,7 +70,7 @@ function seconds(value) {
 const percent = (part) => (part < 0.01 ? "< 1 %" : `${Math.round(100 * part)} %`);
 const kindWords = (kind) => kind.replaceAll("_", " ");
 const bytes = (value) => (value === null || value === undefined ? UNKNOWN : `${(value / 2 ** 30).toFixed(1)} GiB`);
-const eth = (value) => (value === null ? UNKNOWN : value.toLocaleString("en", {maximumSignificantDigits: 6, useGrouping: false}));
+const eth = (value) => (value === null ? UNKNOWN : (value / 1e18).toLocaleString("en", {maximumSignificantDigits: 6, useGrouping: false}));
 const gwei = (value) => (value === null ? UNKNOWN : (value / 1e9).toLocaleString("en", {maximumSignificantDigits: 4}));
 
 function idWords(request) {
@@ -81,6 +81,8 @@ function idWords(request) {
   return `0x${digits.slice(0, 2)}…${digits.slice(-8).replace(/^0+(?=.{4})/, "")}`;
 }
 
+// the parts that stand by their names, as rows
+const named = (parts) => Object.entries(parts).map(([name, one]) => ({name, ...one}));
 const marked = (text, kind) => element("span", {class: kind}, text);
 
 // ---- parts of the page
@@ -143,7 +145,7 @@ function showChains(status) {
     const lags = status.contracts.filter((one) => one.chain === chain.name).map((one) => one.lag);
     return lags.length ? whole(Math.max(...lags)) : UNKNOWN;
   };
-  return [table(status.chains, [
+  return [table(named(status.chains), [
     ["chain", (chain) => chain.name, "name"],
     ["head", (chain) => whole(chain.head), "number"],
     ["age", (chain) => seconds(chain.head_age), "number"],
@@ -155,8 +157,8 @@ function showChains(status) {
 }
 
 function showTransactions(transactions) {
-  return [table(transactions, [
-    ["chain", (one) => one.chain],
+  return [table(named(transactions), [
+    ["chain", (one) => one.name],
     ["next nonce", (one) => whole(one.next_nonce), "number"],
     ["in flight", (one) => whole(one.in_flight), "number far"],
     ["to sign", (one) => whole(one.waiting), "number far"],
@@ -173,12 +175,12 @@ function showCores(cores) {
     }
     return core.serving ? marked("serves", "good") : marked(core.text || "does not serve", "bad break");
   };
-  return [table(cores, [["endpoint", (core) => core.name], ["state", standing]], "No Core is known yet.")];
+  return [table(named(cores), [["endpoint", (core) => core.name], ["state", standing]], "No Core is known yet.")];
 }
 
 function showBuckets(buckets) {
   const failed = (bucket) => (bucket.failed ? marked(`${whole(bucket.failed)} (${percent(bucket.failed / bucket.asked)})`, "warn") : "0");
-  return [table(buckets, [
+  return [table(named(buckets), [
     ["bucket", (bucket) => bucket.name, "break"],
     ["asked", (bucket) => whole(bucket.asked), "number"],
     ["failed", failed, "number"],
@@ -186,17 +188,18 @@ function showBuckets(buckets) {
 }
 
 function showKinds(status) {
-  const used = STATES.filter((state) => status.requests.some((one) => one.states[state]));
-  const busy = new Map(status.pools.map((pool) => [pool.name, pool]));
-  const workers = (one) => (busy.has(one.kind) ? `${busy.get(one.kind).busy} of ${busy.get(one.kind).slots}` : UNKNOWN);
-  return [table(status.requests, [
-    ["kind", (one) => kindWords(one.kind)],
+  const {requests = {}, oldest = {}} = status.journal;
+  const rows = Object.entries(requests);
+  const used = STATES.filter((state) => rows.some(([, states]) => states[state]));
+  const workers = ([kind]) => (status.workers[kind] ? `${status.workers[kind].busy} of ${status.workers[kind].places}` : UNKNOWN);
+  return [table(rows, [
+    ["kind", ([kind]) => kindWords(kind)],
     ...used.map((state) => [
       state,
-      (one) => (one.states[state] && BAD_STATES.has(state) ? marked(whole(one.states[state]), "bad") : whole(one.states[state])),
+      ([, states]) => (states[state] && BAD_STATES.has(state) ? marked(whole(states[state]), "bad") : whole(states[state] || 0)),
       "number",
     ]),
-    ["oldest open", (one) => seconds(one.oldest), "number"],
+    ["oldest open", ([kind]) => seconds(oldest[kind] || null), "number"],
     ["workers busy", workers, "number"],
   ], "The journal holds no request.")];
 }
@@ -215,14 +218,18 @@ function showRequests(status, requests, nothing) {
 }
 
 function showTimeline(request) {
-  const steps = request.steps.map((step) => element(
+  const detail = (step) => {
+    const stages = Object.entries(step.stages).map(([name, length]) => `${name} ${seconds(length)}`).join(", ");
+    return [stages, step.detail].filter((part) => part).join("; ");
+  };
+  const steps = request.timeline.map((step) => element(
     "li", {},
-    element("span", {class: "when"}, `+${seconds(Math.max(0, step.at - request.begun))}`),
-    element("span", {class: BAD_STATES.has(step.name) ? "bad" : step.name.startsWith("waits") ? "warn" : ""}, step.name),
-    element("span", {class: "detail"}, step.detail),
+    element("span", {class: "when"}, `+${seconds(Math.max(0, step.at - request.recorded_at))}`),
+    element("span", {class: BAD_STATES.has(step.what) ? "bad" : step.what.startsWith("waits") ? "warn" : ""}, step.what),
+    element("span", {class: "detail"}, detail(step)),
   ));
-  const now = element("p", {class: "quiet"}, `Recorded ${new Date(request.begun * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC, now: ${request.stage}.`
-    + (request.next ? ` Next: ${request.next}.` : ""));
+  const begun = new Date(request.recorded_at * 1000).toISOString().replace("T", " ").slice(0, 19);
+  const now = element("p", {class: "quiet"}, `Recorded ${begun} UTC, now: ${request.state}. Next: ${request.next}.`);
   return [
     element("div", {class: "head"}, element("h2", {}, `Timeline of one ${kindWords(request.kind)}`),
       element("span", {class: "mono break"}, request.id || `row ${request.row}`), element("a", {href: "#"}, "close")),

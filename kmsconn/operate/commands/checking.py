@@ -12,8 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 from urllib.parse import urljoin, urlsplit
 
-import msgspec
 import trio
 
 from kmsconn.config.sources import load_config
@@ -32,10 +30,9 @@ from kmsconn.operate.commands.configuration import add_config_argument, add_sock
 from kmsconn.operate.control.commands import CommandError
 from kmsconn.operate.control.server import NOBODY_THERE, ask_running, control_path
 from kmsconn.operate.doctor.examination import examine
-from kmsconn.operate.doctor.machine import reachable, real_machine
+from kmsconn.operate.doctor.machine import as_object, get, reachable, real_machine
 from kmsconn.operate.doctor.probing import Diagnosis, as_json, as_text, has_fault, warning
 from kmsconn.transport.dialling import real_ports
-from kmsconn.transport.http import HttpClient, open_http
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +41,6 @@ INTERVAL: Final = 1.0
 """Seconds between two looks."""
 FETCH_SECONDS: Final = 5.0
 """For an answer, after which the connection counts as lost."""
-_LARGEST_STATUS: Final = 1 << 20
-_OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 
 Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
 """Returns the status of the connector. Raises NotShown."""
@@ -73,24 +68,14 @@ def top(arguments: argparse.Namespace) -> int:
     require_extra("top", "kmsconn top")
     from rich.console import Console
 
-    console = Console()
-    if arguments.once or not console.is_terminal:
-        trio.run(_print_once, arguments, console)
-    else:
-        trio.run(until_interrupted, partial(_watch_running, arguments, console))
-    return ExitStatus.WELL
-
-
-async def _print_once(arguments: argparse.Namespace, console: Console) -> None:
     from kmsconn.operate.commands.top_view import whole
 
-    async with _open_source(arguments) as fetch:
-        console.print(whole(await fetch()))
-
-
-async def _watch_running(arguments: argparse.Namespace, console: Console) -> None:
-    async with _open_source(arguments) as fetch:
-        await watch(fetch, console, INTERVAL)
+    console, fetch = Console(), _source(arguments)
+    if arguments.once or not console.is_terminal:
+        console.print(whole(trio.run(fetch)))
+    else:
+        trio.run(until_interrupted, partial(watch, fetch, console, INTERVAL))
+    return ExitStatus.WELL
 
 
 async def watch(fetch: Fetch, console: Console, interval: float) -> Never:
@@ -124,14 +109,12 @@ async def _redraw_when_resized(redraw: Callable[[], None]) -> Never:
     raise AssertionError("signals have no end")
 
 
-@asynccontextmanager
-async def _open_source(arguments: argparse.Namespace) -> AsyncIterator[Fetch]:
+def _source(arguments: argparse.Namespace) -> Fetch:
     if arguments.url is None:
-        yield partial(_from_socket, _socket_of(arguments))
-        return
-    headers = _authorization(arguments.token_file)
-    async with open_http(real_ports(), limit=1) as client:
-        yield partial(_from_url, client, f"{arguments.url.rstrip('/')}/status.json", headers)
+        return partial(_from_socket, _socket_of(arguments))
+    return partial(
+        _from_url, f"{arguments.url.rstrip('/')}/status.json", _authorization(arguments.token_file)
+    )
 
 
 def _socket_of(arguments: argparse.Namespace) -> Path:
@@ -159,34 +142,27 @@ async def _from_socket(path: Path) -> Mapping[str, Any]:
         raise NotShown(str(error)) from error
 
 
-async def _from_url(client: HttpClient, url: str, headers: Mapping[str, str]) -> Mapping[str, Any]:
-    with trio.move_on_after(FETCH_SECONDS):
-        try:
-            async with await client.stream_get(url, max_bytes=_LARGEST_STATUS, headers=headers) as answer:
-                body = await answer.read()
-        except Unreachable as error:
-            raise NotShown(f"no connector answers: {error}") from error
-        if answer.status != _OK:
-            raise NotShown(f"{url} answers with HTTP {answer.status}{_REASONS.get(answer.status, '')}")
-        return _status(_decoded(body))
-    raise NotShown(f"{url} did not answer within {FETCH_SECONDS:g} s")
+async def _from_url(url: str, headers: Mapping[str, str]) -> Mapping[str, Any]:
+    try:
+        with trio.fail_after(FETCH_SECONDS):
+            status, body = await get(real_ports(), url, headers)
+    except Unreachable as error:
+        raise NotShown(f"no connector answers: {error}") from error
+    except trio.TooSlowError:
+        raise NotShown(f"{url} did not answer within {FETCH_SECONDS:g} s") from None
+    if status != HTTPStatus.OK:
+        raise NotShown(f"{url} answers with HTTP {status}{_REASONS.get(status, '')}")
+    return _status(as_object(body))
 
 
-_REASONS: Final = {
-    _UNAUTHORIZED: ": it wants the token of its status_page_token_file, see --token-file",
-    _NOT_FOUND: ": it does not serve the status page, see the option status_page",
+_REASONS: Final[Mapping[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: ": it wants the token of its status_page_token_file, see --token-file",
+    HTTPStatus.NOT_FOUND: ": it does not serve the status page, see the option status_page",
 }
 
 
-def _decoded(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return None
-
-
-def _status(found: Any) -> Mapping[str, Any]:
-    if not isinstance(found, dict) or "state" not in found:
+def _status(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "state" not in found:
         raise NotShown("the answer is no status of a connector")
     return found
 
@@ -277,11 +253,7 @@ def ask(url: str) -> tuple[int, bytes]:
 
 def words_of(status: int, body: bytes) -> str:
     """Return the details of a health answer, one line each; of any other answer only its status."""
-    try:
-        answer: Any = json.loads(body)
-    except ValueError:
-        answer = None
-    details = answer.get("details") if isinstance(answer, dict) else None
+    details = as_object(body).get("details")
     lines = str(details).split("; ") if details else ["well" if status == HTTPStatus.OK else "no details"]
     return "\n".join((f"HTTP {status}: {lines[0]}", *lines[1:]))
 

@@ -153,24 +153,25 @@ def _table(title: str, *columns: str) -> Table:
 
 def _chains(status: Status) -> Table:
     table = _table("chains", "head", "age", "lag", "finality")
-    for chain in status["chains"]:
-        lags = [one["lag"] for one in status["contracts"] if one["chain"] == chain["name"]]
+    for name, chain in status["chains"].items():
+        lags = [one["lag"] for one in status["contracts"] if one["chain"] == name]
         ages = seconds(chain["head_age"]), _number(max(lags, default=None)), seconds(chain["finalized_age"])
-        table.add_row(chain["name"], _number(chain["head"]), *ages)
+        table.add_row(name, _number(chain["head"]), *ages)
     return table
 
 
 def _transactions(status: Status) -> Table:
     table = _table("transaction manager", "nonce", "in flight", "to sign", "ETH", "replies left")
-    for one in status["transactions"]:
+    for name, one in status["transactions"].items():
         numbers = _number(one["next_nonce"]), _number(one["in_flight"]), _number(one["waiting"])
-        table.add_row(one["chain"], *numbers, _ether(one["balance"]), _left(one["replies_left"]))
+        table.add_row(name, *numbers, _ether(one["balance"]), _left(one["replies_left"]))
     return table
 
 
-def _ether(balance: float | None) -> str:
-    if balance is None:
+def _ether(wei: str | None) -> str:
+    if wei is None:
         return _UNKNOWN
+    balance = int(wei) / 10**18
     return f"{balance:,.0f}" if balance >= 1000 else f"{balance:.6g}"  # noqa: PLR2004 - then no fraction matters
 
 
@@ -187,13 +188,11 @@ def _latency(status: Status) -> Table:
 
 def _dependencies(status: Status) -> Table:
     table = _table("Cores and buckets", "")
-    for core in status["cores"]:
-        table.add_row(core["name"], _core_state(core))
-    for bucket in status["buckets"]:
+    for name, core in status["cores"].items():
+        table.add_row(name, _core_state(core))
+    for name, bucket in status["buckets"].items():
         failed = f", {bucket['failed']:,} failed" if bucket["failed"] else ""
-        table.add_row(
-            bucket["name"], Text(f"{bucket['asked']:,} asked{failed}", style="yellow" if failed else "")
-        )
+        table.add_row(name, Text(f"{bucket['asked']:,} asked{failed}", style="yellow" if failed else ""))
     return table
 
 

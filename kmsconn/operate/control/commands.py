@@ -67,34 +67,23 @@ class Context:
     running: RunningConnector | None = None
 
 
-@attrs.frozen(init=False)
 class Argument:
     """One argument: its name, how its value is read, and how the command line writes it: ``written`` and the ``form`` for argparse.
 
     ``read`` takes None where it is left out. Raises CommandError.
     """
 
-    name: str
-    read: Callable[[Any], Any]
-    written: str
-    form: Mapping[str, Any]
-
     def __init__(self, name: str, read: Callable[[Any], Any], written: str = "", **form: Any) -> None:
-        self.__attrs_init__(name, read, written, form)
+        self.name, self.read, self.written, self.form = name, read, written, form
 
 
-@attrs.frozen(init=False)
 class Command:
     """One command: what runs it, its arguments, which ``run`` gets as they were read, and words on it where it is one of some actions."""
-
-    run: Callable[[Context, Arguments], Awaitable[Any]]
-    arguments: tuple[Argument, ...]
-    words: str
 
     def __init__(
         self, run: Callable[[Context, Arguments], Awaitable[Any]], *arguments: Argument, words: str = ""
     ) -> None:
-        self.__attrs_init__(run, arguments, words)
+        self.run, self.arguments, self.words = run, arguments, words
 
 
 Commands = Mapping[str, Command]

@@ -250,26 +250,9 @@ def live_commands(monitor: Monitor, service: str, version: str) -> Commands:
 
 
 async def find_timeline(context: Context, name: str) -> Mapping[str, Any] | None:
-    """Return a request of the journal as the status page shows one, None where there is none. Raises JournalFailed."""
+    """Return a request of the journal for the status page, explained; None where there is none. Raises JournalFailed."""
     try:
         [found, *_] = (await explain_request(context, {"request": name}))["requests"]
     except CommandError:
         return None
-    steps = [_timeline_step(step) for step in found["timeline"]]
-    return {
-        "row": found["row"],
-        "id": found["id"],
-        "kind": found["kind"],
-        "stage": found["state"],
-        "begun": found["recorded_at"],
-        "changed": steps[-1]["at"] if steps else found["recorded_at"],
-        "detail": found["reason"],
-        "next": found["next"],
-        "steps": steps,
-    }
-
-
-def _timeline_step(step: Mapping[str, Any]) -> Mapping[str, Any]:
-    stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in step["stages"].items())
-    detail = "; ".join(part for part in (stages, step["detail"]) if part)
-    return {"at": step["at"], "name": step["what"], "detail": detail}
+    return dict(found)

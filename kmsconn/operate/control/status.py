@@ -18,11 +18,10 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import queries
 from kmsconn.journal.inspecting import PausedKind, paused_kinds
 from kmsconn.journal.members import Gathering, gathering
-from kmsconn.journal.queries import Counts
 from kmsconn.journal.rows import Row
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Content
-from kmsconn.observe.status import parts_of
+from kmsconn.observe.status import parts_of, processes_of, requests_of
 from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RunningConnector
 
 SHORT: Final = 400  # characters of a reason in a list: a traceback has thousands
@@ -59,24 +58,10 @@ async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001
             for chain_id, contract, block in await context.journal.run(queries.cursors)
         ],
         "damaged_rows": len(context.journal.damaged),
-        "processes": processes_as_json(members, now),
+        "processes": processes_of(members.members, now),
         "different_settings": differences_as_json(members),
     }
     return shown if running is None else {**shown, **process_as_json(running)}
-
-
-def processes_as_json(found: Gathering, now: float) -> list[Mapping[str, Any]]:
-    """Return the processes over a journal in PostgreSQL, what each holds, and since when it has said nothing; none over a file."""
-    return [
-        {
-            "name": one.name,
-            "roles": sorted(one.roles),
-            "uptime": max(0.0, now - one.since),
-            "silent": one.silent,
-            "leases": list(one.leases),
-        }
-        for one in found.members
-    ]
 
 
 def differences_as_json(found: Gathering) -> list[Mapping[str, str]]:
@@ -84,21 +69,6 @@ def differences_as_json(found: Gathering) -> list[Mapping[str, str]]:
     return [
         attrs.asdict(one) for one in differences((member.label, member.settings) for member in found.members)
     ]
-
-
-def requests_of(counts: Counts) -> dict[str, Any]:
-    """Return the requests in the journal by kind and state."""
-    kinds = dict.fromkeys(kind.value for kind, _ in counts.states)
-    return {
-        "requests": {
-            name: {state.value: rows for (kind, state), rows in counts.states.items() if kind.value == name}
-            for name in kinds
-        },
-        "oldest": {kind.value: seconds for kind, seconds in counts.oldest.items()},
-        "deferred": {kind.value: rows for kind, rows in counts.deferred.items() if rows},
-        "off_chain": counts.off_chain,
-        "undecodable_logs": counts.quarantined_logs,
-    }
 
 
 def process_as_json(running: RunningConnector) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import attrs
@@ -33,7 +34,7 @@ from kmsconn.operate.doctor.postgres import (
 )
 from kmsconn.operate.doctor.probing import Diagnosis, Probe, fault, ok, warning
 from kmsconn.transport.certificates import end_of, told_end
-from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
 
 LEAST_FREE = 1 << 30
@@ -42,6 +43,7 @@ FULL = 16 << 20
 """Bytes below which a file system is full: SQLite needs some for its log before it can keep anything."""
 CERTIFICATE = "tls_config.cert_path"
 ANSWER_BYTES = 1 << 20  # of an answer of a monitoring port
+NO_HTTP = "a program that does not answer HTTP"
 MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this machine
 
 
@@ -55,28 +57,6 @@ class JournalFiles:
     holder: str = ""
     stored: Mapping[str, str] = attrs.field(factory=dict)
     """The binding that stands in it."""
-
-
-class ToldAlert(msgspec.Struct, frozen=True):
-    """An alert as a connector that runs tells it."""
-
-    dependency: str
-    cause: str
-    severity: str
-    text: str = ""
-    remedy: str = ""
-
-
-class _Health(msgspec.Struct):
-    alerts: tuple[ToldAlert, ...] = ()
-
-
-@attrs.frozen
-class Listener:
-    """Who listens at an address: None for nobody, ``kmsconn …`` for one of ours, else some words about it; and its alerts."""
-
-    name: str | None
-    alerts: tuple[ToldAlert, ...] = ()
 
 
 @attrs.frozen
@@ -128,13 +108,13 @@ def journal_probe(
 def judge_place(checked: str, place: JournalFiles) -> Diagnosis:
     """Judge whether a journal can be written."""
     if place.refusal:
-        return fault(
-            checked,
-            place.refusal,
-            "name a writable place on a local disk in journal, or give this user the right to write there",
+        remedy = (
+            "name a writable place on a local disk in journal, or give this user the right to write there"
         )
+        return fault(checked, place.refusal, remedy)
     used = f", in use by {place.holder}" if place.holder else ""
-    found = f"{'there' if place.exists else 'not there yet, can be made'}{used}, {_amount(place.free)} free"
+    free = f"{place.free / (1 << 30):.1f} GiB" if place.free >= 1 << 30 else f"{place.free >> 20} MiB"
+    found = f"{'there' if place.exists else 'not there yet, can be made'}{used}, {free} free"
     if place.free < LEAST_FREE:
         return (fault if place.free < FULL else warning)(checked, found, "make room on this file system")
     return ok(checked, found)
@@ -142,17 +122,10 @@ def judge_place(checked: str, place: JournalFiles) -> Diagnosis:
 
 def judge_binding(checked: str, stored: Mapping[str, str], ours: Mapping[str, str]) -> Diagnosis:
     """Compare whose a journal is with the configuration."""
-    if others := differences(stored, ours):
-        return fault(
-            checked,
-            f"it belongs to another connector: {'; '.join(others)}",
-            "name another journal path, or correct the configuration",
-        )
-    return ok(checked, "this connector")
-
-
-def _amount(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
+    if not (others := differences(stored, ours)):
+        return ok(checked, "this connector")
+    found = f"it belongs to another connector: {'; '.join(others)}"
+    return fault(checked, found, "name another journal path, or correct the configuration")
 
 
 def look_at_journal(path: Path) -> JournalFiles:
@@ -175,20 +148,12 @@ def look_at_journal(path: Path) -> JournalFiles:
 
 def lock_holder(journal: Path) -> str:
     """Say which process holds a journal's lock, as the kernel tells it; nothing where none does, or it does not tell."""
-    try:
-        number = lock_path(journal).stat().st_ino
-        locks = Path("/proc/locks").read_text(encoding="ascii")
-    except OSError:
-        return ""
-    return _holder_of(number, locks)
-
-
-def _holder_of(inode: int, locks: str) -> str:
-    """Find the lock of a file in the kernel's list: ``1: FLOCK ADVISORY WRITE pid major:minor:inode start end`` (proc(5))."""
-    for line in locks.splitlines():
-        match line.split():
-            case [_, "FLOCK", _, _, pid, file, *_] if file.rpartition(":")[2] == str(inode):
-                return f"process {pid}"
+    with suppress(OSError):
+        inode = str(lock_path(journal).stat().st_ino)
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            match line.split():  # 1: FLOCK ADVISORY WRITE pid major:minor:inode start end (proc(5))
+                case [_, "FLOCK", _, _, pid, file, *_] if file.rpartition(":")[2] == inode:
+                    return f"process {pid}"
     return ""
 
 
@@ -217,9 +182,8 @@ def monitoring_probe(settings: Settings, machine: Machine, ports: Ports) -> Prob
         if port == "0":
             return [ok(checked, "any free port")]
         with trio.move_on_after(MONITORING_LIMIT):
-            there = await who_listens(reachable(host), int(port), ports)
-            return [judge_listener(checked, there.name), *judge_alerts(there.alerts)]
-        return [judge_listener(checked, "a program that does not answer HTTP")]
+            return await look_at_port(checked, reachable(host), int(port), ports)
+        return [_taken(checked, NO_HTTP)]
 
     return Probe(checked, look)
 
@@ -253,63 +217,50 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - is compared, not bound
 
 
-async def who_listens(host: str, port: int, ports: Ports) -> Listener:
-    """Say who listens at an address, and of a kmsconn which alerts it has."""
+async def look_at_port(checked: str, host: str, port: int, ports: Ports) -> list[Diagnosis]:
+    """Judge who listens at an address: nobody, another program, or a kmsconn, each critical alert of which is a fault."""
+    url = f"http://{host}:{port}"
     try:
         stream = await ports.dial(host.strip("[]"), port)
     except OSError:
-        return Listener(None)
+        return [ok(checked, "free")]
     await stream.aclose()
-    url = f"http://{host}:{port}"
     try:
-        async with open_http(ports) as http:
-            name = _who(await _read(http, f"{url}/version"))
-            alerts = await _read(http, f"{url}/healthz") if name.startswith("kmsconn ") else b""
+        named = as_object((await get(ports, f"{url}/version"))[1])
+        if not {"name", "version", "build"} <= named.keys():
+            return [_taken(checked, "another program")]
+        alerts = as_object((await get(ports, f"{url}/healthz"))[1]).get("alerts", ())
     except KmsconnError:
-        return Listener("a program that does not answer HTTP")
-    return Listener(name, _alerts(alerts))
-
-
-async def _read(http: HttpClient, url: str) -> bytes:
-    async with await http.stream_get(url, max_bytes=ANSWER_BYTES) as answer:
-        return await answer.read()
-
-
-def _who(body: bytes) -> str:
-    try:
-        said = msgspec.json.decode(body, type=dict[str, str])
-    except msgspec.DecodeError:
-        return "another program"
-    return f"kmsconn {said['version']}" if {"name", "version", "build"} <= said.keys() else "another program"
-
-
-def _alerts(body: bytes) -> tuple[ToldAlert, ...]:
-    try:
-        return msgspec.json.decode(body, type=_Health).alerts
-    except msgspec.DecodeError:
-        return ()
-
-
-def judge_alerts(alerts: Sequence[ToldAlert]) -> list[Diagnosis]:
-    """Return a fault for each critical alert of a connector that runs: what it cannot do now is for nobody else to find out."""
+        return [_taken(checked, NO_HTTP)]
+    critical = (one for one in alerts if one["severity"] == Severity.CRITICAL)
     return [
-        fault(f"alert of {one.dependency}: {one.cause}", one.text, one.remedy)
-        for one in alerts
-        if one.severity == Severity.CRITICAL
+        ok(checked, f"a running kmsconn {named['version']} listens there"),
+        *(
+            fault(f"alert of {one['dependency']}: {one['cause']}", one["text"], one["remedy"])
+            for one in critical
+        ),
     ]
 
 
-def judge_listener(checked: str, listener: str | None) -> Diagnosis:
-    """Judge who listens at the monitoring address."""
-    if listener is None:
-        return ok(checked, "free")
-    if listener.startswith("kmsconn "):
-        return ok(checked, f"a running {listener} listens there")
-    return fault(
-        checked,
-        f"taken by {listener}",
-        "name another port in monitoring_endpoint, or stop the program that listens there",
-    )
+async def get(ports: Ports, url: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Ask a monitoring port and return status and body. Raises Unreachable."""
+    async with (
+        open_http(ports, limit=1) as http,
+        await http.stream_get(url, max_bytes=ANSWER_BYTES, headers=headers) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+def as_object(body: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that a body is; an empty one for any other."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(body, type=dict[str, Any])
+    return {}
+
+
+def _taken(checked: str, by: str) -> Diagnosis:
+    remedy = "name another port in monitoring_endpoint, or stop the program that listens there"
+    return fault(checked, f"taken by {by}", remedy)
 
 
 def refusal_of_address(host: str) -> str:

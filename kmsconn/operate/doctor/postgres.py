@@ -15,7 +15,7 @@ from kmsconn.config.places import is_loopback
 from kmsconn.config.working import Pools
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import MEMBERS, MemberRow, member_of
-from kmsconn.journal.postgres_schema import OLDEST_SERVER, PLAIN_SCHEMA, SCHEMA_KEY, TABLE_COUNTS
+from kmsconn.journal.postgres_schema import PLAIN_SCHEMA, SCHEMA_KEY, TABLE_COUNTS, server_fault
 from kmsconn.operate.doctor.probing import Diagnosis, fault, ok, warning
 
 if TYPE_CHECKING:
@@ -222,21 +222,13 @@ def judge_workers(
     )
     asked, room = working * of_each, cores * UNFINISHED
     found = f"{working} x {of_each} = {asked} decryptions of a kind at once at most, room for {room} in {cores} Core{'s' * (cores > 1)}"
-    if asked > room:
-        yield warning(
-            checked, found, "lower pools.* in all processes, or give the Cores larger tables (dec_capacity)"
-        )
-    else:
-        yield ok(checked, found)
+    remedy = "lower pools.* in all processes, or give the Cores larger tables (dec_capacity)"
+    yield warning(checked, found, remedy) if asked > room else ok(checked, found)
 
 
 def _server(checked: str, server: ServerState) -> Diagnosis:
-    if server.number < OLDEST_SERVER:
-        return fault(
-            checked,
-            f"PostgreSQL {server.version} is too old",
-            f"run PostgreSQL {OLDEST_SERVER // 10_000} or later",
-        )
+    if wrong := server_fault(server.number, server.encoding):
+        return fault(checked, *wrong)
     if server.standby:
         return fault(
             checked,
@@ -249,10 +241,6 @@ def _server(checked: str, server: ServerState) -> Diagnosis:
             f"PostgreSQL {server.version} takes no writes: transactions are read-only",
             "set default_transaction_read_only = off for this user and database",
         )
-    if server.encoding != "UTF8":
-        return fault(
-            checked, f"the database stores text as {server.encoding}", "create it with ENCODING 'UTF8'"
-        )
     return ok(checked, f"PostgreSQL {server.version}, takes writes")
 
 
@@ -260,11 +248,8 @@ def _tables(checked: str, tables: TablesState, members: tuple[str, ...]) -> Diag
     if tables.schema is None:
         return _no_schema(checked, tables)
     if tables.foreign:
-        return fault(
-            checked,
-            f"the schema {tables.schema} has the tables of another program",
-            "name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)",
-        )
+        remedy = "name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)"
+        return fault(checked, f"the schema {tables.schema} has the tables of another program", remedy)
     if not tables.usable or (tables.versions is None and not tables.creatable):
         return fault(
             checked,
@@ -306,17 +291,12 @@ def _commits(checked: str, server: ServerState) -> Diagnosis:
             "fsync is off: a crash of its machine may destroy the database",
             "set fsync = on; after a loss the chain is read again from decryption_from_block_number",
         )
+    said = f"synchronous_commit is {server.synchronous_commit}"
     if server.synchronous_commit in {"off", "local"}:
-        return warning(
-            checked,
-            f"synchronous_commit is {server.synchronous_commit}; kmsconn sets it to on for its own connections",
-            "nothing, unless other programs of this database need it",
-        )
-    if server.standbys:
-        return ok(
-            checked, f"synchronous_commit is {server.synchronous_commit}, with the standbys {server.standbys}"
-        )
-    return ok(checked, f"synchronous_commit is {server.synchronous_commit}, no standby has to confirm")
+        found = f"{said}; kmsconn sets it to on for its own connections"
+        return warning(checked, found, "nothing, unless other programs of this database need it")
+    by = f"with the standbys {server.standbys}" if server.standbys else "no standby has to confirm"
+    return ok(checked, f"{said}, {by}")
 
 
 def _clock(checked: str, ahead: float) -> Diagnosis:
@@ -328,13 +308,11 @@ def _clock(checked: str, ahead: float) -> Diagnosis:
 
 def _connections(checked: str, free: int, pool: int) -> Diagnosis:
     needed = pool + OTHER_CONNECTIONS
-    if free < needed:
-        return warning(
-            checked,
-            f"{free} are left, a process needs up to {needed}",
-            "raise max_connections, and CONNECTION LIMIT of the user and the database; or set a smaller database_pool_size",
-        )
-    return ok(checked, f"{free} are left, a process needs up to {needed}")
+    found = f"{free} are left, a process needs up to {needed}"
+    return warning(checked, found, _MORE_CONNECTIONS) if free < needed else ok(checked, found)
+
+
+_MORE_CONNECTIONS: Final = "raise max_connections, and CONNECTION LIMIT of the user and the database; or set a smaller database_pool_size"
 
 
 def _is_here(address: PostgresAddress) -> bool:
@@ -343,10 +321,7 @@ def _is_here(address: PostgresAddress) -> bool:
 
 
 def _encryption(checked: str, server: ServerState) -> Diagnosis:
-    if not server.encrypted:
-        return warning(
-            checked,
-            "the connection is not encrypted",
-            "turn ssl on at the server, and add ?sslmode=verify-full&sslrootcert=FILE to journal",
-        )
-    return ok(checked, "the connection is encrypted")
+    if server.encrypted:
+        return ok(checked, "the connection is encrypted")
+    remedy = "turn ssl on at the server, and add ?sslmode=verify-full&sslrootcert=FILE to journal"
+    return warning(checked, "the connection is not encrypted", remedy)

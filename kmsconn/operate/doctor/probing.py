@@ -70,22 +70,19 @@ def as_text(lines: Sequence[Diagnosis]) -> Iterator[str]:
         yield f"{line.status.value:{_WIDTH}}  {line.checked}: {line.found}"
         if line.remedy:
             yield f"{'':{_WIDTH}}  → {line.remedy}"
-    yield _sum(lines)
+    numbers = ", ".join(f"{number} {status}" for status, number in _counts(lines).items())
+    yield f"{len(lines)} checks: {numbers}"
 
 
-def _sum(lines: Sequence[Diagnosis]) -> str:
+def _counts(lines: Sequence[Diagnosis]) -> dict[str, int]:
     numbers = Counter(line.status for line in lines)
-    return f"{len(lines)} checks: " + ", ".join(f"{numbers[status]} {status.value}" for status in CheckStatus)
+    return {status.value: numbers[status] for status in CheckStatus}
 
 
 def as_json(lines: Sequence[Diagnosis]) -> dict[str, Any]:
     """Return the checks, how many ended how, and whether there is no fault."""
-    numbers = Counter(line.status for line in lines)
-    return {
-        "well": not has_fault(lines),
-        "counts": {status.value: numbers[status] for status in CheckStatus},
-        "checks": [attrs.asdict(line) for line in lines],
-    }
+    checks = [attrs.asdict(line) for line in lines]
+    return {"well": not has_fault(lines), "counts": _counts(lines), "checks": checks}
 
 
 T = TypeVar("T")
@@ -134,7 +131,7 @@ class Probe(Generic[T]):
         await self._ended.wait()
 
     async def run(self) -> Sequence[Diagnosis]:
-        """Wait for the others, look, and return the lines. Once."""
+        """Wait for the others, look, and return the lines. Once. Of what was not found the first line that is not well tells why."""
         for one in (*self.needs, *self.uses):
             await one.wait()
         missing = next((one.missing for one in self.needs if one.missing), "")
@@ -142,30 +139,26 @@ class Probe(Generic[T]):
             Discovery[T](None, [skipped(self.checked, missing)], missing) if missing else await self._look()
         )
         if said.value is None:
-            self.missing = said.missing or self._why_not(said.lines)
+            why = next((line.found for line in said.lines if line.status is not CheckStatus.OK), "")
+            self.missing = said.missing or (
+                f"{self.checked}: {why}" if why else f"{self.checked} did not tell"
+            )
         else:
             self._found.append(said.value)
         self._ended.set()
         return said.lines
 
-    def _why_not(self, lines: Sequence[Diagnosis]) -> str:
-        """Return why nothing was found: what the first line that is not well says."""
-        found = next((line.found for line in lines if line.status is not CheckStatus.OK), "")
-        return f"{self.checked}: {found}" if found else f"{self.checked} did not tell"
-
     async def _look(self) -> Discovery[T]:
+        found, remedy = f"no result within {self.limit:g} s", ""
         with trio.move_on_after(self.limit):
             try:
                 said = await self.look()
                 return said if isinstance(said, Discovery) else Discovery(None, said)
             except KmsconnError as error:
-                own = error.remedy if isinstance(error, RequestError) else ""
-                return Discovery(None, [fault(self.checked, str(error), own or self.remedy)])
+                found, remedy = str(error), error.remedy if isinstance(error, RequestError) else ""
             except OSError as error:
-                return Discovery(
-                    None, [fault(self.checked, error.strerror or type(error).__name__, self.remedy)]
-                )
-        return Discovery(None, [fault(self.checked, f"no result within {self.limit:g} s", self.remedy)])
+                found = error.strerror or type(error).__name__
+        return Discovery(None, [fault(self.checked, found, remedy or self.remedy)])
 
 
 async def run_probes(probes: Sequence[Probe[Any]]) -> list[Diagnosis]:

@@ -20,6 +20,7 @@ from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands import checking
 from kmsconn.operate.commands.top_view import TopFrame, seconds, whole
 from kmsconn.operate.control.explaining import live_commands
+from kmsconn.operate.doctor import machine
 from kmsconn.requests.snapshot import CoreStatistics
 from tests.unit.observe.snapshots import EACH, PUBLIC, snapshot
 
@@ -133,9 +134,10 @@ class Answer:
         return self.body
 
 
-async def test_the_status_comes_from_an_address() -> None:
+async def test_the_status_comes_from_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps(await status()).encode()
-    found = await checking._from_url(Answer(200, body), "http://x/status.json", {})  # type: ignore[arg-type]
+    monkeypatch.setattr(machine, "open_http", lambda *_, **__: nullcontext(Answer(200, body)))
+    found = await checking._from_url("http://x/status.json", {})
     assert found["service"] == "node-1"
 
 
@@ -150,9 +152,12 @@ async def test_the_status_comes_from_an_address() -> None:
         (Answer(error=Unreachable("refused")), "no connector answers: refused"),
     ],
 )
-async def test_what_is_no_status_says_what_to_do(answer: Answer, said: str) -> None:
+async def test_what_is_no_status_says_what_to_do(
+    answer: Answer, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "open_http", lambda *_, **__: nullcontext(answer))
     with pytest.raises(checking.NotShown, match=said):
-        await checking._from_url(answer, "http://x/status.json", {})  # type: ignore[arg-type]
+        await checking._from_url("http://x/status.json", {})
 
 
 async def test_without_a_connector_its_socket_is_named(tmp_path: Path) -> None:

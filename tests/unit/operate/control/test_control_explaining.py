@@ -151,9 +151,9 @@ async def test_a_request_is_found_by_row_and_id_with_its_steps(scene: Scene, by_
     row = scene.rows["rejected"]
     found = await find_timeline(scene.context, f"0x{row.id:064x}" if by_id else str(row.rid))
     assert found is not None
-    assert (found["row"], found["stage"]) == (row.rid, "rejected")
-    assert [step["name"] for step in found["steps"]] == ["recorded", "rejected"]
-    assert "because it was rejected" in found["steps"][1]["detail"]
+    assert (found["row"], found["state"]) == (row.rid, "rejected")
+    assert [step["what"] for step in found["timeline"]] == ["recorded", "rejected"]
+    assert "because it was rejected" in found["timeline"][1]["detail"]
     assert await find_timeline(scene.context, f"0x{4711:064x}" if by_id else "4711") is None
 
 

@@ -57,7 +57,7 @@ def test_a_server_that_cannot_be_reached_is_the_only_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
-        ({"number": 120_000, "version": "12.1"}, CheckStatus.FAULT, "12.1 is too old"),
+        ({"number": 120_000, "version": "12.1"}, CheckStatus.FAULT, "12 is too old"),
         ({"standby": True}, CheckStatus.FAULT, "is a standby"),
         ({"read_only": True}, CheckStatus.FAULT, "transactions are read-only"),
         ({"encoding": "LATIN1"}, CheckStatus.FAULT, "stores text as LATIN1"),
