@@ -109,12 +109,18 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+UNKNOWN: Final = "–"
+_SPANS: Final = (
+    (0.00995, 1e-3, 1, "ms"), (0.0995, 1e-3, 0, "ms"), (9.95, 1, 2, "s"), (60, 1, 1, "s"), (3600, 60, 1, "min"), (172800, 3600, 1, "h"),
+)  # fmt: skip
+"""Up to which seconds a unit is used: the seconds of it, its digits, its name."""
+
+
 def duration_text(seconds: float | None) -> str:
-    """Return a duration as text, with as many digits as anybody reads."""
+    """Return a duration as text, in the unit that reads best."""
     if seconds is None:
-        return "-"
-    for limit, unit, name in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
+        return UNKNOWN
+    for limit, divisor, digits, unit in _SPANS:
         if seconds < limit:
-            digits = 3 if seconds < 1 else 1
-            return f"{seconds / unit:.{digits}f} {name}"
-    return f"{seconds / 86_400:.1f} days"
+            return f"{seconds / divisor:.{digits}f} {unit}"
+    return f"{seconds / 86400:.0f} days"

@@ -48,10 +48,20 @@ class Operator:
             add_arguments(action or parser, name)
 
     def execute(self, arguments: argparse.Namespace) -> int:
-        """Ask, and print the answer. Raises ConfigError and StartRefused."""
+        """Ask, and print the answer; something in it that was ``refused`` is an exit status. Raises ConfigError and StartRefused."""
         name: str = arguments.command
         values = {one.name: getattr(arguments, one.name) for one in CONTROL[name].arguments if one.form}
-        return ask_and_print(arguments, name, values, self.shown[name])
+        try:
+            answer = trio.run(partial(_ask, arguments, name, values))
+        except CommandError as error:
+            print(f"kmsconn: {error}", file=sys.stderr)
+            return ExitStatus.WRONG_USAGE
+        if arguments.json:
+            print(msgspec.json.encode(answer).decode())
+        else:
+            for line in self.shown[name](answer):
+                print(line)
+        return ExitStatus.REFUSED if answer.get("refused") or answer.get("same") is False else ExitStatus.WELL
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -65,26 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         elif one.form:
             parser.add_argument(one.name, **one.form)
     parser.set_defaults(command=name)
-
-
-def ask_and_print(
-    arguments: argparse.Namespace, command: str, values: Mapping[str, Any], as_text: AsText
-) -> int:
-    """Have a command done and print its answer; something in it that was ``refused`` is an exit status.
-
-    Raises ConfigError and StartRefused.
-    """
-    try:
-        answer = trio.run(partial(_ask, arguments, command, values))
-    except CommandError as error:
-        print(f"kmsconn: {error}", file=sys.stderr)
-        return ExitStatus.WRONG_USAGE
-    if arguments.json:
-        print(msgspec.json.encode(answer).decode())
-    else:
-        for line in as_text(answer):
-            print(line)
-    return ExitStatus.REFUSED if answer.get("refused") or answer.get("same") is False else ExitStatus.WELL
 
 
 async def _ask(arguments: argparse.Namespace, command: str, values: Mapping[str, Any]) -> Any:
@@ -156,10 +146,6 @@ def _quarantined(answer: Mapping[str, Any]) -> Iterator[str]:
         yield from _requests({**answer, "before": None})
     if not answer["logs"] and not answer["requests"]:
         yield "nothing is quarantined"
-
-
-def _quarantined_one(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield from _request({"requests": [*answer["logs"], *answer["requests"]]})
 
 
 def _explained(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -352,7 +338,7 @@ COMMANDS: Final[Mapping[str, Operator]] = {
     "quarantine": Operator(
         {
             "quarantine.list": _quarantined,
-            "quarantine.show": _quarantined_one,
+            "quarantine.show": lambda answer: _request({"requests": [*answer["logs"], *answer["requests"]]}),
             "quarantine.retry": _done,
             "quarantine.drop": _done,
         }

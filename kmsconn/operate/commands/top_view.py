@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kmsconn.operate.commands.command import UNKNOWN, duration_text
+
 Status = Mapping[str, Any]
 
 FLOW: Final = (
@@ -27,7 +29,6 @@ _STAGES: Final = {
     "deferred": "yellow", "included": "green", "finalized": "green", "done": "green",
     "rejected": "red", "expired": "red", "quarantined": "red",
 }  # fmt: skip
-_UNKNOWN: Final = "–"
 
 
 @attrs.define
@@ -155,7 +156,11 @@ def _chains(status: Status) -> Table:
     table = _table("chains", "head", "age", "lag", "finality")
     for name, chain in status["chains"].items():
         lags = [one["lag"] for one in status["contracts"] if one["chain"] == name]
-        ages = seconds(chain["head_age"]), _number(max(lags, default=None)), seconds(chain["finalized_age"])
+        ages = (
+            duration_text(chain["head_age"]),
+            _number(max(lags, default=None)),
+            duration_text(chain["finalized_age"]),
+        )
         table.add_row(name, _number(chain["head"]), *ages)
     return table
 
@@ -170,7 +175,7 @@ def _transactions(status: Status) -> Table:
 
 def _ether(wei: str | None) -> str:
     if wei is None:
-        return _UNKNOWN
+        return UNKNOWN
     balance = int(wei) / 10**18
     return f"{balance:,.0f}" if balance >= 1000 else f"{balance:.6g}"  # noqa: PLR2004 - then no fraction matters
 
@@ -182,7 +187,7 @@ def _left(replies: int | None) -> str:
 def _latency(status: Status) -> Table:
     table = _table("latency, last 5 minutes", "p50", "p95", "p99")
     for name, one in status["latency"].items():
-        table.add_row(name, seconds(one["p50"]), seconds(one["p95"]), seconds(one["p99"]))
+        table.add_row(name, duration_text(one["p50"]), duration_text(one["p95"]), duration_text(one["p99"]))
     return table
 
 
@@ -219,7 +224,7 @@ def _request_table(at: float, requests: Iterable[Mapping[str, Any]]) -> Table:
         table.add_column(name, no_wrap=True, overflow="ellipsis", **options)
     for one in requests:
         stage = Text(one["stage"], style=_STAGES.get(one["stage"], "cyan"))
-        age, news = (seconds(max(0.0, at - one[moment])) for moment in ("begun", "changed"))
+        age, news = (duration_text(max(0.0, at - one[moment])) for moment in ("begun", "changed"))
         table.add_row(
             short_id(one), one["kind"].replace("_", " "), stage, age, news, Text(one["detail"], style="dim")
         )
@@ -246,24 +251,4 @@ def short_id(request: Mapping[str, Any]) -> str:
 
 
 def _number(value: int | None) -> str:
-    return _UNKNOWN if value is None else f"{value:,}"
-
-
-def seconds(value: float | None) -> str:
-    """Write a span of time in the unit that reads best."""
-    if value is None:
-        return _UNKNOWN
-    for limit, divisor, digits, unit in _SPANS:
-        if value < limit:
-            return f"{value / divisor:.{digits}f} {unit}"
-    return f"{value / 86400:.0f} days"
-
-
-_SPANS: Final = (
-    (0.00995, 1e-3, 1, "ms"),
-    (0.0995, 1e-3, 0, "ms"),
-    (9.95, 1, 2, "s"),
-    (60, 1, 1, "s"),
-    (3600, 60, 1, "min"),
-    (172800, 3600, 1, "h"),
-)
+    return UNKNOWN if value is None else f"{value:,}"

@@ -76,7 +76,6 @@ class BucketAccess:
 
     async def answers(self, bucket: str) -> int:
         """Ask a bucket for an object that is not there, and return the HTTP status. Raises RequestError."""
-        self.policy.check(bucket)
         return (await self.http.head(by_handle(bucket, bytes(32)))).status
 
 
@@ -121,15 +120,12 @@ def buckets_probe(
     """Return the probe of every bucket: each is its own line, and one that hangs holds up none."""
 
     async def look() -> Sequence[Diagnosis]:
-        reference = None if recent.missing else _newest(recent.value)
+        contents = () if recent.missing else recent.value
+        reference = next((one for content in contents for one in content.references), None)
         known = [one for one in coprocessors.value if one.bucket]
         return judge_together(await together([partial(_look_at, access, one, reference) for one in known]))
 
     return Probe("buckets", look, (coprocessors,), (recent,), limit=BUCKET_LIMIT + 45.0)
-
-
-def _newest(recent: RecentRequests) -> CiphertextReference | None:
-    return next((one for content in recent.contents for one in content.references), None)
 
 
 async def _look_at(
@@ -138,11 +134,8 @@ async def _look_at(
     checked = f"bucket {show_origin(coprocessor.bucket)} of coprocessor {checksum(coprocessor.tx_sender)}"
     try:
         with trio.move_on_after(BUCKET_LIMIT):
-            if reference is None or reference.is_bare:
-                status = await access.answers(coprocessor.bucket)
-                return judge_status(checked, status)
             access.policy.check(coprocessor.bucket)
-            if coprocessor.tx_sender not in reference.coprocessors:
+            if reference is None or coprocessor.tx_sender not in reference.coprocessors:
                 return judge_status(checked, await access.answers(coprocessor.bucket))
             only = KnownBuckets({coprocessor.tx_sender: coprocessor.bucket})
             size = len((await access.fetch(only, reference)).body)

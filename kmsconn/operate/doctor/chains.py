@@ -45,26 +45,12 @@ _BATCHES = (LARGEST_BATCH, 50, 20, 10, 3)  # the reader puts three calls in a ba
 _VERSION_LENGTH = 64
 
 
-async def read_head(rpc: Rpc) -> BlockHead:
-    """Ask for the newest block. Raises Unreachable."""
-    return read_block(await _ask(rpc, "eth_getBlockByNumber", "latest", False))
-
-
-async def read_version(rpc: Rpc) -> str:
-    """Ask which program the node runs; empty where it does not tell."""
+async def _told(rpc: Rpc, method: str) -> Any:
+    """Ask a node about itself; None where it does not tell."""
     try:
-        said = await rpc.call("web3_clientVersion")
+        return await rpc.call(method)
     except RpcError:
-        return ""
-    return clean(said)[:_VERSION_LENGTH] if isinstance(said, str) else ""
-
-
-async def is_syncing(rpc: Rpc) -> bool:
-    """Ask whether the node still catches up; one that does not tell is taken to be there."""
-    try:
-        return bool(await rpc.call("eth_syncing"))
-    except RpcError:
-        return False
+        return None
 
 
 async def read_wei(rpc: Rpc, method: str, *params: Any) -> int:
@@ -164,23 +150,15 @@ def judge(heads: Mapping[str, float], steady: Collection[str], now: float) -> Se
     """
     if not heads:
         return [skipped(CLOCK, "no chain has told its newest block")]
-    clock = judge_clock(max(heads.values()), now)
-    if clock is not None:
-        return [clock]
-    newest = now - max(heads.values())
+    newest = max(heads.values())
+    if found := wrong_clock(newest, now):
+        more = f"; if it is right, every node is behind: {OTHER_NODE}" if now > newest else ""
+        return [fault(CLOCK, found, f"{SET_CLOCK}{more}")]
+    within = max(CLOCK_AHEAD, CLOCK_BEHIND)
     return [
-        ok(CLOCK, f"within {max(CLOCK_AHEAD, CLOCK_BEHIND):g} s of the newest block ({newest:+.0f} s)"),
+        ok(CLOCK, f"within {within:g} s of the newest block ({now - newest:+.0f} s)"),
         *(judge_head(name, now - time, steady=name in steady) for name, time in heads.items()),
     ]
-
-
-def judge_clock(newest: float, now: float) -> Diagnosis | None:
-    """Return what is wrong with the clock by the newest block of all; None where nothing is."""
-    found = wrong_clock(newest, now)
-    if not found:
-        return None
-    more = f"; if it is right, every node is behind: {OTHER_NODE}" if now > newest else ""
-    return fault(CLOCK, found, f"{SET_CLOCK}{more}")
 
 
 def judge_head(name: str, age: float, *, steady: bool) -> Diagnosis:
@@ -189,9 +167,8 @@ def judge_head(name: str, age: float, *, steady: bool) -> Diagnosis:
     if steady and age > STEADY_LAG:
         return fault(checked, f"{found}: the node is behind", f"{OTHER_NODE}, or wait until this one has")
     if age > QUIET_LAG:
-        return warning(
-            checked, f"{found}: the chain is quiet, or the node is behind", f"if it is behind, {OTHER_NODE}"
-        )
+        found = f"{found}: the chain is quiet, or the node is behind"
+        return warning(checked, found, f"if it is behind, {OTHER_NODE}")
     return ok(checked, found)
 
 
@@ -245,7 +222,7 @@ class CheckedChain:
     @head.default
     def _head(self) -> Probe[BlockHead]:
         async def look() -> Discovery[BlockHead]:
-            return Discovery(await read_head(self.rpc))
+            return Discovery(read_block(await _ask(self.rpc, "eth_getBlockByNumber", "latest", False)))
 
         return Probe(f"{self.name}: newest block", look, (self.usable,), remedy=RPC_REMEDY)
 
@@ -286,12 +263,10 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl) -> Diagnosis:
     checked = f"{chain.name} {node.shown}: chain id"
     try:
         await node.endpoint.probe()
-        version = await read_version(node.endpoint)
-        syncing = await is_syncing(node.endpoint)
+        version, syncing = [await _told(node.endpoint, one) for one in ("web3_clientVersion", "eth_syncing")]
     except StartRefused as error:
-        return fault(
-            checked, str(error), f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
-        )
+        remedy = f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
+        return fault(checked, str(error), remedy)
     except Unreachable as error:
         other = await find_scheme(node.url, chain.ports)
         remedy = (
@@ -302,7 +277,8 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl) -> Diagnosis:
         return fault(checked, str(error), remedy)
     if syncing:
         return fault(checked, "the node still catches up with its chain", "wait for it, or name another node")
-    return ok(checked, f"{chain.chain.chain_id}, as configured{f' ({version})' if version else ''}")
+    program = f" ({clean(version)[:_VERSION_LENGTH]})" if version and isinstance(version, str) else ""
+    return ok(checked, f"{chain.chain.chain_id}, as configured{program}")
 
 
 # --- clocks and limits

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
 import attrs
 
@@ -11,7 +12,6 @@ from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Rpc, RpcError
 from kmsconn.config.networks import NETWORKS
 from kmsconn.errors import Retryable, Undecodable, Unreachable, WrongContract
-from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.ids import id_name
@@ -41,7 +41,10 @@ class CheckedContract:
             try:
                 await ask(self.chain.rpc, one.identity)
             except WrongContract as error:
-                return [fault(checked, _why(error), _where_it_is(self))]
+                found = str(error).partition(": ")[
+                    2
+                ]  # without the option and the address, which stand before it
+                return [fault(checked, found or str(error), _where_it_is(self))]
             return Discovery(True, [ok(checked, "is there")])
 
         return Probe(checked, look, (self.chain.usable,))
@@ -57,11 +60,6 @@ async def _code_size(rpc: Rpc, address: Address) -> int:
         return len(from_hex(await rpc.call("eth_getCode", to_hex(address), "latest")))
     except (RpcError, ValueError) as error:
         raise Unreachable(f"the node's answer to eth_getCode cannot be read: {error}") from error
-
-
-def _why(error: WrongContract) -> str:
-    """Return what is there instead, without the option and the address that stand before it already."""
-    return str(error).partition(": ")[2] or str(error)
 
 
 def _where_it_is(contract: CheckedContract) -> str:
@@ -182,18 +180,12 @@ def judge_balance(
     checked: str, account: Address, balance: int, price: int, gas: int, *, few: int
 ) -> Diagnosis:
     """Judge a balance by the replies that it pays for at the present price."""
-    left = balance // max(1, gas * price)
+    left, remedy = balance // max(1, gas * price), f"send funds to {checksum(account)}"
     has = f"{checksum(account)} has {in_ether(balance)}"
     if not left:
-        return fault(
-            checked,
-            f"{has}, a reply costs {in_ether(gas * price)}: none can be sent",
-            f"send funds to {checksum(account)}",
-        )
+        return fault(checked, f"{has}, a reply costs {in_ether(gas * price)}: none can be sent", remedy)
     found = f"{has}: {left} replies of {gas} gas at the present price"
-    if left < few:
-        return warning(checked, found, f"send funds to {checksum(account)}")
-    return ok(checked, found)
+    return warning(checked, found, remedy) if left < few else ok(checked, found)
 
 
 NEWEST = "newest decryption requests"
@@ -201,12 +193,8 @@ ENOUGH = 8  # requests
 READS = 20  # of eth_getLogs, each of get_logs_batch_size blocks
 
 
-@attrs.frozen
-class RecentRequests:
-    """The newest requests, the newest first, and how many blocks were read for them."""
-
-    contents: tuple[Content, ...]
-    blocks: int
+RecentRequests = tuple[Content, ...]
+"""The newest first."""
 
 
 def recent_probe(
@@ -218,18 +206,21 @@ def recent_probe(
     """
 
     async def look() -> Discovery[RecentRequests]:
-        found = await _find(profile, subscription, chain, width)
-        if not found.contents:
-            missing = f"there was no decryption request in the last {found.blocks} blocks"
+        head = chain.head.value.number
+        found, last = await _find(profile, subscription, chain, width, head)
+        if not found:
+            missing = f"there was no decryption request in the last {head - last} blocks"
             return Discovery(None, [skipped(NEWEST, missing)], missing)
-        return Discovery(found, [ok(NEWEST, f"{len(found.contents)} in the last {found.blocks} blocks")])
+        return Discovery(found, [ok(NEWEST, f"{len(found)} in the last {head - last} blocks")])
 
     return Probe(NEWEST, look, (chain.usable, chain.head, right), limit=30.0)
 
 
-async def _find(profile: Profile, where: Subscription, chain: CheckedChain, width: int) -> RecentRequests:
+async def _find(
+    profile: Profile, where: Subscription, chain: CheckedChain, width: int, last: int
+) -> tuple[RecentRequests, int]:
+    """Return the newest requests, and the last block that was not read for them; what cannot be read is the connector's own matter."""
     contents: dict[int, Content] = {}
-    last, read = chain.head.value.number, 0
     for _ in range(READS):
         if last < 0 or len(contents) >= ENOUGH:
             break
@@ -239,19 +230,9 @@ async def _find(profile: Profile, where: Subscription, chain: CheckedChain, widt
         except RpcError:
             width = max(1, width // 2)
             continue
-        for content in reversed(_read(profile, logs)):
-            contents.setdefault(content.id, content)
-        read, last = read + last - first + 1, first - 1
-    return RecentRequests(tuple(contents.values())[:ENOUGH], read)
-
-
-def _read(profile: Profile, logs: Iterable[Log]) -> list[Content]:
-    """Return the requests of some logs; what cannot be read is the connector's own matter."""
-    found = []
-    for log in logs:
-        try:
-            content = profile.decode(log)
-        except Undecodable:
-            continue
-        found += [] if content is None else [content]
-    return found
+        for log in reversed(logs):
+            with suppress(Undecodable):
+                if (content := profile.decode(log)) is not None:
+                    contents.setdefault(content.id, content)
+        last = first - 1
+    return tuple(contents.values())[:ENOUGH], last

@@ -5,7 +5,7 @@ Reads only, unless it is told to hand a request over.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 import trio
@@ -70,18 +70,13 @@ class CheckedCore:
 
         async def look() -> Discovery[bool]:
             wrong = f"accepts calls and does not answer for {self.limit:g} s"
-            try:
-                with trio.move_on_after(self.limit):
-                    wrong = await self.client.health(self.index)
-            except Unreachable as error:
-                wrong = str(error)
-            return (
-                Discovery(None, [fault(checked, wrong, START_CORE)])
-                if wrong
-                else Discovery(True, [ok(checked, "serves")])
-            )
+            with trio.move_on_after(self.limit):
+                wrong = await self.client.health(self.index)
+            if wrong:
+                return Discovery(None, [fault(checked, wrong, START_CORE)])
+            return Discovery(True, [ok(checked, "serves")])
 
-        return Probe(checked, look, limit=self.limit + 5.0)
+        return Probe(checked, look, limit=self.limit + 5.0, remedy=START_CORE)
 
 
 def material_probe(
@@ -108,7 +103,7 @@ def keys_in_use(material: MaterialInUse, recent: Probe[RecentRequests]) -> froze
     """Return the keys that the contract and the newest request name."""
     keys = {material.key_id} if material.key_id else set()
     if not recent.missing:
-        newest = recent.value.contents[0]
+        newest = recent.value[0]
         keys |= {reference.key_id for reference in newest.references if reference.key_id}
     return frozenset(keys)
 
@@ -116,13 +111,11 @@ def keys_in_use(material: MaterialInUse, recent: Probe[RecentRequests]) -> froze
 def judge_material(checked: str, core: KeysAndCrs, used: MaterialInUse, keys: frozenset[int]) -> Diagnosis:
     """Compare what a Core has with what is used."""
     wanted = KeysAndCrs(keys, frozenset({used.crs_id} - {0}))
-    missing = [id_name(one) for one in core.lacking(wanted)]
-    if missing:
-        return fault(
-            checked,
-            f"the Core does not have {', '.join(missing)}, which is in use; it has {len(core.keys)} keys and {len(core.crs)} CRS",
-            "give this Core the storage of the registered node, or name that node's Core in kms_core_endpoints",
-        )
+    if missing := [id_name(one) for one in core.lacking(wanted)]:
+        has = f"{len(core.keys)} keys and {len(core.crs)} CRS"
+        found = f"the Core does not have {', '.join(missing)}, which is in use; it has {has}"
+        remedy = "give this Core the storage of the registered node, or name that node's Core in kms_core_endpoints"
+        return fault(checked, found, remedy)
     if not keys:
         return ok(checked, f"{len(core.keys)} keys, {len(core.crs)} CRS; the chain names none yet")
     return ok(checked, f"has {', '.join(id_name(one) for one in sorted(keys))}")
@@ -131,9 +124,7 @@ def judge_material(checked: str, core: KeysAndCrs, used: MaterialInUse, keys: fr
 def describe_material(checked: str, used: MaterialInUse) -> Diagnosis:
     """Say what is in use on the chain."""
     named = [id_name(one) for one in (used.context_id, used.epoch_id, used.key_id, used.crs_id) if one]
-    if not named:
-        return ok(checked, "there is none yet")
-    return ok(checked, ", ".join(named))
+    return ok(checked, ", ".join(named) or "there is none yet")
 
 
 def judge_status(checked: str, core: CoreStatus, used: MaterialInUse) -> Diagnosis:
@@ -184,10 +175,12 @@ class SignerProbe:
         return Probe(self.checked, self._look, needs, limit=150.0, remedy=START_CORE)
 
     async def _look(self) -> Sequence[Diagnosis] | Discovery[FoundAnswer]:
-        contents = [one for one in self.recent.value.contents if self._is_asked(one)]
+        contents = [one for one in self.recent.value if self._is_asked(one)]
         reason = f"the Core has no result for the newest {len(contents)} requests"
         try:
-            found = await self._first_result(contents)
+            found = None
+            for content in contents:
+                found = found or await self._result(content, RESULT_WAIT)
             if found is None and self.hand_over is not None:
                 found, reason = await self._result_of_new(contents, self.hand_over)
         except (Broken, Undecodable) as error:
@@ -202,12 +195,6 @@ class SignerProbe:
     def _is_asked(self, content: Content) -> bool:
         call = self.profile.operations[content.kind].result_call(content)
         return call is not None and self.core.client.index_of(call) == self.core.index
-
-    async def _first_result(self, contents: Sequence[Content]) -> FoundAnswer | None:
-        for content in contents:
-            if (found := await self._result(content, RESULT_WAIT)) is not None:
-                return found
-        return None
 
     async def _result_of_new(
         self, contents: Sequence[Content], hand_over: Callable[[Content], Awaitable[str]]
@@ -253,7 +240,7 @@ class HandOver:
     """How a request is handed over: one that everybody may see, once the host chains say so, with its ciphertexts."""
 
     profile: Profile
-    chain: Callable[[int], CheckedChain]
+    chains: Mapping[int, CheckedChain]
     client: CoreClient
     access: BucketAccess
     coprocessors: Probe[tuple[Coprocessor, ...]]
@@ -283,7 +270,7 @@ class HandOver:
         """Ask the host chains whether everybody may see it. Raises Rejected, Retryable."""
         facts = Facts(chain_time=0.0, age=0.0, tx_sender=self.tx_sender.value)
         for question in self.profile.operations[content.kind].checks(content, facts):
-            chain = self.chain(question.chain_id)
+            chain = self.chains[question.chain_id]
             await chain.usable.wait()
             if chain.usable.missing:
                 raise Unreachable(chain.usable.missing)

@@ -6,7 +6,7 @@ listened to, no transaction is sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -44,19 +44,15 @@ class _Subject:
     ports: Ports
     machine: Machine
     profile: Profile
-    chains: tuple[CheckedChain, ...]
+    chains: Mapping[int, CheckedChain]
     contracts: tuple[CheckedContract, ...]
     cores: tuple[CheckedCore, ...]
     access: BucketAccess
 
-    def chain(self, chain_id: int) -> CheckedChain:
-        """Return the chain of an id."""
-        return next(one for one in self.chains if one.chain.chain_id == chain_id)
-
     @property
     def gateway(self) -> CheckedChain:
         """The chain of decryptions."""
-        return self.chain(self.settings.chains.gateway.chain_id)
+        return self.chains[self.settings.chains.gateway.chain_id]
 
     @property
     def registries(self) -> Sequence[str]:
@@ -101,31 +97,23 @@ async def _open_subject(settings: Settings, ports: Ports, there: Machine) -> Asy
         client = await stack.enter_async_context(
             open_core(core.core_endpoints, ports, core.core_tls, core.core_reply_budget)
         )
+        policy, sdk = policy_of(settings), None
+        http = await stack.enter_async_context(open_buckets(settings, ports, policy))
+        if not profile.has_attestations:
+            sdk = await stack.enter_async_context(open_sdk(ports.offload, ports.proxies))
         yield _Subject(
             settings,
             ports,
             there,
             profile,
-            tuple(opened.values()),
+            opened,
             tuple(CheckedContract(one, opened[one.chain_id]) for one in profile.contracts()),
             tuple(
                 CheckedCore(client, index, url, core.healthcheck_timeout)
                 for index, url in enumerate(core.core_endpoints)
             ),
-            await _open_buckets(stack, settings, ports, profile),
+            BucketAccess(http, partial(sources_of, settings, http, sdk), policy, ports, settings),
         )
-
-
-async def _open_buckets(
-    stack: AsyncExitStack, settings: Settings, ports: Ports, profile: Profile
-) -> BucketAccess:
-    """Open the buckets' client as the connector has it: an address that a name leads to is judged too."""
-    policy = policy_of(settings)
-    http = await stack.enter_async_context(open_buckets(settings, ports, policy))
-    sdk = None
-    if not profile.has_attestations:
-        sdk = await stack.enter_async_context(open_sdk(ports.offload, ports.proxies))
-    return BucketAccess(http, partial(sources_of, settings, http, sdk), policy, ports, settings)
 
 
 def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
@@ -141,7 +129,9 @@ def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
         subject.contracts[0].right,
     )
     registry = buckets.registry_probe(profile, gateway, subject.contract(subject.registries[0]).right)
-    hand_over = HandOver(profile, subject.chain, subject.cores[0].client, subject.access, registry, tx_sender)
+    hand_over = HandOver(
+        profile, subject.chains, subject.cores[0].client, subject.access, registry, tx_sender
+    )
     start = hand_over.of if ask_core else None
     answers = tuple(
         SignerProbe(core, profile, recent, registrations[0], start).probe() for core in subject.cores
@@ -168,12 +158,6 @@ def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
     ]
 
 
-def _kind_of(settings: Settings) -> str:
-    if settings.sends:
-        return ""
-    return ", of a shadow" if settings.is_shadow else ", for which other processes send"
-
-
 def _wallet_probe(settings: Settings) -> Probe[Address]:
     async def look() -> Sequence[Diagnosis] | Discovery[Address]:
         async with AsyncExitStack() as stack:
@@ -183,14 +167,16 @@ def _wallet_probe(settings: Settings) -> Probe[Address]:
                 return [
                     fault("tx sender", str(error), "check private_key or aws_kms, and the rights to use it")
                 ]
-            address = sender.address if isinstance(sender, Wallet) else sender
-            return Discovery(address, [ok("tx sender", f"{checksum(address)}{_kind_of(settings)}")])
+            address, kind = sender.address if isinstance(sender, Wallet) else sender, ""
+            if not settings.sends:
+                kind = ", of a shadow" if settings.is_shadow else ", for which other processes send"
+            return Discovery(address, [ok("tx sender", f"{checksum(address)}{kind}")])
 
     return Probe("tx sender", look, remedy="check private_key or aws_kms", limit=30.0)
 
 
 def _chain_probes(subject: _Subject) -> Sequence[Probe[Any]]:
-    several, reading = subject.chains, subject.settings.reading
+    several, reading = tuple(subject.chains.values()), subject.settings.reading
     starts = {
         "ethereum": (Kind.KEYGEN, reading.kms_operation_from_block_number, "kms_operation_from_block_number"),
         "gateway": (
@@ -227,7 +213,7 @@ def _balance_probes(subject: _Subject, tx_sender: Probe[Address], reply: Probe[i
     """Return the probes of the balances, for who sends; ``reply`` estimates one on the Gateway."""
     if not subject.settings.sends:
         return []
-    gateway, ethereum = subject.gateway, subject.chain(subject.settings.chains.ethereum.chain_id)
+    gateway, ethereum = subject.gateway, subject.chains[subject.settings.chains.ethereum.chain_id]
     of_keys = contracts.balance_probe(ethereum, tx_sender, None, few=contracts.FEW_KEY_REPLIES)
     return [
         contracts.balance_probe(gateway, tx_sender, reply, few=contracts.FEW_REPLIES),
@@ -236,7 +222,7 @@ def _balance_probes(subject: _Subject, tx_sender: Probe[Address], reply: Probe[i
 
 
 def _on_chain_material_probe(subject: _Subject) -> Probe[MaterialInUse]:
-    checked, chain = "key material on chain", subject.chain(subject.profile.material()[0])
+    checked, chain = "key material on chain", subject.chains[subject.profile.material()[0]]
     older = subject.settings.protocol.profile == HTTPZ_RC7
     kinds = ("KeyManager",) if older else ("KMSGeneration", "ProtocolConfig")
 

@@ -52,7 +52,7 @@ def test_the_status_of_a_stopped_connector_is_what_its_journal_knows() -> None:
     assert [*operators.status_lines(STOPPED)] == [
         "fhevm          kmsconn 1.0, stopped; this is what its journal knows",
         "keygen         2 pending, 1 done",
-        "oldest open    row 7, keygen 0x07, for 90.0 s: core[0] is down",
+        "oldest open    row 7, keygen 0x07, for 1.5 min: core[0] is down",
         "undecodable    3",
         "PAUSED         keygen since 1970-01-01T00:00:00+00:00: upgrade",
         "contract       0xAb of chain 1, read below block 99",
@@ -69,10 +69,10 @@ PROCESSES = [
 def test_the_processes_over_a_journal_are_told_with_what_they_hold() -> None:
     assert [*operators.status_lines(STOPPED | {"processes": PROCESSES})][::6] == [
         "fhevm          kmsconn 1.0, 2 processes at work; this is what their journal knows",
-        "process        a@one, up for 90.0 s: orders keygen, reads 2 contracts, sends 1 account, upkeep",
+        "process        a@one, up for 1.5 min: orders keygen, reads 2 contracts, sends 1 account, upkeep",
     ]
     assert [*operators.status_lines(RUNNING | {"processes": PROCESSES})][7] == (
-        "process        b@two, up for 9.0 s, work only, SILENT for 30.0 s: no lease"
+        "process        b@two, up for 9.00 s, work only, SILENT for 30.0 s: no lease"
     )
 
 
@@ -88,11 +88,11 @@ def test_a_role_that_nobody_has_and_settings_that_differ_are_told() -> None:
 
 def test_the_status_of_a_running_connector_fits_a_screen() -> None:
     lines = [*operators.status_lines(RUNNING)]
-    assert lines[0] == "fhevm          kmsconn 1.0, up for 5.0 s, ready, not healthy"
+    assert lines[0] == "fhevm          kmsconn 1.0, up for 5.00 s, ready, not healthy"
     assert lines[5:] == [
         "contract       0xAb of chain 1, read below block 99, 22 blocks behind the head",
         "workers        keygen 1/4",
-        "gateway        wss://node, head 120, 2.0 s ago, 1 reconnects",
+        "gateway        wss://node, head 120, 2.00 s ago, 1 reconnects",
         "core[0]        down",
         "core[1]        serves",
         "core[2]        not asked yet",
@@ -112,8 +112,8 @@ def test_a_timeline_has_a_line_for_each_step() -> None:
     one |= {"now": "waits", "next": "a worker", "transaction": None}
     assert [line.strip() for line in told("explain", {"requests": [one]})] == [
         "row 7, keygen 0x07: pending, off chain",
-        "1970-01-01T00:00:00+00:00  recorded: block 9  (for 0.250 s)",
-        "stages: check 0.100 s",
+        "1970-01-01T00:00:00+00:00  recorded: block 9  (for 0.25 s)",
+        "stages: check 0.10 s",
         "1970-01-01T00:00:00+00:00  waits in submit: down",
         "now                        waits",
         "next                       a worker",
@@ -122,9 +122,12 @@ def test_a_timeline_has_a_line_for_each_step() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "-"), (0.01, "0.010 s"), (5, "5.0 s"), (600, "10.0 min"), (7200, "2.0 h"), (864_000, "10.0 days")],
+    [
+        (None, "–"), (0.0042, "4.2 ms"), (0.05, "50 ms"), (0.6, "0.60 s"), (42.0, "42.0 s"), (90.0, "1.5 min"), (7200, "2.0 h"),
+        (864_000, "10 days"),
+    ],
 )  # fmt: skip
-def test_a_duration_has_as_many_digits_as_anybody_reads(seconds: float | None, text: str) -> None:
+def test_a_duration_is_in_the_unit_that_reads_best(seconds: float | None, text: str) -> None:
     assert duration_text(seconds) == text
 
 

@@ -18,7 +18,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.model import events
 from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands import checking
-from kmsconn.operate.commands.top_view import TopFrame, seconds, whole
+from kmsconn.operate.commands.top_view import TopFrame, whole
 from kmsconn.operate.control.explaining import live_commands
 from kmsconn.operate.doctor import machine
 from kmsconn.requests.snapshot import CoreStatistics
@@ -96,23 +96,6 @@ async def test_texts_of_others_are_no_markup() -> None:
     found["alerts"][0]["text"] = "[bold]x[/nothing]"
     found["newest"][0]["detail"] = "[/]"
     assert "[bold]x[/nothing]" in drawn(whole(found))
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (0.0042, "4.2 ms"),
-        (0.05, "50 ms"),
-        (0.6, "0.60 s"),
-        (42.0, "42.0 s"),
-        (90.0, "1.5 min"),
-        (7200.0, "2.0 h"),
-        (864000.0, "10 days"),
-    ],
-)
-def test_spans_of_time_are_in_the_unit_that_reads_best(value: float | None, text: str) -> None:
-    assert seconds(value) == text
 
 
 @attrs.frozen
