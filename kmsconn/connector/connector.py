@@ -35,7 +35,7 @@ from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
-from kmsconn.replies.manager import TxConfig, TxEndpoint, TxManager, run_txmanager
+from kmsconn.replies.manager import TxEndpoint, TxManager, run_txmanager
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components
@@ -241,6 +241,8 @@ def txmanager_of(components: Components, chain_context: ChainContext) -> TxManag
             chain_context.name,
             chain_context.traces,
             components.membership.is_valid,
+            chain_context.confirmations,
+            chain_context.replace_after,
         ),
         journal=components.journal,
         wallet=components.sender,
@@ -249,7 +251,6 @@ def txmanager_of(components: Components, chain_context: ChainContext) -> TxManag
         settings=components.settings,
         ports=components.ports,
         on_event=components.on_event,
-        config=TxConfig(confirmations=chain_context.confirmations, replace_after=chain_context.replace_after),
     )
     manager.beat = components.heartbeats.part(manager.name, chain_context.name)
     return manager

@@ -253,7 +253,9 @@ class ChainObserver:
         # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
         reorg_blocks = tracker.blocks_in(window) if tracker.has_watched(window) else head.number + 1
         # the finalized one was asked some looks ago, perhaps on a longer branch that went since: so it falls with the head
-        final = head.number - (self.manager.config.confirmations if self._finalized is None else self._young)
+        final = head.number - (
+            self.manager.endpoint.confirmations if self._finalized is None else self._young
+        )
         return ChainView(
             number=head.number,
             base_fee=head.base_fee,

@@ -21,11 +21,11 @@ from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
-from kmsconn.replies.view import NOT_FINAL, Action, ChainView, IncludedReply, TxConfig, View, gaps, top
+from kmsconn.replies.view import NOT_FINAL, Action, ChainView, IncludedReply, View, gaps, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
 
-__all__ = ["TxConfig", "TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
+__all__ = ["TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
 
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
@@ -60,8 +60,8 @@ async def run_txmanager(
     rounds = Rounds.of(manager)
     manager.statistics = rounds.statistics
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(rounds.end_when_empty, nursery.cancel_scope)
-        await rounds.run(nursery)
+        nursery.start_soon(rounds.run, nursery)
+        await rounds.wait_until_empty()
         nursery.cancel_scope.cancel()
 
 
@@ -83,8 +83,6 @@ class Rounds:
     _final: int = NOT_FINAL
     """The final block of the last time when the journal was asked for what stands up to it, and that time."""
     _final_at: float = float("-inf")
-    _in_flight_since: dict[int, float] = attrs.field(factory=dict)
-    """When each signed reply was first seen, whatever bytes it has had since."""
 
     @classmethod
     def of(cls, manager: TxManager) -> Rounds:
@@ -98,21 +96,25 @@ class Rounds:
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
 
-    async def end_when_empty(self, work: trio.CancelScope) -> None:
-        """End the work once the manager is closing and the journal holds nothing for it: that needs no chain, which may not answer."""
-        manager = self.state.manager
-        await manager.closing.wait()
-        if isinstance(self.moves, Shadow):
-            work.cancel()
+    async def wait_until_empty(self) -> None:
+        """Return once the manager is closing and the journal holds nothing to send: that needs no chain, which may not answer."""
+        await self.state.manager.closing.wait()
+        while isinstance(self.moves, Sender):
+            if not await self._owes():
+                return
+            await trio.sleep(EAGER)
+
+    async def _owes(self) -> bool:
+        """Say whether something is answered or signed, or the journal does not tell."""
+        manager, chain_id = self.state.manager, self.state.manager.endpoint.rpc.chain_id
         with suppress(JournalFailed):
-            chain_id = manager.endpoint.rpc.chain_id
             due = await manager.journal.run(queries.answered, chain_id, manager.ports.wall(), 1)
             waits = due.rows or due.next_due is not None
-            if not waits and not await manager.journal.run(queries.signed, chain_id):
-                work.cancel()
+            return bool(waits or await manager.journal.run(queries.signed, chain_id))
+        return True
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Make rounds until one leaves nothing to do for a manager that is closing; questions and broadcasts go on in ``nursery``."""
+        """Make rounds for ever; questions and broadcasts go on in ``nursery``."""
         state = self.state
         while True:
             state.manager.beat()
@@ -125,9 +127,6 @@ class Rounds:
             if self.backoff.failures:
                 self.backoff.worked()
                 state.alerts.set("rounds", None)
-            is_closing = state.manager.closing.is_set() and not state.backlog.waiting
-            if is_closing and not state.tracks.in_state(State.SIGNED):
-                return
             await self._rest()
 
     async def _look(self) -> None:
@@ -148,7 +147,7 @@ class Rounds:
             first = state.nonces.first_block
             early = first is None or chain.number < first + POOL_BLOCKS
             pooled = await self._pooled() if early else 0
-            state.nonces.look(chain, state.tracks.nonces, state.manager.config.window, pooled)
+            state.nonces.look(chain, state.tracks.nonces, state.manager.endpoint.window, pooled)
         judge_market(state, chain)
         if chain.fresh:
             await self._load_included(chain)
@@ -223,7 +222,7 @@ class Rounds:
         tick, wall = journal.answers_tick, state.manager.ports.wall()
         if not backlog.is_due(tick, wall):
             return
-        room = min(REPLIES_AT_ONCE, state.manager.config.window - len(state.tracks.in_state(State.SIGNED)))
+        room = min(REPLIES_AT_ONCE, state.manager.endpoint.window - len(state.tracks.in_state(State.SIGNED)))
         if room <= 0:
             return
         due = await journal.run(queries.answered, state.manager.endpoint.rpc.chain_id, wall, room)
@@ -246,8 +245,9 @@ class Rounds:
             chain=chain,
             nonces=state.nonces,
             in_flight=in_flight,
-            missing=gaps(chain.nonce, in_flight, state.nonces.high, manager.config.window),
-            config=manager.config,
+            missing=gaps(chain.nonce, in_flight, state.nonces.high, manager.endpoint.window),
+            window=manager.endpoint.window,
+            replace_after=manager.endpoint.replace_after,
             settings=manager.settings,
             operations=manager.profile.operations,
             limits=state.market.limits,
@@ -260,14 +260,13 @@ class Rounds:
     def _name_late(self) -> None:
         """Say which replies no block has taken for long, whatever nodes say to their bytes."""
         state, now = self.state, trio.current_time()
-        signed, known = state.tracks.in_state(State.SIGNED), self._in_flight_since
-        self._in_flight_since = {track.row.rid: known.get(track.row.rid, now) for track in signed}
-        if not signed:
-            return
         late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.follower.head.block_time)
-        waits = ((track.row, now - self._in_flight_since[track.row.rid]) for track in signed)
-        for row, seconds in islice((one for one in waits if one[1] >= late), NAMED_AT_ONCE):
-            text = f"no block has included it for {seconds / 60:.0f} minutes, with nonce {row.reply.nonce}"
+        signed = state.tracks.in_state(State.SIGNED)
+        for track in signed:
+            track.in_flight_since = min(track.in_flight_since, now)
+        for track in islice((one for one in signed if now - one.in_flight_since >= late), NAMED_AT_ONCE):
+            minutes, row = (now - track.in_flight_since) / 60, track.row
+            text = f"no block has included it for {minutes:.0f} minutes, with nonce {row.reply.nonce}"
             state.alerts.hold(row, "not-included", text, now)
 
     def statistics(self) -> TxStatistics:

@@ -120,7 +120,7 @@ def _plan_nonces(
     signed = _first_claims(view, ready)
     if view.price is None or unsure:
         signed = [(step, nonce) for step, nonce in signed if nonce is not None]
-    del signed[max(0, view.config.window - len(view.in_flight)) :]
+    del signed[max(0, view.window - len(view.in_flight)) :]
     fillable = [gap for gap in ripe if gap < min(claimed, default=math.inf)]
     again = [nonce for _, nonce in signed]
     nonces, unfilled = plan(view.chain.nonce, view.in_flight, view.nonces.high, fillable, again)

@@ -26,7 +26,7 @@ from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
-from kmsconn.replies.answers import THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
+from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market, highest_cost, in_ether
 from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import (
@@ -35,7 +35,6 @@ from kmsconn.replies.view import (
     NonceTracker,
     ReplyHistory,
     Track,
-    TxConfig,
     transaction_of,
 )
 from kmsconn.replies.wallet import Wallet
@@ -156,6 +155,8 @@ SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
 SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
 GAP_SECONDS = 3.0
 """Until a nonce gap is believed without a later head; filling a gap that was none does no harm."""
+MOST_IN_FLIGHT = 512
+"""Replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs."""
 LOOK_AGAIN = 30.0  # seconds after which the journal is asked for answers without a sign of new ones
 
 
@@ -186,7 +187,9 @@ class TxEndpoint:
     """Where replies go: the chain's RPC endpoint, what follows the chain, and its name.
 
     ``traces`` is a way to the same node of its own, since a trace may take long; None: ``rpc``. ``may_send`` is asked right before each
-    broadcast: False where another process may send by now.
+    broadcast: False where another process may send by now. An included reply is final once its block is; where the node has no
+    ``finalized`` block, once ``confirmations`` blocks stand upon it. One without a receipt for ``replace_after`` seconds is replaced.
+    ``window`` replies may be in flight at once.
     """
 
     rpc: PipelinedRpc
@@ -194,6 +197,9 @@ class TxEndpoint:
     name: str = "gateway"
     traces: PipelinedRpc | None = None
     may_send: Callable[[], bool] = lambda: True
+    confirmations: int = 0
+    replace_after: float = REPLACE_AFTER
+    window: int = MOST_IN_FLIGHT
 
 
 @attrs.define(eq=False)
@@ -213,7 +219,6 @@ class TxManager:
     settings: Settings
     ports: Ports
     on_event: OnEvent
-    config: TxConfig = attrs.field(factory=TxConfig)
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
     statistics: Callable[[], TxStatistics] = TxStatistics

@@ -229,7 +229,7 @@ def _is_stuck(view: View, track: Track, broadcast: Broadcast) -> bool:
     if view.chain.base_fee is None and broadcast.said is not Sent.UNDERPRICED:
         return False
     near = nonce_of(track.row) < view.chain.nonce + REPRICED_AT_ONCE
-    return near and broadcast.is_stuck(view.now, view.block_time, view.config.replace_after)
+    return near and broadcast.is_stuck(view.now, view.block_time, view.replace_after)
 
 
 @_row(Phase.IN_FLIGHT, Action.REPRICE, "spike")

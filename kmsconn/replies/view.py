@@ -19,7 +19,6 @@ from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation, Revert
 from kmsconn.replies.answers import (
-    REPLACE_AFTER,
     Accepts,
     Belief,
     Broadcast,
@@ -33,8 +32,6 @@ from kmsconn.replies.answers import (
 from kmsconn.replies.fees import FeeLimits, Price
 
 NOT_FINAL = -1
-WINDOW = 512
-"""Replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs."""
 SILENCES = 3  # in a row, until no answer counts as one that says nothing
 FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
 
@@ -182,6 +179,8 @@ class Track:
     silences: Counter[Question] = attrs.field(factory=Counter)
     signed_at: float = -math.inf
     """When this process signed it last; never, for what an earlier one did."""
+    in_flight_since: float = math.inf
+    """When a look first saw it signed, whatever bytes it has had since."""
     broadcast: Broadcast | None = None
     """What became of its bytes in this process; None before they went out here."""
     _suspicions: dict[Belief, Suspicion] = attrs.field(factory=dict)
@@ -256,31 +255,20 @@ class Track:
 
 
 @attrs.frozen
-class TxConfig:
-    """The limits of one transaction manager: ``window`` is how many replies may be in flight at once.
-
-    An included reply is final once its block is; where the node has no ``finalized`` block, once ``confirmations`` blocks stand upon it.
-    One without a receipt for ``replace_after`` seconds is replaced.
-    """
-
-    window: int = WINDOW
-    confirmations: int = 0
-    replace_after: float = REPLACE_AFTER
-
-
-@attrs.frozen
 class View:
     """Everything beside a reply that its next step depends on.
 
     ``in_flight`` are the nonces that signed replies hold, ``missing`` those that nobody holds below one that somebody does.
-    ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast holds the others back for a moment.
+    ``window`` and ``replace_after`` as in ``TxEndpoint``. ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast
+    holds the others back for a moment.
     """
 
     chain: ChainView
     nonces: NonceTracker
     in_flight: frozenset[int]
     missing: Collection[int]
-    config: TxConfig
+    window: int
+    replace_after: float
     settings: Settings
     operations: Mapping[Kind, Operation[Any]]
     limits: FeeLimits

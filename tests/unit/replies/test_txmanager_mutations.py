@@ -18,7 +18,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
-from kmsconn.replies import asking, plan, table, view
+from kmsconn.replies import asking, plan, state, table, view
 from kmsconn.replies.answers import Belief, Question
 from kmsconn.replies.asking import ChainObserver
 from kmsconn.replies.view import Finding, Found, NonceTracker
@@ -338,7 +338,7 @@ def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:
 
 
 def l19_the_full_window_ignored(monkeypatch: Any) -> None:
-    monkeypatch.setattr(view.TxConfig, "window", property(lambda _self: 1000, lambda *_: None))
+    monkeypatch.setattr(state.TxEndpoint, "window", property(lambda _self: 1000, lambda *_: None))
 
 
 def gaps_of_a_lagging_node_awaited(monkeypatch: Any) -> None:

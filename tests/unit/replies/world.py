@@ -42,7 +42,6 @@ from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import QueryPlan, StorageRead
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxEndpoint, TxManager
-from kmsconn.replies.view import TxConfig
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import WakeUp
@@ -565,7 +564,7 @@ class World:
     def manager(self, name: str = "gateway", traces: Any = None, **limits: Any) -> TxManager:
         ports = Ports(_nobody, _inline, wall, self.random)
         return TxManager(
-            endpoint=TxEndpoint(self.node, self.follower, name, traces),
+            endpoint=TxEndpoint(self.node, self.follower, name, traces, **limits),
             journal=self.journal,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
             wallet=self.wallet,
             profile=self.profile,  # type: ignore[arg-type]  # likewise
@@ -573,7 +572,6 @@ class World:
             settings=self.settings,
             ports=ports,
             on_event=self.events.append,
-            config=TxConfig(**limits),
         )
 
     def request(self, rid: int, *, on_contract: bool = True, block: int = 0) -> None:
