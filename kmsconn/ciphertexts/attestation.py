@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import msgspec
 
@@ -29,25 +29,31 @@ _WORD = 32
 _SIGNATURE_BYTES = 65
 
 
-class StoredFormat(IntEnum):
-    """How the coprocessor stored a ciphertext; the numbers are those of the signed bytes."""
-
-    UNCOMPRESSED_ON_CPU = 10
-    COMPRESSED_ON_CPU = 11
-    UNCOMPRESSED_ON_GPU = 20
-    COMPRESSED_ON_GPU = 21
-
-    @property
-    def as_core(self) -> int:
-        """The number of kms.v1.CiphertextFormat (4.4): whether it must decompress it."""
-        return BIG_COMPRESSED if self in _COMPRESSED else BIG_EXPANDED
-
-
-_COMPRESSED = frozenset({StoredFormat.COMPRESSED_ON_CPU, StoredFormat.COMPRESSED_ON_GPU})
-_FORMATS = {member.name.lower(): member for member in StoredFormat}
-
 BIG_COMPRESSED = 2
 BIG_EXPANDED = 3
+
+
+class StoredFormat(IntEnum):
+    """How the coprocessor stored a ciphertext; the numbers are those of the signed bytes.
+
+    ``as_core``: the number of kms.v1.CiphertextFormat (4.4), whether it must decompress it.
+    """
+
+    UNCOMPRESSED_ON_CPU = 10, BIG_EXPANDED
+    COMPRESSED_ON_CPU = 11, BIG_COMPRESSED
+    UNCOMPRESSED_ON_GPU = 20, BIG_EXPANDED
+    COMPRESSED_ON_GPU = 21, BIG_COMPRESSED
+
+    as_core: int
+
+    def __new__(cls, number: int, as_core: int) -> Self:
+        """Make a format."""
+        made = int.__new__(cls, number)
+        made._value_, made.as_core = number, as_core
+        return made
+
+
+_FORMATS = {member.name.lower(): member for member in StoredFormat}
 
 
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{64}\Z")]

@@ -9,7 +9,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Self
 
@@ -71,11 +71,6 @@ class ByteBudget:
     """Who has gone beyond the total."""
     freed: trio.Event = attrs.field(factory=trio.Event, repr=False)
 
-    def wake(self) -> None:
-        """Let those who wait look again."""
-        self.freed.set()
-        self.freed = trio.Event()
-
 
 @attrs.define(eq=False)
 class Lease:
@@ -92,43 +87,59 @@ class Lease:
             self.give_back(self.held)
 
     def give_back(self, amount: int) -> None:
-        """Give a part back."""
-        self.held -= amount
-        self.budget.used -= amount
+        """Give a part back, and let those who wait look again."""
+        budget, self.held = self.budget, self.held - amount
+        budget.used -= amount
         if not self.held:
-            self.budget.holders.pop(self, None)
-        self.budget.wake()
+            budget.holders.pop(self, None)
+        budget.freed.set()
+        budget.freed = trio.Event()
 
 
 @attrs.define(eq=False)
 class Attempt:
     """What one try to fetch something reserves: a bucket that fails, or loses a race, holds nothing afterwards.
 
-    A context manager, too: what is not kept is given back.
+    A context manager, too: what is not kept is given back. ``silence`` is cancelled once a body that began at a time counts as hung; None:
+    nobody watches it.
     """
 
     lease: Lease
+    silence: trio.CancelScope | None = None
     held: int = 0
+    begun: float = math.inf
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.held:
+        is_beyond = self.lease.budget.beyond is self
+        if is_beyond:
+            self.lease.budget.beyond = None
+        if self.held or is_beyond:
             self.lease.give_back(self.held)
             self.held = 0
-        budget = self.lease.budget
-        if budget.beyond is self:
-            budget.beyond = None
-            budget.wake()
+
+    def watch(self, received: int = 0) -> None:
+        """Note when a body that has come so far counts as hung: by silence, or by its pace."""
+        if self.silence is not None:
+            slow = self.begun + SILENCE + received / SLOWEST
+            self.silence.deadline = min(trio.current_time() + SILENCE, slow)
 
     async def reserve(self, amount: int) -> None:
-        """Wait until ``amount`` more bytes fit, and hold them. Cancellation: holds nothing more than before."""
+        """Wait until ``amount`` more bytes fit, and hold them; that is no silence of the bucket.
+
+        Cancellation: holds nothing more than before.
+        """
         lease, budget = self.lease, self.lease.budget
         while budget.used + amount > budget.total:
             if next(iter(budget.holders), lease) is lease and budget.beyond in {None, self}:
                 break
+            full = trio.current_time()
+            if self.silence is not None:
+                self.silence.deadline = math.inf
             await budget.freed.wait()
+            self.begun += trio.current_time() - full
         budget.used += amount
         if budget.used > budget.total:
             budget.beyond = self
@@ -199,7 +210,8 @@ class Fetcher:
         )
         searches = [await step() for step in steps] if at_once else await together(steps)
         try:
-            if now >= self.standing.calm_from and await self._ask_ahead(searches):
+            alone = len(searches) == 1 and len(searches[0].race.ways) > 1
+            if now >= self.standing.calm_from and (alone or await self._ask_ahead(searches)):
                 with trio.move_on_after(HEDGE) as first:
                     # those asked ahead first: who waits for a place holds none
                     for one in sorted(searches, key=lambda one: not one.ahead):
@@ -212,7 +224,12 @@ class Fetcher:
             for asked in [asked for one in searches for asked in one.ahead]:
                 await asked.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
         self.counts.fetched += len(searches)
-        return [one.found for one in searches]
+        return [
+            one.race.won[0]
+            if (said := one.attested) is None
+            else attrs.evolve(one.race.won[0], format=said.format.as_core, key_id=said.key_id)
+            for one in searches
+        ]
 
     async def _search(self, reference: CiphertextReference, lease: Lease, now: float) -> _Search:
         attested = None
@@ -226,9 +243,7 @@ class Fetcher:
         return _Search(buckets[0], partial(ways[0], hedged=True), Race(ways, HEDGE), ahead, attested)
 
     async def _ask_ahead(self, searches: Sequence[_Search]) -> bool:
-        """Ask each first bucket that has a place where there are several to read from; say whether no search needs a task of its own."""
-        if len(searches) == 1:
-            return len(searches[0].race.ways) > 1
+        """Ask each first bucket that has a place; say whether no search needs a task of its own."""
         for one in searches:
             source = next(iter(one.bucket.ways()))
             if len(one.race.ways) == 1 or source.ahead is None:
@@ -262,10 +277,10 @@ class Fetcher:
                 self.policy.check(source.address)
                 name = self.counts.tried(source.address)
                 lost += 1
+                was_asked = ahead and ahead[-1].url == source.address
+                asking = ahead.pop().open if was_asked else source.open
                 try:
-                    found = await self._object(
-                        source, _asking(source, ahead), reference, lease, hedged=hedged
-                    )
+                    found = await self._object(source, asking, reference, lease, hedged=hedged)
                 except (Unreachable, Overloaded) as error:
                     said.append(str(error))
                     self.counts.failures[name] += 1
@@ -273,7 +288,7 @@ class Fetcher:
                 else:
                     lost = 0
                     self.standing.gave(bucket.address)
-                    self.sources.found(reference, source)
+                    self.sources.found(bucket.address, source)
                     return found
         finally:
             if lost:
@@ -290,17 +305,14 @@ class Fetcher:
         hedged: bool,
     ) -> Ciphertext:
         # who waits less than a bucket may be silent watches no silence
-        watch: AbstractContextManager[trio.CancelScope | None] = (
-            nullcontext() if hedged else trio.CancelScope()
-        )
-        with Attempt(lease) as attempt:
-            with watch as silence:
-                begun = partial(_watch, silence)
-                async with await asking(max_bytes=self.max_size, begun=begun) as response:
+        silence = None if hedged else trio.CancelScope()
+        with Attempt(lease, silence) as attempt:
+            with silence or nullcontext():
+                async with await asking(max_bytes=self.max_size, begun=attempt.watch) as response:
                     if response.status not in _OK:
                         error = ObjectRefused if response.status in _REFUSED else Unreachable
                         raise error(f"{source.shown} answered {response.status}")
-                    body = await _read(response, attempt, silence)
+                    body = await _read(response, attempt)
             if silence is not None and silence.cancelled_caught:
                 raise Unreachable(
                     f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
@@ -339,50 +351,22 @@ class _Search:
     race: Race[Ciphertext]
     ahead: list[Asked]
     attested: Attestation | None
-
-    @property
-    def found(self) -> Ciphertext:
-        """What was found, with format and key as they are attested."""
-        (found,) = self.race.won[:1]
-        if self.attested is None:
-            return found
-        return attrs.evolve(found, format=self.attested.format.as_core, key_id=self.attested.key_id)
+    """What says format and key of what is found."""
 
 
-def _asking(source: CiphertextSource, ahead: list[Asked]) -> Open:
-    """Return how a source is asked, or what gives the answer where it was asked ahead."""
-    return ahead.pop().open if ahead and ahead[-1].url == source.address else source.open
-
-
-async def _read(response: Body, attempt: Attempt, silence: trio.CancelScope | None) -> bytes:
+async def _read(response: Body, attempt: Attempt) -> bytes:
     """Read a body within the budget and at its least pace.
 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
-    await _reserve(attempt, response.announced or 0, silence)
-    begun = trio.current_time()
-    _watch(silence, begun)
+    await attempt.reserve(response.announced or 0)
+    attempt.begun = trio.current_time()
+    attempt.watch()
     # Its bytes are let go of here when the read fails, not with the error's frames.
     with io.BytesIO() as body:
         async for chunk in response:
             body.write(chunk)
             if (more := body.tell() - attempt.held) > 0:
-                begun += await _reserve(attempt, more, silence)
-            _watch(silence, begun, body.tell())
+                await attempt.reserve(more)
+            attempt.watch(body.tell())
         return body.getvalue()
-
-
-async def _reserve(attempt: Attempt, amount: int, silence: trio.CancelScope | None) -> float:
-    """Return the seconds that it took: waiting for the budget is no silence of the bucket."""
-    if silence is None:
-        await attempt.reserve(amount)
-        return 0.0
-    full, silence.deadline = trio.current_time(), math.inf
-    await attempt.reserve(amount)
-    return trio.current_time() - full
-
-
-def _watch(silence: trio.CancelScope | None, begun: float = math.inf, received: int = 0) -> None:
-    """Note when a body that began at a time and has come so far counts as hung: by silence, or by its pace."""
-    if silence is not None:
-        silence.deadline = min(trio.current_time() + SILENCE, begun + SILENCE + received / SLOWEST)

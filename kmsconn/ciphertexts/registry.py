@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Protocol
 
 import attrs
 import trio
@@ -22,21 +21,8 @@ NAME = "coprocessor registry"
 MOST = 1_000  # coprocessors; each is asked for, and there are five
 RETRY = 2.0  # seconds between tries while there is no snapshot at all
 
-
-class Directory(Protocol):
-    """Which coprocessor keeps its ciphertexts where."""
-
-    async def find(self, tx_senders: Sequence[Address]) -> list[str]:
-        """Return the bucket addresses of these coprocessors in this order. Raises Retryable. Repeating: reads only."""
-        ...
-
-    async def wait_loaded(self) -> None:
-        """Return once questions can be answered."""
-        ...
-
-    async def run(self) -> None:
-        """Keep what is known fresh, for ever. Raises StartRefused for what nobody could trust."""
-        ...
+Find = Callable[[Sequence[Address]], Awaitable[list[str]]]
+"""Returns the bucket addresses of coprocessors, by their tx senders, in this order. Raises Retryable. Repeating: reads only."""
 
 
 @attrs.define

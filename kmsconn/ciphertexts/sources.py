@@ -9,13 +9,13 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import attrs
 import trio
 
 from kmsconn.ciphertexts.places import ObjectPlace, Substitute, by_digest, by_handle, places
-from kmsconn.ciphertexts.registry import Directory
+from kmsconn.ciphertexts.registry import Find
 from kmsconn.ciphertexts.sdk import Sdk, SdkBody
 from kmsconn.errors import Misconfigured, Retryable, Unreachable
 from kmsconn.frozen import frozen
@@ -62,50 +62,32 @@ class CandidateBucket:
     ways: Callable[[], Iterable[CiphertextSource]] = attrs.field(repr=False)
 
 
-class Sources(Protocol):
-    """Knows where a ciphertext may be had."""
-
-    at_hand: ClassVar[bool]
-    """Whether ``of`` asks nobody."""
-
-    async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
-        """Return the buckets that may have a ciphertext, in the order of asking.
-
-        Raises as ``Directory.find``.
-        """
-        ...
-
-    def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
-        """Take to heart which way led to it."""
-        ...
-
-
 @attrs.define
 class BothForms:
     """Two objects in each bucket, by handle and by digest; the form that a bucket answered last is asked first (fhevm-0.14.md, 4.3)."""
 
-    at_hand: ClassVar[bool] = True
+    at_hand: ClassVar = True
+    """Whether ``of`` asks nobody."""
 
     http: HttpClient
-    directory: Directory
+    find: Find
     _by_digest: set[str] = attrs.field(factory=set)
 
     async def of(self, reference: CiphertextReference) -> Sequence[CandidateBucket]:
-        """Return both forms for each bucket of the ciphertext's coprocessors."""
-        buckets = await self.directory.find(reference.coprocessors)
+        """Return both forms for each bucket of the ciphertext's coprocessors. Raises as ``Registry.find``."""
+        buckets = await self.find(reference.coprocessors)
         return [CandidateBucket(bucket, partial(self._forms, bucket, reference)) for bucket in buckets]
 
-    def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
-        """Remember which form it was."""
-        bucket = source.address.removesuffix(by_digest("", reference.digest))
-        if bucket != source.address:
+    def found(self, bucket: str, source: CiphertextSource) -> None:
+        """Remember which form it was that a bucket had: the one by handle carries an attestation."""
+        if not source.attested_by:
             self._by_digest.add(bucket)
-        elif self._by_digest:
-            self._by_digest.discard(bucket.removesuffix(by_handle("", reference.handle)))
+        else:
+            self._by_digest.discard(bucket)
 
     def _forms(self, bucket: str, reference: CiphertextReference) -> Iterator[CiphertextSource]:
         # As they are asked for: the first form of the first bucket is nearly always enough.
-        digest_first = bucket.rstrip("/") in self._by_digest
+        digest_first = bucket in self._by_digest
         if digest_first:
             yield anonymous(self.http, by_digest(bucket, reference.digest))
         yield anonymous(self.http, by_handle(bucket, reference.handle), attested_by=bucket)
@@ -120,10 +102,10 @@ class ByPlace:
     A signature is shown to S3's own hosts and to the operator's own endpoint only: the other addresses come from a chain.
     """
 
-    at_hand: ClassVar[bool] = False
+    at_hand: ClassVar = False
 
     http: HttpClient
-    directory: Directory
+    find: Find
     sdk: Sdk
     instead: Substitute | None = None
 
@@ -131,7 +113,7 @@ class ByPlace:
         """Return both ways for each place; what the operator configured stands in where no coprocessor could be looked up."""
         spare = places([], self.instead)
         try:
-            addresses = await self.directory.find(reference.coprocessors)
+            addresses = await self.find(reference.coprocessors)
         except Unreachable:
             if not spare:
                 raise
@@ -140,7 +122,7 @@ class ByPlace:
         key = reference.digest.hex()
         return [CandidateBucket(place.service, partial(self._ways, place, key)) for place in found]
 
-    def found(self, reference: CiphertextReference, source: CiphertextSource) -> None:
+    def found(self, bucket: str, source: CiphertextSource) -> None:
         """Remember nothing."""
 
     def _ways(self, place: ObjectPlace, key: str) -> list[CiphertextSource]:
@@ -157,6 +139,9 @@ class ByPlace:
         own = self.instead.place if self.instead else None
         return own is not None and own.endpoint == place.endpoint
 
+
+Sources = BothForms | ByPlace
+"""Knows where a ciphertext may be had, and takes to heart which way led to it."""
 
 T = TypeVar("T")
 

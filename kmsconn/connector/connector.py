@@ -98,7 +98,7 @@ class Connector:
                 busy={name.value: len(pool.busy) for name, pool in components.pools.items()},
                 places={name.value: pool.size for name, pool in components.pools.items()},
                 gaps=sum(proof.missing for proof in self._proofs),
-                running=Counter(stage for stage, _ in components.pipeline.runner.running.values()),
+                running=Counter(stage for stage, _ in components.pipeline.runner.running.values() if stage),
             ),
             chains={one.name: self._chain_statistics(one) for one in components.endpoints},
             cores=components.core_health.statistics(),

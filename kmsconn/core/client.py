@@ -90,20 +90,16 @@ class CoreClient:
         self._lacking: dict[int, int] = {}
         """Endpoints that said that they have no calls that wait, with the number of the connection on which they did."""
 
-    async def start(self, call: CoreCall) -> Started:
-        """Hand over a request, to every endpoint where the call has no shard; OK and ALREADY_EXISTS are success (outcomes.md).
+    async def start(self, call: CoreCall, index: int | None = None) -> Started:
+        """Hand over a request to an endpoint: that of its shard, all where it has none; OK and ALREADY_EXISTS are success (outcomes.md).
 
         Raises Unreachable, Overloaded, NotYet, Misconfigured, Rejected, Refused; Broken for a reply that is none.
         Cancellation: resets the stream; the Core may have it all the same. Repeating: ALREADY_EXISTS.
         """
-        if call.shard is not None:
-            return await self._start(self.index_of(call), call)
-        said = await together([partial(self._start, index, call) for index in range(len(self._channels))])
-        uncertain = next((one.uncertain for one in said if one.uncertain), "")
-        told = tuple(reply for one in said for reply in one.said)
-        return Started(uncertain, any(one.existed for one in said), said=told)
-
-    async def _start(self, index: int, call: CoreCall) -> Started:
+        if index is None:
+            if call.shard is None:
+                return await self._start_everywhere(call)
+            index = self.index_of(call)
         where = f"{self.endpoints[index]} {call.method}"
         try:
             reply = await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
@@ -119,6 +115,12 @@ class CoreClient:
                 return Started(f"{where}: {error}")
             return Started(existed=error.status is Status.ALREADY_EXISTS)
         return Started(said=(reply,))
+
+    async def _start_everywhere(self, call: CoreCall) -> Started:
+        said = await together([partial(self.start, call, index) for index in range(len(self._channels))])
+        uncertain = next((one.uncertain for one in said if one.uncertain), "")
+        told = tuple(reply for one in said for reply in one.said)
+        return Started(uncertain, any(one.existed for one in said), said=told)
 
     def waits(self, call: CoreCall) -> bool:
         """Say whether ``decrypt`` may wait for a result: not where the endpoint has said that it does not."""

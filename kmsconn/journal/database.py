@@ -278,17 +278,17 @@ class Database:
         self.execute("RELEASE SAVEPOINT body")
 
     def commit(self) -> None:
-        """Make everything since ``begin`` durable, the tick included that others find. Raises OutcomeUnknown when nobody can tell."""
+        """Make everything since ``begin`` durable, the tick included that others find.
+
+        Raises OutcomeUnknown when nobody can tell, NotWritten where the file is not where it was: what is written to a file without a name
+        is gone with the process.
+        """
+        if misplaced := self.driver.misplaced():
+            raise NotWritten(misplaced)
         if self.driver.is_remote and self.tick != self._kept_tick:
             self.execute("UPDATE meta SET value = ? WHERE key = ?", (str(self.tick), _TICK))
         self.driver.commit()
         self._kept_tick = self.tick
-
-    def keep(self) -> None:
-        """Commit, unless the file is not where it was: what is written to a file without a name is gone with the process."""
-        if misplaced := self.driver.misplaced():
-            raise NotWritten(misplaced)
-        self.commit()
 
     def bind(self, named: Mapping[str, str], ours: Mapping[str, str] | None = None) -> dict[str, str]:
         """Note ``named`` where the journal does not say it yet, and return all that is noted then.

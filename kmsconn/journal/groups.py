@@ -48,11 +48,6 @@ class Execution(Generic[T]):
     value: T | None = None
     """What the operation returned."""
 
-    @property
-    def is_long(self) -> bool:
-        """Whether it may take milliseconds."""
-        return self.operation in LONG and LONG[self.operation](*self.args, **self.kwargs)
-
     def apply(self, db: Database) -> None:
         """Apply the operation, perhaps once more. Raises NotWritten only when the whole transaction is lost."""
         self.error = None
@@ -89,21 +84,14 @@ async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Of
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
         others = [one for one in group if db.driver.is_remote or one.operation not in READING]
-        why = _settle(db, others or group, error)
+        for one in others or group:  # each has an error of its own
+            one.is_settled, one.error = True, _ours(db, error)
         if asking := [one for one in group if not one.is_settled]:
             await apply_group(db, asking, offload)
-        return why
-    _settle(db, group)
+        return str(_ours(db, error))
+    for one in group:
+        one.is_settled = True
     return "" if db.driver.changes != before else None
-
-
-def _settle(db: Database, group: Sequence[Execution[Any]], error: Exception | None = None) -> str:
-    """Say to a group what became of it: written, or all of it failed; return why, empty when it was written."""
-    for execution in group:
-        execution.is_settled = True
-        if error is not None:
-            execution.error = _ours(db, error)
-    return "" if error is None else str(_ours(db, error))
 
 
 def _ours(db: Database, error: Exception) -> BaseException:
@@ -118,14 +106,15 @@ async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Of
     before = db.driver.changes
     db.begin()
     for number, execution in enumerate(group, 1):
-        if execution.is_long:
+        is_long = LONG.get(execution.operation)
+        if is_long is not None and is_long(*execution.args, **execution.kwargs):
             await offload("journal", partial(execution.apply, db))
         else:
             execution.apply(db)
         if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
     if db.driver.changes != before:
-        await offload("journal", db.keep)
+        await offload("journal", db.commit)
     elif all(one.operation in READING for one in group):  # a full disk can be read
         db.roll_back()
     else:
@@ -143,7 +132,7 @@ def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:
     db.begin()
     for execution in group:
         _apply_alone(db, execution)
-    db.keep()
+    db.commit()
 
 
 def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
@@ -161,7 +150,7 @@ def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
             if batch.assumes and batch.last is not None:
                 counts.append((execution, batch.last))
         batch.assumes = False
-        db.keep()
+        db.commit()
     except db.driver.error:
         if db.driver.is_begun:
             return False

@@ -79,8 +79,8 @@ def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> tuple[
         "cause": f"%{_literally(wanted.cause.lower())}%",
     }
     statement = _WANTED.format(kinds=_one_of("kind", wanted.kinds), states=_one_of("state", wanted.states))
-    rids = [rid for (rid,) in db.execute(statement, values)]
-    further = rids[-1] if len(rids) == limit else first
+    rids = db.execute(statement, values).fetchall()
+    further = rids[-1][0] if len(rids) == limit else first
     return read_rows(db, rids), further if further > 1 else None
 
 
@@ -98,7 +98,7 @@ def of_id(db: Database, identifier: int) -> tuple[Row, ...]:
     """Return all rows of an on-chain id: other kinds, contracts and contents have rows of their own."""
     packed = pack_id(identifier)
     contracts = db.execute(_CONTRACTS).fetchall()
-    rids = [rid for contract in contracts for (rid,) in db.execute(_OF_ID, (*contract, packed))]
+    rids = [rid for contract in contracts for rid in db.execute(_OF_ID, (*contract, packed))]
     return read_rows(db, sorted(rids))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
-from typing import Any
 
 import attrs
 
@@ -210,9 +209,9 @@ def due(
     statement = _DUE.format(shards=db.driver.shards)
     heads = sorted(head for line in lines for head in db.execute(statement, line))
     if len(heads) > limit:  # one further row tells that others are due
-        return Due(_rows(db, heads[:limit]), min(now, heads[limit][0]))
+        return Due(read_rows(db, heads[:limit]), min(now, heads[limit][0]))
     later = (db.execute(_NEXT_SEEN.format(shards=db.driver.shards), line).fetchone()[0] for line in lines)
-    return Due(_rows(db, heads), min((one for one in later if one is not None), default=None))
+    return Due(read_rows(db, heads), min((one for one in later if one is not None), default=None))
 
 
 @reads
@@ -220,7 +219,7 @@ def in_order(db: Database, kinds: Collection[Kind], limit: int) -> tuple[Row, ..
     """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not."""
     statement = _IN_ORDER.format(shards=db.driver.shards)
     asked = ({"kind": kind.value, "limit": limit} for kind in kinds)
-    return _rows(db, sorted(place for one in asked for place in db.execute(statement, one))[:limit])
+    return read_rows(db, sorted(place for one in asked for place in db.execute(statement, one))[:limit])
 
 
 @reads
@@ -229,7 +228,7 @@ def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
     following = db.execute(_NEXT_UNSENT, values)
     heads = list(db.execute(_UNSENT, values))
-    rows = _rows(db, sorted(heads[:limit], key=itemgetter(1, 2)))
+    rows = read_rows(db, sorted(heads[:limit], key=itemgetter(1, 2)))
     if len(heads) > limit:  # one further row tells that others are due
         return Due(rows, min(now, heads[limit][0]))
     return Due(rows, following.fetchone()[0])
@@ -241,26 +240,26 @@ def answered_after(db: Database, chain_id: int, after: tuple[int, int], limit: i
     """Return ANSWERED rows of a chain that are on chain, due or not, by (block, log index), those that stand behind ``after``."""
     block, log_index = after
     values = {"chain_id": chain_id, "block": block, "log_index": log_index, "limit": limit}
-    return _rows(db, db.execute(_BEHIND, values))
+    return read_rows(db, db.execute(_BEHIND, values))
 
 
 @reads
 def signed(db: Database, chain_id: int) -> tuple[Row, ...]:
     """Return all SIGNED rows of a chain in nonce order, on chain or not."""
-    return _rows(db, db.execute(_SIGNED, (chain_id,)))
+    return read_rows(db, db.execute(_SIGNED, (chain_id,)))
 
 
 @reads
 @off_loop(lambda _chain_id, _up_to_block, limit: limit > LONG_LIST)
 def included(db: Database, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
     """Return INCLUDED rows whose inclusion (or verify) block is not above ``up_to_block``, the lowest first."""
-    return _rows(db, db.execute(_INCLUDED, (chain_id, up_to_block, limit)))
+    return read_rows(db, db.execute(_INCLUDED, (chain_id, up_to_block, limit)))
 
 
 @reads
 def row(db: Database, rid: int) -> Row | None:
     """Return one row; None when there is none, or when it cannot be read and was set aside."""
-    return next(iter(read_rows(db, [rid])), None)
+    return next(iter(read_rows(db, [(rid,)])), None)
 
 
 @reads
@@ -268,14 +267,14 @@ def of_request(
     db: Database, chain_id: int, contract: Address, kind: Kind, identifier: int
 ) -> tuple[Row, ...]:
     """Return the rows on chain of a kind and an on-chain id, the newest last: one, but for a moment after a reorganisation."""
-    return _rows(db, db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)))
+    return read_rows(db, db.execute(_OF_REQUEST, (chain_id, contract, pack_id(identifier), kind.value)))
 
 
 @reads
 @off_loop(lambda rids: len(rids) > LONG_LIST)
 def passed(db: Database, rids: Collection[int]) -> tuple[Row, ...]:
     """Return those of some rows that are no longer PENDING."""
-    return _rows(db, db.execute(_PASSED, (listed(rids),)))
+    return read_rows(db, db.execute(_PASSED, (listed(rids),)))
 
 
 @reads
@@ -306,7 +305,7 @@ def places(
 def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
     found = sorted(one for kind in kinds for one in db.execute(_WAITING, (kind.value, before, limit)))
-    return _rows(db, found[:limit])
+    return read_rows(db, found[:limit])
 
 
 @reads
@@ -315,7 +314,7 @@ def endings(db: Database, kinds: Iterable[Kind], limit: int) -> dict[Kind, tuple
 
     Done are ``included``, ``finalized`` and ``done``; undone ``rejected`` and ``quarantined``. What is in work is left out.
     """
-    return {kind: _rows(db, db.execute(_ENDINGS, (kind.value, limit))) for kind in kinds}
+    return {kind: read_rows(db, db.execute(_ENDINGS, (kind.value, limit))) for kind in kinds}
 
 
 @reads
@@ -349,8 +348,3 @@ def counts(db: Database, now: float) -> Counts:
             oldest[kind] = now - since
     logs = db.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
     return Counts(+states, deferred, oldest, off_chain, logs, +deleted)
-
-
-def _rows(db: Database, found: Iterable[tuple[Any, ...]]) -> tuple[Row, ...]:
-    """Return the rows whose numbers stand last in what was found."""
-    return read_rows(db, [rid for *_, rid in found])

@@ -175,7 +175,8 @@ def _record(db: Database, read: Read) -> Recorded:
     if read.generation not in {None, generation or 0}:
         return Recorded(outdated=True)
     changes, of = Recorded(), (read.chain_id, read.contract)
-    unmoved = _in_range(db, read)
+    found = db.execute(_IN_RANGE, (*of, *read.blocks))
+    unmoved = {tuple(standing): rid for rid, *standing in found}  # before anything is changed
     shown = _true(read, changes) if read.headers else read.arrivals
     _take(
         db,
@@ -189,7 +190,8 @@ def _record(db: Database, read: Read) -> Recorded:
     changes.doubtful |= {
         block for *_, block, _, _, _ in unmoved
     } - read.headers.keys()  # only headers judge what is absent
-    changes.quarantined = _quarantine(db, read)
+    if read.undecodable:
+        changes.quarantined = _quarantine(db, read)
     changes.clean &= not (unmoved or changes.doubtful or changes.gone)
     changes.clean &= passed is None or _is_above(passed, read, changes)
     db.execute(_CURSOR, (*of, read.cursor, read.blocks[0] - 1, read.blocks[0] - 1, read.chain_time))
@@ -234,12 +236,6 @@ def _is_above(passed: int, read: Read, changes: Recorded) -> bool:
     news = [arrival.log.block_number for _, arrival in changes.new]
     news += [log.block_number for log, _ in read.undecodable] if changes.quarantined else []
     return not (changes.moved or changes.back) and all(block > passed for block in news)
-
-
-def _in_range(db: Database, read: Read) -> dict[_Standing, int]:
-    """Return the rows that stand in the range, before anything is changed, by what ``_standing`` says of their arrivals."""
-    found = db.execute(_IN_RANGE, (read.chain_id, read.contract, *read.blocks))
-    return {tuple(standing): rid for rid, *standing in found}
 
 
 def _standing(arrival: Arrival) -> _Standing:
@@ -304,8 +300,6 @@ def _drop(db: Database, rids: Iterable[int], changes: Recorded) -> None:
 
 
 def _quarantine(db: Database, read: Read) -> int:
-    if not read.undecodable:
-        return 0
     found, room = 0, UNDECODABLE_BYTES - (db.execute(_QUARANTINED).fetchone()[0] or 0)
     for log, reason in read.undecodable:
         block, block_hash, transaction_hash, log_index = place_of(log)

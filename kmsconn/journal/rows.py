@@ -236,11 +236,14 @@ KINDS, STATES = frozenset(Kind), frozenset(State)
 UNREADABLE = (ValueError, TypeError, OverflowError)  # of values; msgspec's errors are ValueErrors
 
 
-def read_rows(db: Database, rids: Iterable[int]) -> tuple[Row, ...]:
-    """Return the rows that can be read, in this order; the others are set aside. A server is asked for all of them at once."""
-    wanted = list(rids)
+def read_rows(db: Database, found: Iterable[tuple[Any, ...]]) -> tuple[Row, ...]:
+    """Return the rows whose numbers stand last in what was found, in this order; those that cannot be read are set aside.
+
+    A server is asked for all of them at once.
+    """
+    rids = [one[-1:] for one in found]
     rows: list[Row] = []
-    for rid, stored in zip(wanted, db.fetch_each(_ROW, ((rid,) for rid in wanted)), strict=True):
+    for (rid,), stored in zip(rids, db.fetch_each(_ROW, rids), strict=True):
         try:
             rows += map(read_row, stored)
         except UNREADABLE as error:

@@ -148,11 +148,6 @@ class EventPlace:
     transaction_hash: bytes
     log_index: int
 
-    @property
-    def over_http(self) -> bool:
-        """Whether it stands in no block."""
-        return self.block == NO_BLOCK
-
 
 @frozen
 class Request:

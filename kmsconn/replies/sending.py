@@ -307,15 +307,14 @@ class Sender(ReplyMoves):
                     state.sends.failed(trio.current_time())
                 broken = True
 
-        without: Retryable = StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT)
-        if state.manager.endpoint.may_send():
+        may_send = state.manager.endpoint.may_send()
+        if may_send:
             calls = [Call("eth_sendRawTransaction", (to_hex(raw),)) for _, raw, _ in sent]
             with trio.move_on_after(BROADCAST_TIMEOUT):
                 await state.manager.endpoint.rpc.each(calls, take)
-        else:
-            without = Unreachable(NOT_OURS)
         for place in sorted(unanswered):
-            take(place, without)
+            late = StageTimeout("eth_sendRawTransaction", BROADCAST_TIMEOUT)
+            take(place, late if may_send else Unreachable(NOT_OURS))
         if not broken:
             state.sends.worked()
 

@@ -35,7 +35,7 @@ from kmsconn.model.life import Checked, Seen
 from kmsconn.model.requests import Request
 from kmsconn.protocols.port import Facts, expiry_of
 from kmsconn.protocols.profile import Profile
-from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
 from kmsconn.transport.waiting import together
@@ -109,20 +109,18 @@ class Checker:
         context_id, epoch_id = request.content.context
         # what is known to stand in the way of all requests of a context, before anything is asked for this one
         knows_context = self.contexts.recall(context_id, epoch_id)
-        if self.identity.outside.said and self._standing(request) is None:  # else others may finish it
-            self.identity.recall(request)
+        operation, tx_sender = self.profile.operations[request.kind], self.identity.tx_sender
+        if self.identity.outside.said and operation.standing(request.content, tx_sender) is None:
+            self.identity.recall(request)  # else others may finish it
         facts = self._facts(request)
         steps: list[Step] = [partial(self._still_open, request)]
         if not knows_context:
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if request.content.needs_transaction:
-            with self.suspicions.of(request.rid, request.chain_id):
-                questions = await self._questions_behind_transaction(request, facts, steps)
-                await ask_beside([], self._batches(questions))
+            asking = self._ask_behind_transaction(request, facts, steps)
         else:
-            questions = self._questions(request, facts)
-            with self.suspicions.of(request.rid, request.chain_id):
-                await ask_beside(steps, self._batches(questions))
+            asking = ask_beside(steps, self._batches(self._questions(request, facts)))
+        await self.suspicions.of(request.rid, request.chain_id, asking)
         return Checked(request, context_id, epoch_id)
 
     async def recheck(self, request: Request) -> None:
@@ -164,10 +162,8 @@ class Checker:
             operation.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
             raise NotYet("too late by the time of one node; asked again at a later head") from None
 
-    async def _questions_behind_transaction(
-        self, request: Request, facts: Facts, others: Sequence[Step]
-    ) -> Sequence[ContractQuery[None]]:
-        """Return the questions that the request's transaction leads to, once the other steps have passed beside it.
+    async def _ask_behind_transaction(self, request: Request, facts: Facts, others: Sequence[Step]) -> None:
+        """Put the questions that the request's transaction leads to, once the other steps have passed beside it.
 
         A fault of the transaction comes out first, however fast another step fails: waiting never repairs it.
         """
@@ -181,7 +177,7 @@ class Checker:
         questions, failure = await together(steps)
         if failure is not None:
             raise failure
-        return questions
+        await ask_beside([], self._batches(questions))
 
     def _sure_time(self, request: Request) -> float:
         """Return a chain time that has passed for sure: the settled one, or the earliest at which the request can have been recorded."""
@@ -200,16 +196,13 @@ class Checker:
             await self._not_answered(request)
         except NotMember as error:
             no_member = error
-        standing = self._standing(request)
+        operation = self.profile.operations[request.kind]
+        # None where it waits until this node has answered
+        standing = operation.standing(request.content, self.identity.tx_sender)
         if standing is not None and not await self._still_stands(*standing):
             raise Over("it is finished on chain without this node, or is not a task of this node")
         if no_member is not None:
             raise no_member
-
-    def _standing(self, request: Request) -> PlannedQueries[bool] | None:
-        """Return the question whether a request still waits for answers; None where it waits until this node has answered."""
-        operation = self.profile.operations[request.kind]
-        return operation.standing(request.content, self.identity.tx_sender)
 
     async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
         try:

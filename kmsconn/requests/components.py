@@ -17,7 +17,7 @@ from kmsconn.chain.follower import Durable, Follower, HeadTracker
 from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
-from kmsconn.ciphertexts.registry import Directory, Lookup, Registry
+from kmsconn.ciphertexts.registry import Find, Lookup, Registry
 from kmsconn.ciphertexts.sdk import Sdk
 from kmsconn.ciphertexts.sources import BothForms, ByPlace, Sources
 from kmsconn.config.description import AttestationMode
@@ -208,7 +208,7 @@ class CiphertextComponents(OpenedResources):
     """The components that fetch ciphertexts."""
 
     @cached_property
-    def directory(self) -> Directory:
+    def directory(self) -> Registry | Lookup:
         """Reads the whole registry, or, in a generation without attestations, only what requests name."""
         kind = Registry if self.profile.has_attestations else Lookup
         refresh = self.settings.ciphertexts.registry_refresh
@@ -233,7 +233,7 @@ class CiphertextComponents(OpenedResources):
         """Fetches ciphertexts."""
         settings, on_event = self.settings, self.on_event
         return Fetcher(
-            sources_of(settings, self.buckets, self.sdk, self.directory),
+            sources_of(settings, self.buckets, self.sdk, self.directory.find),
             self.policy,
             self.ports.offload,
             settings.ciphertexts.max_ciphertext_size,
@@ -312,13 +312,22 @@ class Components(CiphertextComponents):
         profile, journal, ports, checker = self.profile, self.journal, self.ports, self.checker
         heads = checker.heads
         runner = StageRunner(profile, self.core_health, self.shards, self.on_event, journal.note_stage)
-        outcomes = RowOutcomes(profile, journal, heads, runner, ports.wall, ports.random, self.on_event)
+        outcomes = RowOutcomes(
+            profile,
+            journal,
+            heads,
+            runner,
+            ports.wall,
+            ports.random,
+            self.on_event,
+            checker.contexts,
+            {chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()},
+        )
         return Pipeline(
             profile=profile,
             stages=self._stages(),
             journal=journal,
             heads=heads,
-            txmanager_wake_ups={chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()},
             destruction=Destruction(profile, journal, heads, checker.contexts, outcomes.end_destroyed),
             budgets=self.budgets,
             deadlines=self.settings.work.deadlines,
@@ -372,13 +381,13 @@ def policy_of(settings: Settings) -> BucketPolicy:
     return BucketPolicy(ciphertexts.allow_http_buckets, ciphertexts.allow_private_buckets)
 
 
-def sources_of(settings: Settings, http: HttpClient, sdk: Sdk | None, directory: Directory) -> Sources:
+def sources_of(settings: Settings, http: HttpClient, sdk: Sdk | None, find: Find) -> Sources:
     """Know where a generation keeps its objects: under two names each, or at the places of the first one, which needs an SDK."""
     if sdk is None:
-        return BothForms(http, directory)
+        return BothForms(http, find)
     s3 = settings.protocol.httpz.s3
     instead = None if s3 is None else Substitute(s3.region, s3.bucket, s3.endpoint or "")
-    return ByPlace(http, directory, sdk, instead)
+    return ByPlace(http, find, sdk, instead)
 
 
 def _trace_context(settings: Settings) -> Callable[[Request], Metadata] | None:

@@ -10,8 +10,7 @@ rarely. That is a cache: a process that begins anew asks again.
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
 import attrs
@@ -164,14 +163,13 @@ class Suspicions:
         """Forget what was said: another look says otherwise."""
         self._debounce.clear(subject)
 
-    @contextmanager
-    def of(self, subject: Hashable, chain_id: int) -> Iterator[None]:
-        """Turn an end that a chain names for the first time into NotYet; let it through where a later head says the same.
+    async def of(self, subject: Hashable, chain_id: int, asking: Awaitable[T]) -> T:
+        """Return what is asked. An end that a chain names for the first time is NotYet; one that a later head names, too, is let through.
 
         AlreadyDone is judged by the age of its block and Destroyed for all requests together (``Contexts``): both pass.
         """
         try:
-            yield
+            answer = await asking
         except (AlreadyDone, Destroyed):
             raise
         except (Rejected, Aborted, Over) as error:
@@ -179,8 +177,8 @@ class Suspicions:
                 self._debounce.clear(subject)
                 raise
             raise NotYet(f"{error}; asked again at a later head") from error
-        else:
-            self._debounce.clear(subject)
+        self._debounce.clear(subject)
+        return answer
 
     def _head(self, chain_id: int) -> int:
         tracker = self.heads.get(chain_id)
@@ -197,7 +195,7 @@ class Contexts:
     suspicions: Suspicions
     _valid: dict[Pair, float] = attrs.field(factory=dict)
     _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
-    _destroyed: set[int] = attrs.field(factory=set)
+    destroyed: set[int] = attrs.field(factory=set)
     """So many only as the contract has destroyed."""
 
     def recall(self, context_id: int | None, epoch_id: int | None) -> bool:
@@ -205,7 +203,8 @@ class Contexts:
 
         Raises Destroyed, or the last NotYet while it is too early to ask again (``Shared``).
         """
-        self.refuse_destroyed({context_id, epoch_id})
+        if self.destroyed:
+            self.refuse_destroyed({context_id, epoch_id})
         found = self._valid.get((context_id, epoch_id))
         if found is not None and self.now() - found < TIME_TO_LIVE:
             return True
@@ -214,11 +213,11 @@ class Contexts:
 
     def note_destroyed(self, identifiers: Collection[int]) -> None:
         """Remember contexts and epochs that are over for good."""
-        self._destroyed.update(identifiers)
+        self.destroyed.update(identifiers)
 
     def refuse_destroyed(self, identifiers: Collection[int | None]) -> None:
         """Raise Destroyed where one of these contexts and epochs is known as destroyed; asks nothing."""
-        for identifier in self._destroyed.intersection(identifiers):
+        for identifier in self.destroyed.intersection(identifiers):
             raise Destroyed(id_name(identifier), identifier)
 
     async def check(self, context_id: int | None, epoch_id: int | None) -> None:

@@ -125,7 +125,16 @@ def took(cursor: Cursor, first: int, last: int, *, logs: int = 0) -> Cursor:
     """
     if last < first:
         return cursor
-    grown = shrunk(cursor) if logs > MANY_LOGS else _grown(cursor, last - first + 1)
+    grown = cursor
+    if logs > MANY_LOGS:
+        grown = shrunk(cursor)
+    elif last - first + 1 >= cursor.size and cursor.size < MAX_SIZE:
+        calm, size = cursor.calm, cursor.size
+        grown = (
+            attrs.evolve(cursor, calm=calm - 1)
+            if calm
+            else attrs.evolve(cursor, size=min(MAX_SIZE, 2 * size))
+        )
     if first > grown.next_block:
         return attrs.evolve(grown, island=_island_with(grown.island, Island(first, last)))
     next_block, island = max(grown.next_block, last + 1), grown.island
@@ -141,14 +150,6 @@ def _island_with(island: Island | None, read: Island) -> Island:
     if read.first <= island.last + 1 and island.first <= read.last + 1:
         return Island(min(island.first, read.first), max(island.last, read.last))
     return max(island, read, key=lambda one: one.last)
-
-
-def _grown(cursor: Cursor, blocks: int) -> Cursor:
-    if blocks < cursor.size or cursor.size >= MAX_SIZE:
-        return cursor
-    if cursor.calm > 0:
-        return attrs.evolve(cursor, calm=cursor.calm - 1)
-    return attrs.evolve(cursor, size=min(MAX_SIZE, 2 * cursor.size))
 
 
 def shrunk(cursor: Cursor) -> Cursor:

@@ -50,29 +50,28 @@ class DecodeCache:
 
     def decode(self, logs: Iterable[Log]) -> DecodedLogs:
         """Decode logs; those that are no request of this generation are left out."""
-        arrivals, undecodable = [], []
+        arrivals, undecodable, known = [], [], self._known
         for log in logs:
-            try:
-                arrival = self._arrival(log)
-            except Undecodable as error:
-                undecodable.append((log, str(error)))
-            else:
-                arrivals += [arrival] if arrival is not None else []
+            fingerprint = hash(log)
+            if fingerprint not in known:
+                if len(known) >= REMEMBERED_LOGS:
+                    known.clear()
+                try:
+                    known[fingerprint] = self._decoded(log)
+                except Undecodable as error:
+                    undecodable.append((log, str(error)))
+                    continue
+            if (one := known[fingerprint]) is not None:
+                arrivals.append(Arrival(one.id, one.kind, one.digest, log, one.expires, one.whole))
         return DecodedLogs(tuple(arrivals), tuple(undecodable))
 
-    def _arrival(self, log: Log) -> Arrival | None:
-        fingerprint = hash(log)
-        if fingerprint not in self._known:
-            if len(self._known) >= REMEMBERED_LOGS:
-                self._known.clear()
-            content, one = self.profile.decode(log), None
-            if content is not None:
-                expires = self.profile.operations[content.kind].expires
-                whole = not any(reference.is_bare for reference in content.references)
-                one = _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
-            self._known[fingerprint] = one
-        one = self._known[fingerprint]
-        return None if one is None else Arrival(one.id, one.kind, one.digest, log, one.expires, one.whole)
+    def _decoded(self, log: Log) -> _Decoded | None:
+        content = self.profile.decode(log)
+        if content is None:
+            return None
+        expires = self.profile.operations[content.kind].expires
+        whole = not any(reference.is_bare for reference in content.references)
+        return _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
 
 
 def tell_recorded(

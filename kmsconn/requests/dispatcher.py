@@ -9,7 +9,7 @@ Here stands the one sanctioned ``except Exception``: an error that nobody foresa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
@@ -125,22 +125,19 @@ async def run_dispatcher(
                     without=pool.full,
                 )
             )
-            if not _dispatch(pool, due.rows):
-                continue
-            pool.backlogged = bool(pool.full)
-            if due.next_due is not None:
-                wait = min(wait, max(SOONEST, due.next_due - wall()))
+            for row in due.rows:
+                if (
+                    row.id % pool.shards in pool.full
+                ):  # since now: others may come before the rest of its rows
+                    wait = 0.0
+                    break
+                pool.dispatch(row)
+            else:
+                pool.backlogged = bool(pool.full)
+                if due.next_due is not None:
+                    wait = min(wait, max(SOONEST, due.next_due - wall()))
         with trio.move_on_after(wait):
             await pool.wake_up.wait()
-
-
-def _dispatch(pool: WorkerPool, rows: Sequence[Row]) -> bool:
-    """Dispatch what has a place; False when a shard became full meanwhile, so that others may come before the rest of its rows."""
-    for row in rows:
-        if row.id % pool.shards in pool.full:
-            return False
-        pool.dispatch(row)
-    return True
 
 
 @attrs.define

@@ -14,7 +14,7 @@ from kmsconn.chain.port import Rpc
 from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
-from kmsconn.model.requests import Kind, Request
+from kmsconn.model.requests import NO_BLOCK, Kind, Request
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery
 from kmsconn.requests.contexts import Shared
@@ -97,7 +97,9 @@ class NodeIdentity:
         operation = self.profile.operations[request.kind]
         if not operation.signed:
             return None
-        context_id = await self._context_for(request, alternative)
+        context_id = self._known_context(request)
+        if not isinstance(context_id, int):
+            context_id = await self._ask_context(request, context_id, alternative)
         key = (request.chain_id, context_id)
         if key not in self._signers:
             try:
@@ -132,13 +134,11 @@ class NodeIdentity:
             return known
         return self.profile.operations[request.kind].replying_context(request.content)
 
-    async def _context_for(self, request: Request, alternative: _Alternative | None) -> int:
-        found = self._known_context(request)
-        if isinstance(found, int):
-            return found
-        key = (request.id, request.digest)
-        for_ever, *others = found
-        if request.place.over_http:
+    async def _ask_context(
+        self, request: Request, questions: Sequence[ContractQuery[int]], alternative: _Alternative | None
+    ) -> int:
+        for_ever, *others = questions
+        if request.place.block == NO_BLOCK:
             return await self._current_context(for_ever)
         if alternative is None:
             context_id = await self._ask(for_ever)
@@ -148,7 +148,7 @@ class NodeIdentity:
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()
-            self._contexts[key] = context_id
+            self._contexts[request.id, request.digest] = context_id
         for question in others:  # of a request older than pinning, or that the node does not have yet
             context_id = context_id or await self._ask(question)
         return context_id

@@ -33,10 +33,9 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.requests.contexts import Destruction
 from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.requests.row_outcomes import RowOutcomes
-from kmsconn.requests.rows import operation_of, request_of
+from kmsconn.requests.rows import request_of
 from kmsconn.requests.stage_runner import StageRunner
 from kmsconn.requests.stages import Stages
-from kmsconn.transport.waiting import WakeUp
 
 T = TypeVar("T")
 
@@ -52,7 +51,6 @@ class Pipeline:
     stages: Stages
     journal: Journal
     heads: Mapping[int, HeadTracker]
-    txmanager_wake_ups: Mapping[int, WakeUp]
     destruction: Destruction
     budgets: Sequence[ByteBudget]  # one for each shard of the Core
     deadlines: Deadlines
@@ -64,6 +62,8 @@ class Pipeline:
 
         Cancellation: at any time; only an answer that has arrived is still kept. Repeating: every stage may be repeated.
         """
+        running = self.runner.running
+        running[row.rid] = "", trio.current_time()
         try:
             request = request_of(self.profile, row)
             now = self.heads[request.chain_id].settled_timestamp
@@ -78,6 +78,8 @@ class Pipeline:
         except (RequestError, Undecodable) as error:
             let_go(error)
             await self.outcomes.failed(row, error)
+        finally:
+            del running[row.rid]
         return False
 
     async def _line(self, row: Row, request: Request) -> Answered:
@@ -85,16 +87,19 @@ class Pipeline:
             if RowCause.TAKEN_ID in row.progress.cause:
                 self.runner.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
-        checked, at = await self._check(row, request), trio.current_time()
-        with Lease(self.budgets[self.runner.shard(row)]) as lease:
+        checked = await self._check(row, request)
+        running = self.runner.running
+        _, at = running[row.rid]
+        with Lease(self.budgets[row.id % self.runner.shards]) as lease:
             gathered = await self.runner.run(
                 row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
-            if trio.current_time() - at > CHECK_HOLDS:
+            if running[row.rid][1] - at > CHECK_HOLDS:
                 await self._check(row, request)
             operation = self.profile.operations[request.kind]
             if isinstance(operation, Choosing):
                 gathered = await settle_choice(operation, self.journal, row, gathered)
+                running[row.rid] = "gather", trio.current_time()  # what the journal takes is no stage's time
             submitted = await self.runner.run(
                 row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
             )
@@ -106,6 +111,7 @@ class Pipeline:
                 self.journal.note_submitted(row.rid, True)
             else:  # its id would pass for a stranger's if it was started anew
                 await self.journal.run(moves.note_submitted, row.rid)
+                running[row.rid] = "submit", trio.current_time()
         return await self._answer(row, submitted)
 
     async def _check(self, row: Row, request: Request) -> Checked:
@@ -114,14 +120,14 @@ class Pipeline:
         )
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
-        started = trio.current_time()
+        _, started = self.runner.running[row.rid]
         try:
             return await self.runner.run(
                 row,
                 "answer",
                 self.deadlines.answer,
                 partial(self._believable, row, submitted),
-                partial(self._keep, row),
+                partial(self.outcomes.keep, row),
             )
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core
@@ -144,16 +150,6 @@ class Pipeline:
         if await self.journal.run(queries.has_sibling, row.rid):
             broken.of(cause=OTHER_CONTENT)
         raise broken
-
-    async def _keep(self, row: Row, answered: Answered) -> None:
-        self.destruction.contexts.refuse_destroyed(answered.request.content.order.under)
-        self.runner.passed(row)
-        if answered.answer is None:
-            await self.outcomes.close(row, "finish", "done", "done")
-        else:
-            await self.outcomes.keep(row, answered.answer)
-        if not row.over_http:  # of what is delivered nothing is sent
-            self.txmanager_wake_ups[row.event.chain_id].notify()
 
 
 async def settle_choice(operation: Choosing[Any], journal: Journal, row: Row, gathered: Gathered) -> Gathered:
@@ -183,7 +179,8 @@ async def answer_again(pipeline: Pipeline, row: Row) -> Answered:
     Key management is refused: handing over would begin a generation. Raises as the stages do, and Rejected, StageTimeout.
     Cancellation: at any time. Repeating: the Core gives a finished answer any number of times.
     """
-    if not operation_of(pipeline.profile, row).expires:
+    operation = pipeline.profile.operations.get(row.kind)
+    if operation is None or not operation.expires:
         raise Rejected(f"only decryptions are asked for again, and this is {row.kind}")
     request = request_of(pipeline.profile, row)
     try:
@@ -206,6 +203,6 @@ async def _submit(pipeline: Pipeline, row: Row, request: Request) -> Submitted:
     """Hand a request over without the checks: the contract has its answer by now and would say so."""
     checked = Checked(request, *request.content.context)
     stages, deadlines = pipeline.stages, pipeline.deadlines
-    with Lease(pipeline.budgets[pipeline.runner.shard(row)]) as lease:
+    with Lease(pipeline.budgets[row.id % pipeline.runner.shards]) as lease:
         gathered = await _within(deadlines.gather, "gather", stages.gather(checked, lease))
         return await _within(deadlines.submit, "submit", stages.submit(gathered))

@@ -22,13 +22,15 @@ from kmsconn.model.events import (
     RequestClosed,
     RequestDeferred,
 )
-from kmsconn.model.life import TRANSITIONS, Answer, RowCause, State
+from kmsconn.model.life import TRANSITIONS, Answered, RowCause, State
 from kmsconn.model.requests import PoolName
 from kmsconn.protocols.port import Posted
 from kmsconn.protocols.profile import Profile
+from kmsconn.requests.contexts import Contexts
 from kmsconn.requests.failures import SECOND_CHANCE, SOON, Circumstances, Ends, Waits, decide
 from kmsconn.requests.rows import request_of
 from kmsconn.requests.stage_runner import StageRunner
+from kmsconn.transport.waiting import WakeUp
 
 OUT_OF_MEMORY = (
     "out of memory; it is tried again: lower `ciphertext_budget` and `core_reply_budget`, or give it more"
@@ -47,6 +49,8 @@ class RowOutcomes:
     wall: Callable[[], float]
     random: Callable[[], float]
     on_event: OnEvent
+    contexts: Contexts
+    txmanager_wake_ups: Mapping[int, WakeUp]
 
     async def failed(self, row: Row, error: RequestError | Undecodable) -> None:
         """Let a row wait, begin again or end, as the error says. Cancellation: nothing is written. Repeating: it is told once."""
@@ -102,17 +106,28 @@ class RowOutcomes:
         ):
             self.on_event(RequestDeferred(row.rid, row.kind, stage, reason, wait.seconds, id=row.id))
 
-    async def keep(self, row: Row, answer: Answer) -> None:
-        """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end."""
-        now, step = self.wall(), "deliver" if row.over_http else "answer"
-        if await self.journal.run(
+    async def keep(self, row: Row, answered: Answered) -> None:
+        """Make an answer durable: for the transaction manager, or over HTTP for whoever waits or asks again, and that is the end.
+
+        Raises Destroyed where what it is under was destroyed meanwhile.
+        """
+        if self.contexts.destroyed:
+            self.contexts.refuse_destroyed(answered.request.content.order.under)
+        self.runner.passed(row)
+        answer, over_http, now = answered.answer, row.over_http, self.wall()
+        step = "deliver" if over_http else "answer"
+        if answer is None:
+            await self.close(row, "finish", "done", "done")
+        elif await self.journal.run(
             moves.move, step, row.rid, calldata=answer.calldata, signer=answer.signer, now=now
         ):
             self.on_event(AnswerKept(row.rid, row.kind, now - row.times.recorded, id=row.id))
             if answer.mismatch:
                 self.on_event(AnswerMismatch(row.rid, row.kind, answer.mismatch, id=row.id))
-            if row.over_http:
+            if over_http:
                 self._tell(row, State.DONE, "delivered", "delivered")
+        if not over_http:  # of what is delivered nothing is sent
+            self.txmanager_wake_ups[row.event.chain_id].notify()
 
     async def unexpected(self, row: Row, error: Exception) -> None:
         """Quarantine a row for an error that nobody foresaw, and keep its traceback; what is told says only what that ends with.

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import attrs
 
 from kmsconn.errors import Undecodable
 from kmsconn.journal.rows import Row
 from kmsconn.model.requests import EventPlace, Order, Request
-from kmsconn.protocols.port import Operation
 from kmsconn.protocols.profile import Profile
 
 
-def operation_of(profile: Profile, row: Row) -> Operation[Any]:
-    """Return what is known of requests of a row's kind. Raises Undecodable for a kind of another generation."""
-    try:
-        return profile.operations[row.kind]
-    except KeyError as error:
-        raise Undecodable(f"{profile.name} knows no {row.kind}") from error
-
-
 def request_of(profile: Profile, row: Row) -> Request:
-    """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it)."""
+    """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it, or of another generation)."""
+    if row.kind not in profile.operations:
+        raise Undecodable(f"{profile.name} knows no {row.kind}")
     log = row.event.log
     content = profile.decode(log)
     if content is None:

@@ -26,7 +26,6 @@ from kmsconn.model.events import OnEvent, StageFailed, StageFinished
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.core_health import CoreHealth
 from kmsconn.requests.failures import NOT_A_NODE, Blames, reason_of, rule_of
-from kmsconn.requests.rows import operation_of
 
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ class StageRunner:
     note: Callable[[int, str, float], None] = lambda _rid, _stage, _seconds: None
     """Takes the row, the stage and its seconds, whatever came of it."""
     running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
-    """The stage that each row is in at present, and since when, in Trio's time."""
+    """The stage that each row at work is in, and since when, in Trio's time; between two of them the one before, and when it ended."""
     progress: Progress = attrs.field(factory=Progress)
     taken: set[int] = attrs.field(factory=set)
     """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
@@ -77,8 +76,8 @@ class StageRunner:
 
         Cancellation and repeating: as the step; what has come is still kept while everything else is being cancelled.
         """
-        started = trio.current_time()
-        seconds = max(seconds, operation_of(self.profile, row).stages.get(stage, 0.0))
+        _, started = self.running[row.rid]
+        seconds = max(seconds, self.profile.operations[row.kind].stages.get(stage, 0.0))
         self.running[row.rid] = stage, started
         with trio.CancelScope(deadline=started + seconds) as scope:
             try:
@@ -87,15 +86,15 @@ class StageRunner:
                 self._failed(row, stage, error, started)
                 raise
             finally:
-                del self.running[row.rid]
-                took = trio.current_time() - started
-                self.note(row.rid, stage, took)
+                ended = trio.current_time()
+                self.running[row.rid] = stage, ended
+                self.note(row.rid, stage, ended - started)
             if stage not in NEEDED:
-                self.core_health.note_call(self.shard(row), reached=True)
+                self.core_health.note_call(row.id % self.shards, reached=True)
             self.progress.went_on(row.rid, STEPS[stage])
-            self.on_event(StageFinished(row.rid, row.kind, stage, took, id=row.id))
+            self.on_event(StageFinished(row.rid, row.kind, stage, ended - started, id=row.id))
             if keep is not None:
-                scope.deadline, scope.shield = trio.current_time() + KEEPING, True
+                scope.deadline, scope.shield = ended + KEEPING, True
                 await keep(result)
             return result
         if scope.shield:
@@ -129,13 +128,13 @@ class StageRunner:
 
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
         """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
-        expires, taken = operation_of(self.profile, row).expires, row.rid in self.taken
+        expires, taken = self.profile.operations[row.kind].expires, row.rid in self.taken
         reason = reason_of(
-            error, stage, NEEDED.get(stage) or f"core[{self.shard(row)}]", expires=expires, taken=taken
+            error, stage, NEEDED.get(stage) or f"core[{row.id % self.shards}]", expires=expires, taken=taken
         )
         if stage not in NEEDED and rule_of(error).blames is Blames.NEEDED:
             reached = not isinstance(error, (Unreachable, StageTimeout))
-            self.core_health.note_call(self.shard(row), reached=reached)
+            self.core_health.note_call(row.id % self.shards, reached=reached)
         if reason is not None:
             self._hold(row, stage, reason)
         elif not isinstance(error, Down):  # which has an alert of its own
@@ -150,7 +149,7 @@ class StageRunner:
             self.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
 
     def _hold(self, row: Row, stage: str, reason: Reason) -> None:
-        operation = operation_of(self.profile, row)
+        operation = self.profile.operations[row.kind]
         keep = WINDOW + operation.longest_wait
         # Whoever asks names the chain: strangers of one that is not configured do not show that nothing passes.
         by_request = reason.cause == NOT_CONFIGURED
@@ -168,8 +167,8 @@ class StageRunner:
         Key management comes one by one, in order: one request that fails is a kind that does not pass.
         """
         form = row.event.log.topics[0].hex() if row.event.log.topics else ""
-        where = f"core[{self.shard(row)}] {form}"
-        if operation_of(self.profile, row).expires:
+        where = f"core[{row.id % self.shards}] {form}"
+        if self.profile.operations[row.kind].expires:
             return Lane(row.kind, where)
         return Lane(row.kind, where, several=1, patience=0.0)
 
@@ -180,7 +179,3 @@ class StageRunner:
         error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
         error.stage = "answer"
         return error
-
-    def shard(self, row: Row) -> int:
-        """Return which shard of the Core has a row."""
-        return row.id % self.shards

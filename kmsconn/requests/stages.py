@@ -101,8 +101,8 @@ class Stages:
         if plan is None:
             return None
         chain_id, rounds = plan
-        with self.checker.suspicions.of((checked.request.rid, "gather"), chain_id):
-            return await run_query_plan(self.chains[chain_id], rounds)
+        asking = run_query_plan(self.chains[chain_id], rounds)
+        return await self.checker.suspicions.of((checked.request.rid, "gather"), chain_id, asking)
 
     async def submit(self, gathered: Gathered) -> Submitted:
         """Hand the request to the Core, and take its result if that comes at once.

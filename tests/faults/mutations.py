@@ -18,7 +18,7 @@ from kmsconn.chain.follower import Follower
 from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.core import statuses
-from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Undecodable, Unreachable
+from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Unreachable
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import moves, recording, retention, schema
 from kmsconn.journal.queries import JournalPlace, ReadUpTo
@@ -40,7 +40,7 @@ from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness, KnownIds
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
 from kmsconn.requests.cursor import Cursor, plan
-from kmsconn.requests.decoding import DecodeCache, DecodedLogs
+from kmsconn.requests.decoding import DecodeCache
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.range_reader import WatchedContract
@@ -74,7 +74,9 @@ def absence_is_believed(monkeypatch: Any) -> None:
     honest = recording._record
 
     def believe(db: Any, read: Any) -> Any:
-        stood, shown = recording._in_range(db, read), {recording._standing(one) for one in read.arrivals}
+        place = (read.chain_id, read.contract, *read.blocks)
+        stood = {tuple(one): rid for rid, *one in db.execute(recording._IN_RANGE, place)}
+        shown = {recording._standing(one) for one in read.arrivals}
         recorded = honest(db, read)
         recording._drop(db, [rid for one, rid in stood.items() if one not in shown], recorded)
         return recorded
@@ -143,12 +145,13 @@ def deaf_without_pushes(monkeypatch: Any) -> None:
 
 def one_bad_log_stops_everything(monkeypatch: Any) -> None:
     """The reader stands still before a log that cannot be read."""
+    honest = DecodeCache.decode
 
     def decode(self: DecodeCache, logs: Any) -> Any:
-        try:
-            return DecodedLogs(tuple(arrival for log in logs if (arrival := self._arrival(log)) is not None))
-        except Undecodable as error:
-            raise Unreachable(str(error)) from error
+        decoded = honest(self, logs)
+        for _, reason in decoded.undecodable:
+            raise Unreachable(reason)
+        return decoded
 
     monkeypatch.setattr(DecodeCache, "decode", decode)
 

@@ -262,7 +262,9 @@ class Client:
             sender(index): Coprocessor(sender(index), sender(index), bucket.url)
             for index, bucket in enumerate(buckets)
         }
-        return Fetcher(BothForms(self.http, registry), BucketPolicy(True, True), offload_to_threads, max_size)
+        return Fetcher(
+            BothForms(self.http, registry.find), BucketPolicy(True, True), offload_to_threads, max_size
+        )
 
 
 def sender(index: int) -> Address:

@@ -98,7 +98,7 @@ def fetcher(
         for index, bucket in enumerate(buckets)
     }
     endpoint = own or f"http://127.0.0.1:{buckets[0].port}"
-    sources = ByPlace(client.http, registry, sdk, Substitute("eu-west-1", "spare", endpoint))
+    sources = ByPlace(client.http, registry.find, sdk, Substitute("eu-west-1", "spare", endpoint))
     return Fetcher(sources, BucketPolicy(True, True), offload_to_threads, max_size)
 
 

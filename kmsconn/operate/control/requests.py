@@ -45,7 +45,6 @@ from kmsconn.protocols.port import expiry_of
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 from kmsconn.requests.pipeline import answer_again
-from kmsconn.requests.rows import operation_of
 
 ROWS_BETWEEN_LOOKS: Final = 64  # rows between two looks of a retry
 
@@ -261,7 +260,8 @@ def _event(profile: Profile, row: Row) -> tuple[bool | None, str]:
 
 
 def _calldata(profile: Profile, row: Row, kept: bytes) -> tuple[bool | None, str]:
-    function = operation_of(profile, row).reply
+    operation = profile.operations.get(row.kind)
+    function = None if operation is None else operation.reply
     if function is None:
         return None, f"{profile.name} does not name the function of replies to {row.kind}"
     values = function.decode(kept)

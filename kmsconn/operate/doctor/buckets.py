@@ -11,7 +11,7 @@ import trio
 from kmsconn.chain.asking import ask
 from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
-from kmsconn.ciphertexts.registry import Directory
+from kmsconn.ciphertexts.registry import Find
 from kmsconn.ciphertexts.sources import Sources
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError, Misconfigured
@@ -36,40 +36,24 @@ _OTHER_COPROCESSORS = (
 
 
 @attrs.frozen
-class KnownBuckets:
-    """A directory of buckets by coprocessor, of which those of a ciphertext's coprocessors are asked."""
-
-    buckets: Mapping[Address, str]
-
-    async def find(self, tx_senders: Sequence[Address]) -> list[str]:
-        """Return the buckets of these coprocessors, in this order."""
-        await trio.lowlevel.checkpoint()
-        return [self.buckets[one] for one in tx_senders if one in self.buckets]
-
-    async def wait_loaded(self) -> None:
-        """Return at once."""
-        await trio.lowlevel.checkpoint()
-
-    async def run(self) -> None:
-        """Do nothing for ever."""
-        await trio.sleep_forever()
-
-
-@attrs.frozen
 class BucketAccess:
     """How buckets are asked: as the connector does it, under the operator's policy."""
 
     http: HttpClient
-    sources: Callable[[Directory], Sources]
+    sources: Callable[[Find], Sources]
     policy: BucketPolicy
     ports: Ports
     settings: Settings
 
-    async def fetch(self, directory: Directory, reference: CiphertextReference) -> Ciphertext:
-        """Fetch a ciphertext from the buckets of a directory, and compare its digest. Raises RequestError."""
-        sources = self.sources(directory)
+    async def fetch(self, buckets: Mapping[Address, str], reference: CiphertextReference) -> Ciphertext:
+        """Fetch a ciphertext from the buckets, by coprocessor, that it has of these; compare its digest. Raises RequestError."""
+
+        async def find(tx_senders: Sequence[Address]) -> list[str]:
+            await trio.lowlevel.checkpoint()
+            return [buckets[one] for one in tx_senders if one in buckets]
+
         fetcher = Fetcher(
-            sources, self.policy, self.ports.offload, self.settings.ciphertexts.max_ciphertext_size
+            self.sources(find), self.policy, self.ports.offload, self.settings.ciphertexts.max_ciphertext_size
         )
         with Lease(ByteBudget(self.settings.ciphertexts.max_ciphertext_size)) as lease:
             return await fetcher.fetch(reference, lease)
@@ -137,7 +121,7 @@ async def _look_at(
             access.policy.check(coprocessor.bucket)
             if reference is None or coprocessor.tx_sender not in reference.coprocessors:
                 return judge_status(checked, await access.answers(coprocessor.bucket))
-            only = KnownBuckets({coprocessor.tx_sender: coprocessor.bucket})
+            only = {coprocessor.tx_sender: coprocessor.bucket}
             size = len((await access.fetch(only, reference)).body)
             return ok(checked, f"ciphertext {reference.handle.hex()[:16]}…, {size} bytes, the chain's digest")
     except Misconfigured as error:

@@ -19,7 +19,7 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.life import Answer, Ciphertext
 from kmsconn.model.requests import Content, Kind
-from kmsconn.operate.doctor.buckets import BucketAccess, KnownBuckets
+from kmsconn.operate.doctor.buckets import BucketAccess
 from kmsconn.operate.doctor.chains import CheckedChain, read_wei
 from kmsconn.operate.doctor.contracts import RecentRequests
 from kmsconn.operate.doctor.probing import Diagnosis, Discovery, Probe, fault, ok, skipped, warning
@@ -278,7 +278,7 @@ class HandOver:
 
     async def _gather(self, content: Content) -> list[Ciphertext]:
         buckets = {one.tx_sender: one.bucket for one in self.coprocessors.value if one.bucket}
-        return [await self.access.fetch(KnownBuckets(buckets), one) for one in content.references]
+        return [await self.access.fetch(buckets, one) for one in content.references]
 
 
 REPLY_CHECKED = "a reply, called and not sent"

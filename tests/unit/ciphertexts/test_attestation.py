@@ -242,7 +242,7 @@ class Scene:
                 return await super().of(reference)
 
         fetcher = Fetcher(
-            Noted(quorum.http, quorum.registry),
+            Noted(quorum.http, quorum.registry.find),
             quorum.policy,
             offload_inline,
             1 << 20,

@@ -111,7 +111,7 @@ async def there() -> AsyncIterator[Buckets]:
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         async with open_http(ports) as http:
-            fetcher = Fetcher(BothForms(http, registry), BucketPolicy(True, True), offload, MAX)
+            fetcher = Fetcher(BothForms(http, registry.find), BucketPolicy(True, True), offload, MAX)
             yield Buckets(buckets, fetcher, ByteBudget(MAX), uses)
         nursery.cancel_scope.cancel()
     assert network.crashes == []

@@ -281,7 +281,7 @@ class Http:
 def fetcher(http: Http, *buckets: str, **policy: bool) -> Fetcher:
     client: Any = http
     directory: Any = Registry(*buckets)
-    return Fetcher(BothForms(client, directory), BucketPolicy(**policy), offload_inline, 1 << 20)
+    return Fetcher(BothForms(client, directory.find), BucketPolicy(**policy), offload_inline, 1 << 20)
 
 
 async def fetch(one: Fetcher, budget: ByteBudget | None = None) -> Any:

@@ -43,11 +43,11 @@ class Anything:
 
 
 def both_forms(*buckets: str) -> BothForms:
-    return BothForms(Anything(), Registry(*buckets))  # type: ignore[arg-type]
+    return BothForms(Anything(), Registry(*buckets).find)  # type: ignore[arg-type]
 
 
 def by_place(*buckets: str, instead: Substitute | None = None) -> ByPlace:
-    return ByPlace(Anything(), Registry(*buckets), Anything(), instead)  # type: ignore[arg-type]
+    return ByPlace(Anything(), Registry(*buckets).find, Anything(), instead)  # type: ignore[arg-type]
 
 
 async def shown(sources: BothForms | ByPlace) -> list[list[str]]:
@@ -66,12 +66,12 @@ async def test_each_bucket_has_both_forms_the_handle_first_and_a_place_its_diges
 async def test_the_form_that_was_found_last_is_asked_first_in_that_bucket() -> None:
     sources = both_forms("https://a/", "https://b")
     by_handle, by_digest = (await sources.of(REFERENCE))[0].ways()
-    sources.found(REFERENCE, by_digest)
+    sources.found("https://a/", by_digest)
     assert [next(iter(bucket.ways())).address for bucket in await sources.of(REFERENCE)] == [
         by_digest.address,
         f"https://b/ct128/{HANDLE}/1",
     ]
-    sources.found(REFERENCE, by_handle)
+    sources.found("https://a/", by_handle)
     first, _ = (await sources.of(REFERENCE))[0].ways()
     assert first.address == by_handle.address
 

@@ -186,7 +186,7 @@ async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(db: 
         return work()
 
     await apply_group(db, [Execution(adds(number)) for number in range(3)], offload)
-    assert used == [("journal", db.keep)]
+    assert used == [("journal", db.commit)]
 
 
 @pytest.mark.sqlite

@@ -21,7 +21,7 @@ from kmsconn.journal import (
     retention,
     rows,
 )
-from kmsconn.journal.groups import Execution
+from kmsconn.journal.database import LONG
 from kmsconn.journal.inspecting import Wanted
 from kmsconn.journal.retention import Position, RetentionStep
 from kmsconn.journal.rows import pack_id, pack_log, place_of, unpack_log
@@ -58,7 +58,8 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
 def test_an_operation_is_off_the_loop_when_it_may_take_long(
     operation: Callable[..., Any], given: tuple[Any, Any], expected: bool
 ) -> None:
-    assert Execution(operation, *given).is_long == expected
+    args, kwargs = given
+    assert (operation in LONG and LONG[operation](*args, **kwargs)) == expected
 
 
 MODULES = (

@@ -195,16 +195,16 @@ async def open_bench(folder: Path, *, shards: int = 1, **does: Any) -> AsyncIter
         head.note(100, CHAIN_TIME)
         heads = {SETTINGS.chains.gateway.chain_id: head, SETTINGS.chains.ethereum.chain_id: HeadTracker()}
         runner = StageRunner(PROFILE, health, shards, events.append, journal.note_stage)
-        outcomes = RowOutcomes(PROFILE, journal, heads, runner, wall, lambda: 0.5, events.append)
         contexts = Contexts(PROFILE, _NOBODY, trio.current_time, Suspicions({}))
+        wake_ups = {chain_id: WakeUp() for chain_id in heads}
+        outcomes = RowOutcomes(
+            PROFILE, journal, heads, runner, wall, lambda: 0.5, events.append, contexts, wake_ups
+        )
         pipeline = Pipeline(
             profile=PROFILE,
             stages=stages,  # type: ignore[arg-type]
             journal=journal,
             heads=heads,
-            txmanager_wake_ups={
-                chain.chain_id: WakeUp() for chain in (SETTINGS.chains.gateway, SETTINGS.chains.ethereum)
-            },
             destruction=Destruction(PROFILE, journal, heads, contexts, outcomes.end_destroyed),
             budgets=[ByteBudget(1000) for _ in range(shards)],
             deadlines=Deadlines(),

@@ -122,7 +122,7 @@ async def test_a_request_is_recorded_dispatched_and_answered(at: Counter) -> Non
     assert (row.state, row.answer) == (State.DONE, ANSWER)
     assert at.results == [HttpResult(PUBLIC.id, RESULT)]
     with pytest.raises(trio.TooSlowError), trio.fail_after(1):  # the transaction manager is left in peace
-        await at.bench.pipeline.txmanager_wake_ups[row.event.chain_id].wait()
+        await at.bench.pipeline.outcomes.txmanager_wake_ups[row.event.chain_id].wait()
     assert [type(one) for one in at.bench.events if isinstance(one, (AnswerKept, RequestClosed))] == [
         AnswerKept,
         RequestClosed,

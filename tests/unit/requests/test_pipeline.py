@@ -143,7 +143,7 @@ async def test_an_unexpected_error_is_left_to_the_worker(error: Exception, bench
 async def test_a_request_goes_through_all_stages_and_its_answer_is_kept(bench: Bench) -> None:
     row = await bench.run(await bench.record())
     with trio.fail_after(1):
-        await bench.pipeline.txmanager_wake_ups[
+        await bench.pipeline.outcomes.txmanager_wake_ups[
             row.event.chain_id
         ].wait()  # the transaction manager was notified
     assert (row.state, row.answer, row.progress.reason) == (State.ANSWERED, ANSWER, "")
