@@ -31,7 +31,7 @@ from kmsconn.config.settings import MonitoringSettings
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.model.events import Event, ReplyIncluded
-from kmsconn.observe.logs import make_logger
+from kmsconn.observe.logs import LineLog
 from kmsconn.operate.commands.run import Observers
 from kmsconn.testing.endings import seeded_scheduler
 from kmsconn.transport.ports import Ports, offload_inline
@@ -156,7 +156,7 @@ class Included:
     def __init__(self) -> None:
         self._count, self._more = 0, trio.Event()
         settings = MonitoringSettings()
-        self._observers = Observers(settings, make_logger(StringIO(), settings.log_level, LogFormat.JSON))
+        self._observers = Observers(settings, LineLog(StringIO(), settings.log_level, LogFormat.JSON))
 
     def on_event(self, event: Event) -> None:
         """Take an event."""

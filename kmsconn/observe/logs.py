@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final, TextIO
 
 import attrs
 import msgspec
-import structlog
+from structlog.dev import ConsoleRenderer
 
 from kmsconn.config.description import LogFormat
 from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address, checksum
@@ -54,85 +56,82 @@ LEVELS: Final[dict[type, int]] = {
 _BIG = 2**53  # beyond it JSON readers lose digits
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
-EventDict = MutableMapping[str, Any]
 
+class LineLog:
+    """Writes lines of at least a level to a stream; ``auto`` means for people on a terminal, else JSON.
 
-class LineWriter:
-    """Writes lines to a stream; lines that it does not take are counted, since logging must not end the connector."""
+    Lines that the stream does not take are counted, since logging must not end the connector.
+    """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, level: str, log_format: LogFormat) -> None:
         self._stream = stream
+        self.least = logging.getLevelNamesMapping()[level.upper()]
         self.lost = 0
+        self._render = _as_json
+        terminal = stream.isatty()
+        if log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal):
+            for_people = ConsoleRenderer(colors=terminal)
+            self._render = lambda line: for_people(None, "", hide_urls(line))
 
-    def write(self, line: str) -> None:
-        """Write one line."""
+    def log(self, level: int, event: str, **fields: Any) -> None:
+        """Write one line of a level, unless that is below the least."""
+        if level < self.least:
+            return
+        line = fields
+        line["event"], line["level"] = event, logging.getLevelName(level).lower()
+        line["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         try:
-            self._stream.write(f"{line}\n")
+            self._stream.write(f"{self._render(line)}\n")
             self._stream.flush()
         except (OSError, ValueError):
             self.lost += 1
 
-    debug = info = warning = error = critical = msg = write
+    def info(self, event: str, **fields: Any) -> None:
+        """Write what an operator may want to know."""
+        self.log(logging.INFO, event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Write what an operator should look at."""
+        self.log(logging.WARNING, event, **fields)
 
 
-def make_logger(stream: TextIO, level: str, log_format: LogFormat) -> structlog.typing.FilteringBoundLogger:
-    """Return a logger of its own that writes to ``stream``; ``auto`` means console on a terminal, else JSON."""
-    terminal = stream.isatty()
-    console = log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal)
-    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        LineWriter(stream),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([hide_urls, structlog.dev.ConsoleRenderer(colors=terminal)] if console else [_render_json]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
-    return logger
-
-
-def _render_json(logger: Any, name: str, event: EventDict) -> str:
+def _as_json(line: dict[str, Any]) -> str:
     """Return a line as JSON; few have a traceback or a URL, and the whole line shows whether it has one."""
-    if "exc_info" in event:
-        event = structlog.processors.format_exc_info(logger, name, event)
-    line = msgspec.json.encode(event, enc_hook=str)
-    if b"://" in line:
-        line = msgspec.json.encode(hide_urls(logger, name, event), enc_hook=str)
-    return line.decode()
+    if (error := line.pop("exc_info", None)) is not None:
+        line["exception"] = "".join(traceback.format_exception(*error)).rstrip()
+    text = msgspec.json.encode(line, enc_hook=str)
+    if b"://" in text:
+        text = msgspec.json.encode(hide_urls(line), enc_hook=str)
+    return text.decode()
 
 
-def hide_urls(_: Any, __: str, event: EventDict) -> EventDict:
+def hide_urls(line: dict[str, Any]) -> dict[str, Any]:
     """Cut user info and query from every URL in the texts of a line."""
-    for key, value in event.items():
+    for key, value in line.items():
         if isinstance(value, str) and "://" in value:
-            event[key] = hide_urls_in(value)
-    return event
+            line[key] = hide_urls_in(value)
+    return line
 
 
 Context = Callable[[events.Event], Mapping[str, str]]
 """Says what a line about an event has beside its fields."""
 
 
-def line_takes(
-    logger: structlog.typing.FilteringBoundLogger, level: str, context: Context | None = None
-) -> Takes:
-    """Return what logs each event of at least ``level``, by its name, with its fields and its ``context``."""
-    least = logging.getLevelNamesMapping()[level.upper()]
-    log = logger.bind().log  # a logger that was never bound binds itself anew for each line
+def line_takes(log: LineLog, context: Context | None = None) -> Takes:
+    """Return what logs each event that is important enough, by its name, with its fields and its ``context``."""
 
     def line_of(kind: type) -> Callable[[Any], None]:
         name, usual, weigh = event_name(kind.__name__), LEVELS[kind], _WEIGHING.get(kind)
 
         def write(event: Any) -> None:
             importance = usual if weigh is None else weigh(event)
-            if importance >= least:
+            if importance >= log.least:
                 more = {} if context is None else context(event)
-                log(importance, name, **fields_of(event), **more)
+                log.log(importance, name, **fields_of(event), **more)
 
         return write
 
-    return {kind: line_of(kind) for kind, usual in LEVELS.items() if usual >= least or kind in _WEIGHING}
+    return {kind: line_of(kind) for kind, usual in LEVELS.items() if usual >= log.least or kind in _WEIGHING}
 
 
 def _alert_level(event: events.AlertRaised) -> int:

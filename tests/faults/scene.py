@@ -34,7 +34,7 @@ from kmsconn.model.events import (
     ignore,
 )
 from kmsconn.model.life import State
-from kmsconn.observe.logs import line_takes, make_logger
+from kmsconn.observe.logs import LineLog, line_takes
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
 from kmsconn.observe.tally import EventTakers
@@ -113,7 +113,7 @@ class Scene(Stand[FhevmDependencies, Traffic]):
     def open(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
         settings = self.settings(**changes)
-        write = EventTakers(line_takes(make_logger(self.log, "debug", LogFormat.JSON), "debug")).on_event
+        write = EventTakers(line_takes(LineLog(self.log, "debug", LogFormat.JSON))).on_event
         assert settings.wallet.private_key is not None
         secrets = (*SECRETS, settings.wallet.private_key.reveal().removeprefix("0x"))
 

@@ -34,7 +34,7 @@ from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import Event
 from kmsconn.model.requests import CiphertextReference, Kind
-from kmsconn.observe.logs import line_takes, make_logger
+from kmsconn.observe.logs import LineLog, line_takes
 from kmsconn.observe.tally import EventTakers
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.testing.killable import KillablePorts, Life
@@ -172,11 +172,9 @@ class World:
 
     def open(self, **changes: Any) -> Any:
         """Return a connector that drains when the block is left."""
-        write = EventTakers(line_takes(make_logger(self.log, "debug", LogFormat.JSON), "debug")).on_event
+        write = EventTakers(line_takes(LineLog(self.log, "debug", LogFormat.JSON))).on_event
 
-        write_default = EventTakers(
-            line_takes(make_logger(self.default_log, "info", LogFormat.JSON), "info")
-        ).on_event
+        write_default = EventTakers(line_takes(LineLog(self.default_log, "info", LogFormat.JSON))).on_event
 
         def note(event: Event) -> None:
             self.events.append(event)

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 import trio
-from structlog.typing import FilteringBoundLogger
 
 from kmsconn import __version__
 from kmsconn.config.settings import MonitoringSettings, Settings
@@ -47,7 +46,7 @@ from kmsconn.journal import queries
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, OnEvent
 from kmsconn.model.life import State
-from kmsconn.observe.logs import LEVELS, LibraryLogs, line_takes, make_logger
+from kmsconn.observe.logs import LEVELS, LibraryLogs, LineLog, line_takes
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, StatusSite, make_app, make_status_site, open_server
 from kmsconn.observe.tally import EventTakers
@@ -87,7 +86,7 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = load_config(
         config_file(arguments), environ=os.environ, network=arguments.network, service_name=arguments.name
     )
-    log = make_logger(sys.stdout, settings.monitoring.log_level, settings.monitoring.log_format)
+    log = LineLog(sys.stdout, settings.monitoring.log_level, settings.monitoring.log_format)
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogs(log.log)])
     for warning in settings.warnings:
         log.warning("configuration", place=warning.place, message=warning.message, remedy=warning.remedy)
@@ -117,7 +116,7 @@ def return_large_blocks() -> None:
         mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BLOCK)
 
 
-async def run(settings: Settings, log: FilteringBoundLogger, *, ports: Ports | None = None) -> None:
+async def run(settings: Settings, log: LineLog, *, ports: Ports | None = None) -> None:
     """Run a connector under its signals and its monitoring port until it is drained; anew where its journal makes that necessary.
 
     For the whole process: a signal that comes when the connector heeds none any more is ignored.
@@ -154,14 +153,14 @@ class Surroundings:
     site: StatusSite | None
     signals: AsyncIterator[int]
     board: Board
-    log: FilteringBoundLogger
+    log: LineLog
 
 
 async def until_drained(
     once: Callable[[], Awaitable[T]],
     signals: AsyncIterator[int],
     board: Board,
-    log: FilteringBoundLogger,
+    log: LineLog,
     present: Callable[[], Iterable[AlertRaised]] = tuple,
 ) -> T | None:
     """Run a connector again and again; return what ``once`` returns when it has drained, None when a signal came between two.
@@ -206,7 +205,7 @@ def clear_others(board: Board, present: Iterable[AlertRaised]) -> None:
 
 
 def tell_start(
-    board: Board, log: FilteringBoundLogger, why: BaseException, causes: Sequence[BaseException], starts: int
+    board: Board, log: LineLog, why: BaseException, causes: Sequence[BaseException], starts: int
 ) -> None:
     """Tell that a connector is started anew, or that the journal is waited for; ``starts`` since it last ran for long."""
     if any(isinstance(one, (JournalUnreachable, OutcomeUnknown)) for one in causes):
@@ -285,20 +284,20 @@ async def open_to_operators(surroundings: Surroundings, connector: Connector) ->
         yield
 
 
-def log_settings(settings: Settings, log: FilteringBoundLogger) -> None:
+def log_settings(settings: Settings, log: LineLog) -> None:
     """Log what the sources amount to, without secrets."""
     for line in summary(settings):
         name, _, value = line.partition("  ")
         log.info("setting", name=name, value=value.strip())
 
 
-async def announce_ready(connector: Connector, log: FilteringBoundLogger) -> None:
+async def announce_ready(connector: Connector, log: LineLog) -> None:
     """Log once that every dependency has answered."""
     await connector.wait_ready()
     log.info("ready")
 
 
-async def heed_signals(signals: AsyncIterator[int], connector: Connector, log: FilteringBoundLogger) -> None:
+async def heed_signals(signals: AsyncIterator[int], connector: Connector, log: LineLog) -> None:
     """Drain at the first signal, hurry at every later one. Ends only by cancellation."""
     draining = False
     async for number in signals:
@@ -313,7 +312,7 @@ async def heed_signals(signals: AsyncIterator[int], connector: Connector, log: F
 class Observers:
     """Hands each event to everybody who listens, the log last: its lines name the span that the event ended."""
 
-    def __init__(self, settings: MonitoringSettings, log: FilteringBoundLogger) -> None:
+    def __init__(self, settings: MonitoringSettings, log: LineLog) -> None:
         self.monitor = Monitor()
         self.tracing: Tracing | None = None
         """Begins with ``open_traces``."""
@@ -321,7 +320,7 @@ class Observers:
         self.on_event: OnEvent = EventTakers(
             *self.monitor.takes,
             dict.fromkeys(LEVELS, self._trace) if is_traced else {},
-            line_takes(log, settings.log_level, self._context if is_traced else None),
+            line_takes(log, self._context if is_traced else None),
         ).on_event
 
     def _trace(self, event: Event) -> None:
@@ -335,7 +334,7 @@ class Observers:
 
 @asynccontextmanager
 async def open_traces(
-    settings: Settings, ports: Ports | None, observers: Observers, log: FilteringBoundLogger
+    settings: Settings, ports: Ports | None, observers: Observers, log: LineLog
 ) -> AsyncIterator[None]:
     """Export traces while the block lasts, where a collector is named; an installation without the extra says so and goes on."""
     async with AsyncExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
-from kmsconn.config.description import PostgresAddress
+from kmsconn.config.description import LogFormat, PostgresAddress
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import Event
+from kmsconn.observe.logs import LineLog
 from kmsconn.operate.commands.run import until_drained
 from kmsconn.testing.ground_truth import GroundTruthReport, read_ground_truth
 from kmsconn.transport.ports import Ports, offload_to_threads
@@ -76,7 +77,9 @@ class Crowd:
                 await trio.sleep_forever()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(until_drained, once, _Signals(), board, structlog.get_logger())
+            nursery.start_soon(
+                until_drained, once, _Signals(), board, LineLog(sys.stdout, "info", LogFormat.JSON)
+            )
             yield
             nursery.cancel_scope.cancel()
 

@@ -13,14 +13,14 @@ from kmsconn.config.description import LogFormat
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import NO_BLOCK, Kind
-from kmsconn.observe.logs import LEVELS, LibraryLogs, LineWriter, event_name, line_takes, make_logger
+from kmsconn.observe.logs import LEVELS, LibraryLogs, LineLog, event_name, line_takes
 from kmsconn.observe.tally import EventTakers
 from tests.unit.observe.snapshots import CONTRACT, EACH, PUBLIC
 
 
 def lines(*seen: events.Event, level: str = "debug") -> list[dict[str, Any]]:
     stream = io.StringIO()
-    on_event = EventTakers(line_takes(make_logger(stream, level, LogFormat.JSON), level)).on_event
+    on_event = EventTakers(line_takes(LineLog(stream, level, LogFormat.JSON))).on_event
     for event in seen:
         on_event(event)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -125,7 +125,7 @@ def test_user_info_and_query_of_a_url_in_a_reason_are_cut(reason: str, shown: st
 
 def test_a_console_line_is_for_people() -> None:
     stream = io.StringIO()
-    EventTakers(line_takes(make_logger(stream, "info", LogFormat.CONSOLE), "info")).on_event(
+    EventTakers(line_takes(LineLog(stream, "info", LogFormat.CONSOLE))).on_event(
         events.AlertCleared("gateway", "unreachable")
     )
     assert "alert_cleared" in stream.getvalue()
@@ -134,22 +134,22 @@ def test_a_console_line_is_for_people() -> None:
 
 def test_auto_is_json_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
-    make_logger(stream, "info", LogFormat.AUTO).info("started")
+    LineLog(stream, "info", LogFormat.AUTO).info("started")
     assert json.loads(stream.getvalue())["event"] == "started"
 
 
 def test_a_stream_that_fails_does_not_raise() -> None:
     """Logging must not end the connector."""
     stream = io.StringIO()
+    log = LineLog(stream, "info", LogFormat.JSON)
     stream.close()
-    writer = LineWriter(stream)
-    writer.write("x")
-    assert writer.lost == 1
+    log.info("x")
+    assert log.lost == 1
 
 
 def test_what_libraries_log_is_logged_under_their_name() -> None:
     stream = io.StringIO()
-    handler = LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log)
+    handler = LibraryLogs(LineLog(stream, "info", LogFormat.JSON).log)
     handler.emit(logging.LogRecord("h2", logging.WARNING, "", 0, "odd %s", ("frame",), None))
     line = json.loads(stream.getvalue())
     assert (line["library"], line["message"], line["level"]) == ("h2", "odd frame", "warning")
@@ -163,7 +163,7 @@ def test_the_traceback_of_a_library_is_one_text_without_what_its_urls_hide() -> 
         record = logging.LogRecord(
             "h2", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__)
         )
-    LibraryLogs(make_logger(stream, "info", LogFormat.JSON).log).emit(record)
+    LibraryLogs(LineLog(stream, "info", LogFormat.JSON).log).emit(record)
     assert "ValueError: ('odd', 'https://node" in json.loads(stream.getvalue())["exception"]
     assert "hunter2" not in stream.getvalue()
 

@@ -29,7 +29,7 @@ from kmsconn.errors import (
 )
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.observe.logs import make_logger
+from kmsconn.observe.logs import LineLog
 from kmsconn.observe.status import Health
 from kmsconn.observe.tally import EventTakers
 from kmsconn.operate.commands import run
@@ -73,7 +73,7 @@ async def received(*numbers: int) -> AsyncIterator[int]:
 async def after(*numbers: int) -> tuple[list[str], list[str]]:
     connector: Any = FakeConnector()
     stream = io.StringIO()
-    await heed_signals(received(*numbers), connector, make_logger(stream, "info", LogFormat.JSON))
+    await heed_signals(received(*numbers), connector, LineLog(stream, "info", LogFormat.JSON))
     return connector.done, [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
 
 
@@ -86,7 +86,7 @@ async def test_ready_is_logged_once_it_is() -> None:
     connector: Any = FakeConnector()
     stream = io.StringIO()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(announce_ready, connector, make_logger(stream, "info", LogFormat.JSON))
+        nursery.start_soon(announce_ready, connector, LineLog(stream, "info", LogFormat.JSON))
         await wait_all_tasks_blocked()
         assert stream.getvalue() == ""
         connector.ready.set()
