@@ -28,7 +28,7 @@ from kmsconn.core.client import CoreClient, open_core
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 from kmsconn.model.events import ignore
 from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference, Content
@@ -105,7 +105,7 @@ class Straight:
     def signed(self, nonce: int, calldata: bytes) -> bytes:
         """Return the raw transaction of a reply."""
         to = self.settings.protocol.decryption_contract.address
-        transaction = Eip1559Transaction(self.gateway.chain_id, nonce, 0, MAX_FEE, GAS, to, 0, calldata)
+        transaction = Transaction(self.gateway.chain_id, nonce, 0, MAX_FEE, GAS, to, 0, calldata)
         return sign_transaction(transaction, self.key)[0]
 
 

@@ -12,13 +12,11 @@ from kmsconn.emulator.execution import NO_CHANGES, ChainState, Changes, Emitted,
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, SignedTransaction
-
-Envelope = Eip1559Transaction | LegacyTransaction
+from kmsconn.ethereum.transactions import SignedTransaction, Transaction
 
 
 @attrs.frozen
-class Transaction:
+class EmulatedTransaction:
     """Something to execute: a signed transaction, or one of the emulator's own actors (no envelope, no fee, no nonce rule)."""
 
     hash: bytes
@@ -26,7 +24,7 @@ class Transaction:
     to: Address
     data: bytes
     gas: int
-    envelope: Envelope | None = None
+    envelope: Transaction | None = None
     action: Callable[[Frame], object] | None = attrs.field(default=None, eq=False)
 
     @property
@@ -37,32 +35,23 @@ class Transaction:
     @property
     def max_fee(self) -> int:
         """Return the most that it pays per gas."""
-        match self.envelope:
-            case None:
-                return 0
-            case LegacyTransaction():
-                return self.envelope.gas_price
-            case Eip1559Transaction():
-                return self.envelope.max_fee
+        return 0 if self.envelope is None else self.envelope.max_fee
 
     @property
     def tip(self) -> int:
         """Return the most that it pays per gas above the base fee."""
-        match self.envelope:
-            case Eip1559Transaction():
-                return self.envelope.max_priority_fee
-            case _:
-                return self.max_fee
+        tip = None if self.envelope is None else self.envelope.max_priority_fee
+        return self.max_fee if tip is None else tip
 
     def price(self, base_fee: int | None) -> int:
         """Return what it pays per gas in a block with this base fee."""
         return self.max_fee if base_fee is None else min(self.max_fee, base_fee + self.tip)
 
 
-def from_signed(signed: SignedTransaction) -> Transaction:
+def from_signed(signed: SignedTransaction) -> EmulatedTransaction:
     """Return a decoded signed transaction as something to execute."""
     envelope = signed.transaction
-    return Transaction(signed.hash, signed.sender, envelope.to, envelope.data, envelope.gas, envelope)
+    return EmulatedTransaction(signed.hash, signed.sender, envelope.to, envelope.data, envelope.gas, envelope)
 
 
 @attrs.frozen
@@ -80,7 +69,7 @@ class ExecutionOutcome:
 class Mined:
     """A transaction with its place and outcome."""
 
-    transaction: Transaction
+    transaction: EmulatedTransaction
     outcome: ExecutionOutcome
     block_number: int
     block_hash: bytes
@@ -110,7 +99,7 @@ class Block:
         return self.mined[-1].cumulative_gas if self.mined else 0
 
     @property
-    def transactions(self) -> tuple[Transaction, ...]:
+    def transactions(self) -> tuple[EmulatedTransaction, ...]:
         """Return its transactions in order."""
         return tuple(mined.transaction for mined in self.mined)
 
@@ -135,7 +124,7 @@ class Branch:
         return self.blocks[0].number - 1
 
     @property
-    def transactions(self) -> tuple[Transaction, ...]:
+    def transactions(self) -> tuple[EmulatedTransaction, ...]:
         """Return all transactions of the branch in order."""
         return tuple(transaction for block in self.blocks for transaction in block.transactions)
 

@@ -13,7 +13,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Block, Branch, ChainHistory, Transaction, block_hash, from_signed
+from kmsconn.emulator.blocks import Block, Branch, ChainHistory, EmulatedTransaction, block_hash, from_signed
 from kmsconn.emulator.evm import ACTOR_GAS, EmulatedEvm, NodeView, place
 from kmsconn.emulator.execution import BlockContext, ChainState, Frame, intrinsic_gas
 from kmsconn.emulator.node_faults import INVALID_PARAMS, NodeError, NodeFaults, refused
@@ -32,7 +32,7 @@ class ActorQueue:
 
     chain_id: int
     _count: int = attrs.field(default=0, init=False)
-    _waiting: list[Transaction] = attrs.field(factory=list, init=False)
+    _waiting: list[EmulatedTransaction] = attrs.field(factory=list, init=False)
 
     def act(
         self, address: Address, action: Callable[[Frame], object], sender: Address = ZERO_ADDRESS
@@ -47,12 +47,12 @@ class ActorQueue:
         """Queue a transaction of one of the emulator's users, without fee or signature; return its hash."""
         return self._queue(sender, to, calldata, None)
 
-    def take(self) -> list[Transaction]:
+    def take(self) -> list[EmulatedTransaction]:
         """Take out everything that waits."""
         taken, self._waiting = self._waiting, []
         return taken
 
-    def give_back(self, transactions: Iterable[Transaction]) -> None:
+    def give_back(self, transactions: Iterable[EmulatedTransaction]) -> None:
         """Let transactions wait again, before all others."""
         self._waiting[:0] = transactions
 
@@ -65,12 +65,12 @@ class ActorQueue:
     ) -> bytes:
         self._count += 1
         seed = HASH_SEED + self.chain_id.to_bytes(32) + self._count.to_bytes(32) + sender + to + data
-        transaction = Transaction(keccak256(seed), sender, to, data, ACTOR_GAS, action=action)
+        transaction = EmulatedTransaction(keccak256(seed), sender, to, data, ACTOR_GAS, action=action)
         self._waiting.append(transaction)
         return transaction.hash
 
 
-def _nobody(_: Transaction) -> None:
+def _nobody(_: EmulatedTransaction) -> None:
     """Is told things and keeps none."""
 
 
@@ -85,9 +85,9 @@ class TransactionIntake:
     _base_fee: Callable[[], int]
     pool: TransactionPool
     gas_limit: int
-    on_submit: Callable[[Transaction], None] = _nobody
+    on_submit: Callable[[EmulatedTransaction], None] = _nobody
 
-    def check(self, raw: bytes) -> Transaction:
+    def check(self, raw: bytes) -> EmulatedTransaction:
         """Decode a raw transaction and check what does not depend on the state. Raises NodeError."""
         try:
             transaction = from_signed(decode_transaction(raw))
@@ -96,7 +96,7 @@ class TransactionIntake:
         self._check_envelope(transaction)
         return transaction
 
-    def _check_envelope(self, transaction: Transaction) -> None:
+    def _check_envelope(self, transaction: EmulatedTransaction) -> None:
         envelope = transaction.envelope
         if envelope is not None and envelope.chain_id != self._evm.chain_id:
             raise refused(f"invalid chain id for signer: have {envelope.chain_id} want {self._evm.chain_id}")
@@ -119,7 +119,7 @@ class TransactionIntake:
         transaction = self._arrived(raw)
         return self.pool.enter(transaction, self._evm.account(transaction.sender), self._base_fee())
 
-    def _arrived(self, raw: bytes) -> Transaction:
+    def _arrived(self, raw: bytes) -> EmulatedTransaction:
         transaction = self.check(raw)
         self.on_submit(transaction)
         return transaction
@@ -128,24 +128,26 @@ class TransactionIntake:
         """Return the next nonce of ``sender`` after everything that waits."""
         return self.pool.pending_nonce(sender, self._evm.account(sender).nonce)
 
-    def take(self) -> list[Transaction]:
+    def take(self) -> list[EmulatedTransaction]:
         """Take out what the next block holds, in order."""
         return self.pool.take(self._evm.account, self._base_fee(), self.gas_limit)
 
-    def give_back(self, transactions: Iterable[Transaction]) -> None:
+    def give_back(self, transactions: Iterable[EmulatedTransaction]) -> None:
         """Let transactions wait again whose nonces were not used."""
         self.pool.give_back(t for t in transactions if t.nonce >= self._evm.account(t.sender).nonce)
 
 
-Arrange = Callable[[Sequence[Transaction], int], Sequence[Sequence[Transaction]]]
+Arrange = Callable[[Sequence[EmulatedTransaction], int], Sequence[Sequence[EmulatedTransaction]]]
 
 
-def all_in_the_last(transactions: Sequence[Transaction], blocks: int) -> Sequence[Sequence[Transaction]]:
+def all_in_the_last(
+    transactions: Sequence[EmulatedTransaction], blocks: int
+) -> Sequence[Sequence[EmulatedTransaction]]:
     """Put every transaction into the last of the new blocks, in the old order."""
     return [*([()] * (blocks - 1)), transactions]
 
 
-def keep_all(transaction: Transaction) -> bool:
+def keep_all(transaction: EmulatedTransaction) -> bool:
     """Drop nothing."""
     del transaction
     return False
@@ -234,7 +236,7 @@ class EmulatedChain:
         self,
         depth: int,
         *,
-        drop: Callable[[Transaction], bool] = keep_all,
+        drop: Callable[[EmulatedTransaction], bool] = keep_all,
         arrange: Arrange = all_in_the_last,
         shorter: int = 0,
     ) -> Branch:
@@ -280,7 +282,7 @@ class EmulatedChain:
             if not self.stalled:
                 self.mine()
 
-    def _append(self, transactions: list[Transaction], now: int, again: Block | None = None) -> Block:
+    def _append(self, transactions: list[EmulatedTransaction], now: int, again: Block | None = None) -> Block:
         """Execute and append a block; ``again`` is the block that is being put back, whose header is kept."""
         parent = self.head
         timestamp = max(now, parent.timestamp)
@@ -297,7 +299,7 @@ class EmulatedChain:
         self._give_back(left)
         return block
 
-    def _give_back(self, transactions: Iterable[Transaction]) -> None:
+    def _give_back(self, transactions: Iterable[EmulatedTransaction]) -> None:
         self.actors.give_back([t for t in transactions if t.envelope is None])
         self.intake.give_back([t for t in transactions if t.envelope is not None])
 

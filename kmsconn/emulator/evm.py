@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.blocks import Block, Branch, ChainHistory, ExecutionOutcome, Mined, Transaction
+from kmsconn.emulator.blocks import Block, Branch, ChainHistory, EmulatedTransaction, ExecutionOutcome, Mined
 from kmsconn.emulator.execution import (
     BlockContext,
     ChainState,
@@ -26,7 +26,7 @@ from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 
 
 def execute(
-    storage: ChainState, contracts: Contracts, context: BlockContext, transaction: Transaction
+    storage: ChainState, contracts: Contracts, context: BlockContext, transaction: EmulatedTransaction
 ) -> ExecutionOutcome:
     """Run a transaction's body. The writes of a failed one are still in ``storage``: the caller takes them back."""
     meter = Meter(transaction.gas)
@@ -45,7 +45,7 @@ def execute(
 
 
 def place(
-    executed: list[tuple[Transaction, ExecutionOutcome]],
+    executed: list[tuple[EmulatedTransaction, ExecutionOutcome]],
     context: BlockContext,
     own_hash: bytes,
     base_fee: int | None,
@@ -108,10 +108,10 @@ class EmulatedEvm:
             action(Frame(self.state, context, address, ZERO_ADDRESS, b"", Meter(ACTOR_GAS)), *values, **named)
 
     def execute_all(
-        self, transactions: list[Transaction], context: BlockContext, base_fee: int | None
-    ) -> tuple[list[tuple[Transaction, ExecutionOutcome]], list[Transaction]]:
+        self, transactions: list[EmulatedTransaction], context: BlockContext, base_fee: int | None
+    ) -> tuple[list[tuple[EmulatedTransaction, ExecutionOutcome]], list[EmulatedTransaction]]:
         """Execute what can be executed now, in nonce order for each sender; return that and what is left."""
-        executed: list[tuple[Transaction, ExecutionOutcome]] = []
+        executed: list[tuple[EmulatedTransaction, ExecutionOutcome]] = []
         left = transactions
         progress = True
         while left and progress:
@@ -124,14 +124,14 @@ class EmulatedEvm:
                     left.append(transaction)
         return executed, left
 
-    def _executable(self, transaction: Transaction) -> bool:
+    def _executable(self, transaction: EmulatedTransaction) -> bool:
         if transaction.envelope is None:
             return True
         account = self.account(transaction.sender)
         return transaction.nonce == account.nonce and account.balance >= transaction.gas * transaction.max_fee
 
     def _execute(
-        self, transaction: Transaction, context: BlockContext, base_fee: int | None
+        self, transaction: EmulatedTransaction, context: BlockContext, base_fee: int | None
     ) -> ExecutionOutcome:
         if transaction.envelope is not None:
             self.state.set((transaction.sender, "nonce"), transaction.nonce + 1)
@@ -145,7 +145,7 @@ class EmulatedEvm:
         self._charge(transaction, outcome.gas_used * transaction.price(base_fee))
         return outcome
 
-    def _charge(self, transaction: Transaction, fee: int) -> None:
+    def _charge(self, transaction: EmulatedTransaction, fee: int) -> None:
         if transaction.envelope is not None and fee:
             balance = self.account(transaction.sender).balance
             self.state.set((transaction.sender, "balance"), balance - fee)

@@ -14,7 +14,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Block, Mined, Transaction
+from kmsconn.emulator.blocks import Block, EmulatedTransaction, Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import FHEVM, EmulatedDependencies, GenerationEvents, sender_of
 from kmsconn.ethereum.addresses import Address
@@ -152,7 +152,7 @@ class GroundTruth:
         """Take note that the Core gives the answer of this name out; only the first time counts."""
         self._note(int.from_bytes(request_id), "given")
 
-    def note_sent(self, transaction: Transaction) -> None:
+    def note_sent(self, transaction: EmulatedTransaction) -> None:
         """Take note that a signed transaction reached the node; only the first with a reply of a request counts."""
         if transaction.to == self._decryption and transaction.sender == self._sender:
             self._note(self._events.replied(transaction.data), "sent")

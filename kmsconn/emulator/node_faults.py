@@ -15,7 +15,7 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.blocks import EmulatedTransaction
 from kmsconn.emulator.drills.drill import (
     DrillScene,
     End,
@@ -262,7 +262,7 @@ class Misbehaviour(Occasional, frozen=True):
 class NodeFaults(Faulty[CallFault | Misbehaviour]):
     """The faults of one node."""
 
-    forged: dict[bytes, tuple[Transaction, int]] = attrs.field(factory=dict, init=False)
+    forged: dict[bytes, tuple[EmulatedTransaction, int]] = attrs.field(factory=dict, init=False)
     """By hash what was taken and forgotten, with the block of which its receipt speaks."""
 
     def misbehave(self, how: NodeFault, **chance: Any) -> End:
@@ -281,7 +281,7 @@ class NodeFaults(Faulty[CallFault | Misbehaviour]):
         fault = self.struck(method, params=params)
         return fault if isinstance(fault, CallFault) else None
 
-    def forgeries(self) -> dict[bytes, tuple[Transaction, int]]:
+    def forgeries(self) -> dict[bytes, tuple[EmulatedTransaction, int]]:
         """Return what the node claims to be in blocks and is not, while it does that."""
         lasting = any(one.method == NodeFault.FORGED and one.left is None for one in self.injections)
         return self.forged if lasting else {}

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.blocks import EmulatedTransaction
 from kmsconn.emulator.node_faults import NodeError, refused
 from kmsconn.ethereum.addresses import Address, checksum
 
@@ -30,7 +30,7 @@ class Submission:
     while the missing one may still come. ``over``: it was answered, or nobody waits for it any more.
     """
 
-    transaction: Transaction
+    transaction: EmulatedTransaction
     age: float = 0.0
     held: NodeError | None = None
     over: bool = False
@@ -67,7 +67,7 @@ class Submission:
             self.answer(too_late())
 
 
-def taken(transaction: Transaction) -> Submission:
+def taken(transaction: EmulatedTransaction) -> Submission:
     """Return a submission that was answered at once."""
     done = Submission(transaction)
     done.answer()
@@ -96,7 +96,7 @@ class Account:
 Accounts = Callable[[Address], Account]
 
 
-def check_funds(transaction: Transaction, account: Account) -> None:
+def check_funds(transaction: EmulatedTransaction, account: Account) -> None:
     """Refuse a sender who could not pay the gas limit at its highest price. Raises NodeError."""
     value = 0 if transaction.envelope is None else transaction.envelope.value
     want = transaction.gas * transaction.max_fee + value
@@ -107,14 +107,14 @@ def check_funds(transaction: Transaction, account: Account) -> None:
         )
 
 
-def nonce_refusal(transaction: Transaction, expected: int) -> NodeError:
+def nonce_refusal(transaction: EmulatedTransaction, expected: int) -> NodeError:
     """Return the refusal of a transaction whose nonce is not the expected one."""
     word = "low" if transaction.nonce < expected else "high"
     who = checksum(transaction.sender)
     return refused(f"nonce too {word}: address {who}, tx: {transaction.nonce} state: {expected}")
 
 
-def check_not_low(transaction: Transaction, expected: int) -> None:
+def check_not_low(transaction: EmulatedTransaction, expected: int) -> None:
     """Refuse a nonce that was used. Raises NodeError."""
     if transaction.nonce < expected:
         raise nonce_refusal(transaction, expected)
@@ -127,10 +127,10 @@ class GethPool:
     """Whether a node tells of those that wait."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Address, dict[int, Transaction]] = {}
-        self._hashes: dict[bytes, Transaction] = {}
+        self._waiting: dict[Address, dict[int, EmulatedTransaction]] = {}
+        self._hashes: dict[bytes, EmulatedTransaction] = {}
 
-    def record(self, transaction: Transaction, account: Account, base_fee: int) -> None:
+    def record(self, transaction: EmulatedTransaction, account: Account, base_fee: int) -> None:
         """Take a transaction of this or a later nonce, or a replacement. Raises NodeError."""
         del base_fee
         if transaction.hash in self._hashes:
@@ -140,19 +140,19 @@ class GethPool:
         self._check_replacement(transaction)
         self._put(transaction)
 
-    def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
+    def enter(self, transaction: EmulatedTransaction, account: Account, base_fee: int) -> Submission:
         """Take a transaction and answer at once. Raises NodeError."""
         self.record(transaction, account, base_fee)
         return taken(transaction)
 
-    def _check_replacement(self, transaction: Transaction) -> None:
+    def _check_replacement(self, transaction: EmulatedTransaction) -> None:
         held = self._waiting.get(transaction.sender, {}).get(transaction.nonce)
         if held is not None and not (
             _outbids(transaction.max_fee, held.max_fee) and _outbids(transaction.tip, held.tip)
         ):
             raise refused("replacement transaction underpriced")
 
-    def _put(self, transaction: Transaction) -> None:
+    def _put(self, transaction: EmulatedTransaction) -> None:
         queue = self._waiting.setdefault(transaction.sender, {})
         held = queue.get(transaction.nonce)
         if held is not None:
@@ -160,13 +160,13 @@ class GethPool:
         queue[transaction.nonce] = transaction
         self._hashes[transaction.hash] = transaction
 
-    def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[Transaction]:
+    def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[EmulatedTransaction]:
         """Take out the runs of nonces that pay the base fee, highest first tip first, as far as the gas limit allows."""
         queues = [self._ready(sender, accounts(sender).nonce, base_fee) for sender in list(self._waiting)]
         queues = sorted((queue for queue in queues if queue), key=lambda queue: -queue[0].tip)
         return self._fit([transaction for queue in queues for transaction in queue], gas_limit)
 
-    def _ready(self, sender: Address, nonce: int, base_fee: int) -> list[Transaction]:
+    def _ready(self, sender: Address, nonce: int, base_fee: int) -> list[EmulatedTransaction]:
         queue = self._waiting[sender]
         for stale in [n for n in queue if n < nonce]:
             self._remove(queue[stale])
@@ -176,7 +176,7 @@ class GethPool:
             nonce += 1
         return ready
 
-    def _fit(self, candidates: list[Transaction], gas_limit: int) -> list[Transaction]:
+    def _fit(self, candidates: list[EmulatedTransaction], gas_limit: int) -> list[EmulatedTransaction]:
         taken, full = [], set[Address]()
         for transaction in candidates:
             if transaction.sender in full or transaction.gas > gas_limit:
@@ -187,19 +187,19 @@ class GethPool:
             taken.append(transaction)
         return taken
 
-    def _remove(self, transaction: Transaction) -> None:
+    def _remove(self, transaction: EmulatedTransaction) -> None:
         queue = self._waiting[transaction.sender]
         del queue[transaction.nonce], self._hashes[transaction.hash]
         if not queue:
             del self._waiting[transaction.sender]
 
-    def give_back(self, transactions: Iterable[Transaction]) -> None:
+    def give_back(self, transactions: Iterable[EmulatedTransaction]) -> None:
         """Keep them for a later block, unless a replacement took their place."""
         for transaction in transactions:
             if transaction.nonce not in self._waiting.get(transaction.sender, {}):
                 self._put(transaction)
 
-    def find(self, transaction_hash: bytes) -> Transaction | None:
+    def find(self, transaction_hash: bytes) -> EmulatedTransaction | None:
         """Return a waiting transaction."""
         return self._hashes.get(transaction_hash)
 
@@ -230,7 +230,7 @@ class ArbitrumPool:
         self._held: dict[tuple[Address, int], Submission] = {}
         self._placed: dict[bytes, Submission] = {}
 
-    def record(self, transaction: Transaction, account: Account, base_fee: int) -> None:
+    def record(self, transaction: EmulatedTransaction, account: Account, base_fee: int) -> None:
         """Take the sender's next nonce and refuse anything else, at once, as nobody waits for an answer. Raises NodeError."""
         if self.find(transaction.hash) is not None:
             raise refused("already known")
@@ -239,14 +239,14 @@ class ArbitrumPool:
             raise nonce_refusal(transaction, expected)
         self._queued(transaction, account, base_fee)
 
-    def enter(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
+    def enter(self, transaction: EmulatedTransaction, account: Account, base_fee: int) -> Submission:
         """Queue a transaction that the head's state does not forbid; it is answered with a block. Raises NodeError."""
         if self.public:
             self.record(transaction, account, base_fee)
             return taken(transaction)
         return self._queued(transaction, account, base_fee)
 
-    def _queued(self, transaction: Transaction, account: Account, base_fee: int) -> Submission:
+    def _queued(self, transaction: EmulatedTransaction, account: Account, base_fee: int) -> Submission:
         check_not_low(transaction, account.nonce)
         if transaction.max_fee < base_fee:
             raise _below_base_fee(transaction, base_fee)
@@ -255,7 +255,7 @@ class ArbitrumPool:
         self._queue.append(entered)
         return entered
 
-    def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[Transaction]:
+    def take(self, accounts: Accounts, base_fee: int, gas_limit: int) -> list[EmulatedTransaction]:
         """Judge everything that waits; take out and answer what the block holds: a sequencer's block has room."""
         del base_fee, gas_limit
         queue, self._queue = self._queue, []
@@ -303,14 +303,14 @@ class ArbitrumPool:
             oldest = self._held.pop(next(iter(self._held)))
             oldest.answer(oldest.held)
 
-    def give_back(self, transactions: Iterable[Transaction]) -> None:
+    def give_back(self, transactions: Iterable[EmulatedTransaction]) -> None:
         """Refuse those of the block that was just made, whose callers have not heard yet; lose the others of a reorganisation."""
         for transaction in transactions:
             placed = self._placed.get(transaction.hash)
             if placed is not None:
                 placed.answer(refused("insufficient funds for gas * price + value"))
 
-    def find(self, transaction_hash: bytes) -> Transaction | None:
+    def find(self, transaction_hash: bytes) -> EmulatedTransaction | None:
         """Return a queued transaction."""
         waiting = (one.transaction for one in self._queue if not one.over)
         return next((transaction for transaction in waiting if transaction.hash == transaction_hash), None)
@@ -325,7 +325,7 @@ class ArbitrumPool:
         return nonce
 
 
-def _below_base_fee(transaction: Transaction, base_fee: int) -> NodeError:
+def _below_base_fee(transaction: EmulatedTransaction, base_fee: int) -> NodeError:
     who = checksum(transaction.sender)
     return refused(
         f"max fee per gas less than block base fee: address {who}, maxFeePerGas: {transaction.max_fee}, baseFee: {base_fee}"

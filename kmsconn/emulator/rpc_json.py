@@ -7,11 +7,10 @@ from typing import Any
 
 import attrs
 
-from kmsconn.emulator.blocks import Block, Mined, Transaction
+from kmsconn.emulator.blocks import Block, EmulatedTransaction, Mined
 from kmsconn.emulator.node_faults import INVALID_PARAMS, NodeError
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
-from kmsconn.ethereum.transactions import Eip1559Transaction
 
 NO_BLOOM = "0x" + "00" * 256
 _ZERO_HASH = "0x" + "00" * 32
@@ -50,9 +49,10 @@ def block_json(block: Block, *, chain_id: int, gas_limit: int, full: bool) -> Js
     return content if block.base_fee is None else {**content, "baseFeePerGas": quantity(block.base_fee)}
 
 
-def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: int) -> Json:
+def transaction_json(transaction: EmulatedTransaction, mined: Mined | None, chain_id: int) -> Json:
     """Write a transaction; one that waits has no block."""
     envelope = transaction.envelope
+    priority = None if envelope is None else envelope.max_priority_fee
     place = _NOWHERE if mined is None else _place(mined)
     content: Json = {
         "hash": to_hex(transaction.hash),
@@ -62,7 +62,7 @@ def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: in
         "gas": quantity(transaction.gas),
         "nonce": quantity(transaction.nonce),
         "value": quantity(0 if envelope is None else envelope.value),
-        "type": "0x2" if isinstance(envelope, Eip1559Transaction) else "0x0",
+        "type": "0x0" if priority is None else "0x2",
         "chainId": quantity(chain_id),
         "gasPrice": quantity(transaction.max_fee if mined is None else mined.price),
         "v": "0x0",
@@ -70,10 +70,10 @@ def transaction_json(transaction: Transaction, mined: Mined | None, chain_id: in
         "s": "0x0",
         **place,
     }
-    if isinstance(envelope, Eip1559Transaction):
+    if priority is not None:
         content |= {
-            "maxFeePerGas": quantity(envelope.max_fee),
-            "maxPriorityFeePerGas": quantity(envelope.max_priority_fee),
+            "maxFeePerGas": quantity(transaction.max_fee),
+            "maxPriorityFeePerGas": quantity(priority),
             "accessList": [],
             "yParity": "0x0",
         }
@@ -94,6 +94,7 @@ def _place(mined: Mined) -> Json:
 def receipt_json(mined: Mined) -> Json:
     """Write the receipt of a mined transaction. The bloom is empty."""
     transaction = mined.transaction
+    is_legacy = transaction.envelope is None or transaction.envelope.is_legacy
     return {
         "transactionHash": to_hex(transaction.hash),
         **_place(mined),
@@ -103,7 +104,7 @@ def receipt_json(mined: Mined) -> Json:
         "gasUsed": quantity(mined.outcome.gas_used),
         "cumulativeGasUsed": quantity(mined.cumulative_gas),
         "effectiveGasPrice": quantity(mined.price),
-        "type": "0x2" if isinstance(transaction.envelope, Eip1559Transaction) else "0x0",
+        "type": "0x0" if is_legacy else "0x2",
         "contractAddress": None,
         "logsBloom": NO_BLOOM,
         "logs": [log_json(log, mined) for log in mined.logs],

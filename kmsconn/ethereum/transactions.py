@@ -21,63 +21,52 @@ _EIP155_V = 35
 
 
 @frozen
-class Eip1559Transaction:
-    """A type 2 transaction without an access list (EIP-1559). Fees in wei for a unit of gas."""
+class Transaction:
+    """A type 2 transaction without an access list (EIP-1559). Fees in wei for a unit of gas.
+
+    ``max_priority_fee`` None: one of before EIP-2718, bound to its chain by EIP-155, and ``max_fee`` is its gas price.
+    """
 
     chain_id: int
     nonce: int
-    max_priority_fee: int
+    max_priority_fee: int | None
     max_fee: int
     gas: int
     to: Address
     value: int
     data: bytes
 
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is one of before EIP-2718."""
+        return self.max_priority_fee is None
+
+    @property
+    def most_cost(self) -> int:
+        """What the account must hold for it, in wei."""
+        return self.gas * self.max_fee + self.value
+
     @cached_property
     def _fields(self) -> bytes:
+        if self.max_priority_fee is None:
+            return rlp.encode_all(self.nonce, self.max_fee, self.gas, self.to, self.value, self.data)
         numbers = self.chain_id, self.nonce, self.max_priority_fee, self.max_fee, self.gas
         return rlp.encode_all(*numbers, self.to, self.value, self.data) + _NO_ACCESS_LIST
 
     @property
     def signing_digest(self) -> bytes:
         """What the sender signs."""
+        if self.is_legacy:
+            return keccak256(rlp.encode_list(self._fields + rlp.encode_all(self.chain_id, b"", b"")))
         return keccak256(_DYNAMIC_FEE + rlp.encode_list(self._fields))
 
     def signed(self, signature: bytes) -> bytes:
         """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
         r, s, parity = _split(signature)
+        if self.is_legacy:
+            v = _EIP155_V + 2 * self.chain_id + parity
+            return rlp.encode_list(self._fields + rlp.encode_all(v, r, s))
         return _DYNAMIC_FEE + rlp.encode_list(self._fields + rlp.encode_all(parity, r, s))
-
-
-@attrs.frozen
-class LegacyTransaction:
-    """A transaction of before EIP-2718, bound to its chain by EIP-155."""
-
-    chain_id: int
-    nonce: int
-    gas_price: int
-    gas: int
-    to: Address
-    value: int
-    data: bytes
-
-    @cached_property
-    def _fields(self) -> bytes:
-        return rlp.encode_all(self.nonce, self.gas_price, self.gas, self.to, self.value, self.data)
-
-    @property
-    def signing_digest(self) -> bytes:
-        """What the sender signs."""
-        return keccak256(rlp.encode_list(self._fields + rlp.encode_all(self.chain_id, b"", b"")))
-
-    def signed(self, signature: bytes) -> bytes:
-        """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
-        r, s, parity = _split(signature)
-        v = _EIP155_V + 2 * self.chain_id + parity
-        return rlp.encode_list(self._fields + rlp.encode_all(v, r, s))
-
-
-Transaction = Eip1559Transaction | LegacyTransaction
 
 
 @attrs.frozen
@@ -120,7 +109,7 @@ def _dynamic_fee(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
     if access != ():
         raise Undecodable("access lists are not supported")
     chain_id, nonce, priority, fee, gas = map(rlp.decode_int, head[:5])
-    transaction = Eip1559Transaction(chain_id, nonce, priority, fee, gas, *_transfer(*head[5:]))
+    transaction = Transaction(chain_id, nonce, priority, fee, gas, *_transfer(*head[5:]))
     return transaction, _bit(rlp.decode_int(parity))
 
 
@@ -130,7 +119,7 @@ def _legacy(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
     if chain_id < 0:
         raise Undecodable("a transaction of no chain")
     nonce, price, gas = map(rlp.decode_int, head[:3])
-    return LegacyTransaction(chain_id, nonce, price, gas, *_transfer(*head[3:])), parity
+    return Transaction(chain_id, nonce, None, price, gas, *_transfer(*head[3:])), parity
 
 
 def _transfer(to: rlp.Rlp, value: rlp.Rlp, data: rlp.Rlp) -> tuple[Address, int, bytes]:

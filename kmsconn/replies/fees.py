@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from statistics import median_low
+from statistics import median_high, median_low
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from kmsconn.chain.port import Call, JsonFeeHistory, read
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
-from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
 from kmsconn.model.debounce import Suspicion
 
@@ -33,26 +33,23 @@ ETHER = 10**18
 class Price:
     """Wei for a unit of gas: the most to pay, and of it the priority fee (EIP-1559). ``needed`` is what a block takes now.
 
-    ``is_legacy``: the gas price of a chain without base fee, which is all that.
+    Without a priority fee it is the gas price of a chain that has no base fee, which is all that.
     """
 
     max_fee: int
-    priority: int = 0
+    priority: int | None = None
     needed: int = attrs.field(default=attrs.Factory(lambda self: self.max_fee, takes_self=True), eq=False)
-    is_legacy: bool = False
 
     def at_most(self, wei: int) -> Price:
         """Return this price with a lower limit, not below what is needed now."""
-        return Price(max(self.needed, min(self.max_fee, wei)), self.priority, self.needed, self.is_legacy)
+        return Price(max(self.needed, min(self.max_fee, wei)), self.priority, self.needed)
 
 
 def new_transaction(
     chain_id: int, to: Address, data: bytes, gas: int, *, nonce: int, price: Price
 ) -> Transaction:
     """Return the transaction that calls ``to`` with ``data``, with this nonce at this price."""
-    if price.is_legacy:
-        return LegacyTransaction(chain_id, nonce, price.max_fee, gas, to, 0, data)
-    return Eip1559Transaction(chain_id, nonce, price.priority, price.max_fee, gas, to, 0, data)
+    return Transaction(chain_id, nonce, price.priority, price.max_fee, gas, to, 0, data)
 
 
 def market_fees(base_fee: int, priority: int) -> Price:
@@ -62,12 +59,8 @@ def market_fees(base_fee: int, priority: int) -> Price:
 
 def median_priority(rewards: Sequence[int]) -> int:
     """Return the median of the rewards that are not zero (the mean of the middle two), at least 1 wei."""
-    paid = sorted(reward for reward in rewards if reward)
-    if not paid:
-        return LEAST_PRIORITY
-    middle = len(paid) // 2
-    median = paid[middle] if len(paid) % 2 else (paid[middle - 1] + paid[middle]) // 2
-    return max(median, LEAST_PRIORITY)
+    paid = [reward for reward in rewards if reward]
+    return max(LEAST_PRIORITY, (median_low(paid) + median_high(paid)) // 2) if paid else LEAST_PRIORITY
 
 
 def read_history(history: Any) -> int:
@@ -86,28 +79,11 @@ def bumped(fee: int) -> int:
 
 def repriced(old: Transaction, price: Price, *, held: bool) -> Transaction:
     """Return the same transaction at the market's price; where a node may hold its bytes, for at least an eighth more than before."""
-    is_alike = price.is_legacy is isinstance(old, LegacyTransaction)
-    fee, priority = (price.max_fee, price.priority) if is_alike else (0, 0)
+    is_alike = (price.priority is None) is old.is_legacy
+    fee, priority = (price.max_fee, price.priority or 0) if is_alike else (0, 0)
     if held or not is_alike:
-        fee, priority = max(fee, bumped(highest_fee(old))), max(priority, bumped(priority_fee(old)))
-    if isinstance(old, LegacyTransaction):
-        return attrs.evolve(old, gas_price=fee)
-    return attrs.evolve(old, max_priority_fee=priority, max_fee=fee)
-
-
-def highest_fee(transaction: Transaction) -> int:
-    """Return the most that a unit of gas may cost in a transaction."""
-    return transaction.gas_price if isinstance(transaction, LegacyTransaction) else transaction.max_fee
-
-
-def priority_fee(transaction: Transaction) -> int:
-    """Return what a transaction pays at most beside the base fee, for a unit of gas; 0 where there is no base fee."""
-    return 0 if isinstance(transaction, LegacyTransaction) else transaction.max_priority_fee
-
-
-def highest_cost(transaction: Transaction) -> int:
-    """Return what the account must hold for a transaction, in wei."""
-    return transaction.gas * highest_fee(transaction) + transaction.value
+        fee, priority = max(fee, bumped(old.max_fee)), max(priority, bumped(old.max_priority_fee or 0))
+    return attrs.evolve(old, max_priority_fee=None if old.is_legacy else priority, max_fee=fee)
 
 
 # --- limits
@@ -125,9 +101,9 @@ class FeeLimits:
         """Return why nothing is signed at a price, with the figures; empty when it is within the limits."""
         if price.needed > self.fee:
             return f"the gas price is {in_gwei(price.needed)}, the limit is {in_gwei(self.fee)} (max_fee_per_gas)"
-        if price.priority > self.priority:
+        if (price.priority or 0) > self.priority:
             return (
-                f"the priority fee is {in_gwei(price.priority)}, the limit is {in_gwei(self.priority)} "
+                f"the priority fee is {in_gwei(price.priority or 0)}, the limit is {in_gwei(self.priority)} "
                 "(max_priority_fee_per_gas)"
             )
         return ""
@@ -145,9 +121,9 @@ class FeeLimits:
     def allows(self, transaction: Transaction) -> bool:
         """Say whether a transaction is within the limits."""
         return (
-            highest_fee(transaction) <= self.fee
-            and priority_fee(transaction) <= self.priority
-            and highest_cost(transaction) <= self.cost
+            transaction.max_fee <= self.fee
+            and (transaction.max_priority_fee or 0) <= self.priority
+            and transaction.most_cost <= self.cost
         )
 
     def too_dear(self, price: Price, gas: int) -> str:
@@ -259,7 +235,7 @@ class Market:
         self.price, answer = None, self._answer
         if answer is None:
             return
-        price = Price(answer, is_legacy=True) if base_fee is None else market_fees(base_fee, answer)
+        price = Price(answer) if base_fee is None else market_fees(base_fee, answer)
         if not self.history.accepts(price, head, now):
             self._answer, self._due = None, min(self._due, now + ASKED_AGAIN_AFTER)
             return

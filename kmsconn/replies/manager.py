@@ -21,7 +21,7 @@ from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
-from kmsconn.replies.view import NOT_FINAL, Action, ChainView, IncludedReply, View, gaps, top
+from kmsconn.replies.view import NOT_FINAL, Action, ChainView, IncludedReply, View, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
 
@@ -240,12 +240,10 @@ class Rounds:
     def view(self, chain: ChainView) -> View:
         """Return everything that a decision depends on."""
         state, manager, now = self.state, self.state.manager, trio.current_time()
-        in_flight = state.tracks.nonces
         return View(
             chain=chain,
             nonces=state.nonces,
-            in_flight=in_flight,
-            missing=gaps(chain.nonce, in_flight, state.nonces.high, manager.endpoint.window),
+            in_flight=state.tracks.nonces,
             window=manager.endpoint.window,
             replace_after=manager.endpoint.replace_after,
             settings=manager.settings,
@@ -282,7 +280,7 @@ class Rounds:
             waiting=waiting,
             included=included,
             fee=None if price is None else price.needed,
-            priority=None if price is None else price.priority,
+            priority=None if price is None else price.priority or 0,
             reply_cost=state.market.reply_cost,
         )
 

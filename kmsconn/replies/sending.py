@@ -30,7 +30,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.answers import Broadcast, Sent, read_sent
-from kmsconn.replies.fees import highest_cost, in_ether, new_transaction
+from kmsconn.replies.fees import in_ether, new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
 from kmsconn.replies.table import REFUSED
@@ -257,7 +257,7 @@ class Sender(ReplyMoves):
         new = [step.found.transaction for step in steps if step.found.transaction is not None]
         made, signings = await self._made(new), list[Signing]()
         if made:
-            self.state.market.reply_cost = highest_cost(new[len(made) - 1])
+            self.state.market.reply_cost = new[len(made) - 1].most_cost
         waiting = iter(made)
         for step in steps:
             earlier = step.track.row.reply

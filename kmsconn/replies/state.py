@@ -27,7 +27,7 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
-from kmsconn.replies.fees import FeeLimits, Market, highest_cost, in_ether
+from kmsconn.replies.fees import FeeLimits, Market, in_ether
 from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import (
     ChainView,
@@ -127,7 +127,7 @@ def tell_sent(
         alerts.set("funds", None)
         alerts.to_a_block.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
-        needs = f"a reply needs {in_ether(highest_cost(transaction_of(row)))}"
+        needs = f"a reply needs {in_ether(transaction_of(row).most_cost)}"
         alerts.set("funds", f"{funds()}, {needs} ({result})", critical=True)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written

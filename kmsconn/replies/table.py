@@ -29,7 +29,7 @@ from kmsconn.replies.answers import (
     is_done,
     is_hopeless,
 )
-from kmsconn.replies.fees import highest_fee, repriced
+from kmsconn.replies.fees import repriced
 from kmsconn.replies.view import (
     FOUND,
     Action,
@@ -218,7 +218,7 @@ def _new_price(view: View, track: Track) -> Transaction | None:
         return None
     old = transaction_of(track.row)
     price = view.limits.for_gas(view.price, old.gas)
-    if price is None or not (held or highest_fee(old) * 100 > view.price.max_fee * MARGIN_PERCENT):
+    if price is None or not (held or old.max_fee * 100 > view.price.max_fee * MARGIN_PERCENT):
         return None
     new = repriced(old, price, held=held)
     return new if view.limits.allows(new) else None

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -258,7 +259,7 @@ class Track:
 class View:
     """Everything beside a reply that its next step depends on.
 
-    ``in_flight`` are the nonces that signed replies hold, ``missing`` those that nobody holds below one that somebody does.
+    ``in_flight`` are the nonces that signed replies hold.
     ``window`` and ``replace_after`` as in ``TxEndpoint``. ``price`` None: nothing may be signed now. ``sends_held``: a failed broadcast
     holds the others back for a moment.
     """
@@ -266,7 +267,6 @@ class View:
     chain: ChainView
     nonces: NonceTracker
     in_flight: frozenset[int]
-    missing: Collection[int]
     window: int
     replace_after: float
     settings: Settings
@@ -276,6 +276,11 @@ class View:
     now: float
     block_time: float
     sends_held: bool
+
+    @cached_property
+    def missing(self) -> tuple[int, ...]:
+        """The nonces that nobody holds below one that somebody does, or did."""
+        return gaps(self.chain.nonce, self.in_flight, self.nonces.high, self.window)
 
     @property
     def epoch(self) -> float:

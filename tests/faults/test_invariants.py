@@ -15,7 +15,7 @@ from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, make_id
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 from kmsconn.model.events import Event, ReplyFinalized, ReplySigned, RequestRecorded
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
@@ -160,7 +160,7 @@ class Sender:
     def sign(self, nonce: int, *, failing: bool = False) -> bytes:
         """Sign a reply to one request; the contract takes none that fails."""
         to = self.contract if failing else self.key.address
-        transaction = Eip1559Transaction(self.chain.chain_id, nonce, 1, 10**10, 100_000, to, 0, b"")
+        transaction = Transaction(self.chain.chain_id, nonce, 1, 10**10, 100_000, to, 0, b"")
         raw, hash_ = sign_transaction(transaction, self.key)
         self.replies.note(hash_, bytes(32), nonce)
         return raw

@@ -23,7 +23,7 @@ from kmsconn.emulator.execution import Emitted, Frame, Reverted
 from kmsconn.emulator.rpc_json import LogFilter
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
-from kmsconn.ethereum.transactions import Eip1559Transaction
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.model.events import LogQuarantined, ReplyIncluded, ReplySigned, RequestDeferred
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import contracts, decryptions
@@ -138,9 +138,7 @@ async def test_row_026_063_083_111_each_step_of_a_request_is_told_in_its_order_a
         world.ask_user(world.reference(1000))
         await world.wait(lambda: world.told(ReplyIncluded))
         (log,) = [one for one in world.logs() if one.topics[0] == decryptions.USER_EVENT.topic0]
-        (sent,) = [
-            one.envelope for one in world.transactions() if isinstance(one.envelope, Eip1559Transaction)
-        ]
+        (sent,) = [one.envelope for one in world.transactions() if isinstance(one.envelope, Transaction)]
     assert (sent.chain_id, sent.to, sent.value) == (GATEWAY_ID, world.manager.address, 0)
     wanted = ["RequestRecorded", "StageFinished", "AnswerKept", "ReplySigned", "ReplySent", "ReplyIncluded"]
     names = [type(event).__name__ for event in world.events if getattr(event, "rid", None) == 1]

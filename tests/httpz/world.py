@@ -17,7 +17,7 @@ from kmsconn.config.description import LogFormat, Secret
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.blocks import Mined, Transaction
+from kmsconn.emulator.blocks import EmulatedTransaction, Mined
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import make_ciphertext
@@ -222,7 +222,7 @@ class World:
         calls = [mined.transaction.data for mined in self._mined() if mined.outcome.status]
         return [function.decode(data) for data in calls if data[:4] == function.selector]
 
-    def transactions(self) -> list[Transaction]:
+    def transactions(self) -> list[EmulatedTransaction]:
         """Return all that were included."""
         return [mined.transaction for mined in self._mined()]
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmsconn.emulator.blocks import Transaction
+from kmsconn.emulator.blocks import EmulatedTransaction
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.execution import ChainState, difference
 from tests.sampling import examples
@@ -73,9 +73,9 @@ def traffic(made: World, steps: list[int]) -> None:
 
 
 def shuffled(seed: int) -> Any:
-    def arrange(transactions: list[Transaction], blocks: int) -> list[list[Transaction]]:
+    def arrange(transactions: list[EmulatedTransaction], blocks: int) -> list[list[EmulatedTransaction]]:
         random = Random(seed)
-        placed: list[list[Transaction]] = [[] for _ in range(blocks)]
+        placed: list[list[EmulatedTransaction]] = [[] for _ in range(blocks)]
         for transaction in random.sample(transactions, len(transactions)):
             random.choice(placed).append(transaction)
         return placed

@@ -15,8 +15,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
 from kmsconn.ethereum.transactions import (
-    Eip1559Transaction,
-    LegacyTransaction,
+    Transaction,
     decode_transaction,
     sign_transaction,
 )
@@ -147,17 +146,16 @@ NONCES = st.integers(0, 2**64 - 1)
 KEYS = st.integers(1, 2**255).map(lambda secret: PrivateKey(secret.to_bytes(32)))
 TRANSACTIONS = st.one_of(
     st.builds(
-        Eip1559Transaction,
+        Transaction,
         NONCES,
         NONCES,
-        NUMBERS,
+        st.none() | NUMBERS,
         NUMBERS,
         NONCES,
         ADDRESSES,
         NUMBERS,
         st.binary(max_size=99),
     ),
-    st.builds(LegacyTransaction, NONCES, NONCES, NUMBERS, NONCES, ADDRESSES, NUMBERS, st.binary(max_size=99)),
 )
 
 

@@ -16,7 +16,7 @@ import trio
 from hypothesis import strategies as st
 
 from kmsconn.chain.port import Call
-from kmsconn.emulator.blocks import Branch, Transaction
+from kmsconn.emulator.blocks import Branch, EmulatedTransaction
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.ethereum.transactions import decode_transaction
@@ -192,9 +192,9 @@ class Life:
                 self.put_back()
 
     def reorganise(self) -> None:
-        dropped: list[Transaction] = []
+        dropped: list[EmulatedTransaction] = []
 
-        def drop(transaction: Transaction) -> bool:
+        def drop(transaction: EmulatedTransaction) -> bool:
             gone = self.has("drop", 0.3)
             if gone:
                 dropped.append(transaction)

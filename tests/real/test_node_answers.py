@@ -14,7 +14,7 @@ from kmsconn.emulator.dependencies import GATEWAY_ID, key_for
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.access import wallet_agrees
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, DecryptionViews
@@ -55,7 +55,7 @@ def signed(nonce: int, name: str, **changes: Any) -> str:
         "value": 0,
         "data": b"",
     }
-    raw, _ = sign_transaction(Eip1559Transaction(**(fields | changes)), key_for(name))
+    raw, _ = sign_transaction(Transaction(**(fields | changes)), key_for(name))
     return to_hex(raw)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any, Literal
 
-from kmsconn.emulator.blocks import Branch, Transaction
+from kmsconn.emulator.blocks import Branch, EmulatedTransaction
 from kmsconn.emulator.chain import EmulatedChain, keep_all
 from kmsconn.emulator.drills.drill import (
     Drill,
@@ -34,7 +34,7 @@ from kmsconn.emulator.pool import PoolKind, pool_of
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 
 
 class ChainDrill(Drill, frozen=True):
@@ -221,21 +221,21 @@ class Reorganisation(Drill, frozen=True):
                 scene.users.any()
         return lambda: _put_back(chain, branch)
 
-    def _dropping(self, scene: DrillScene) -> Callable[[Transaction], bool]:
+    def _dropping(self, scene: DrillScene) -> Callable[[EmulatedTransaction], bool]:
         requests = self.reuse_ids or self.drop in {"requests", "everything"}
         replies = self.reuse_ids or self.drop in {"replies", "everything"}
         if not (requests or replies):
             return keep_all
         contract = scene.dependencies.decryption.address
 
-        def is_dropped(transaction: Transaction) -> bool:
+        def is_dropped(transaction: EmulatedTransaction) -> bool:
             is_reply = scene.dependencies.generation_events.replied(transaction.data) is not None
             return transaction.to == contract and (replies if is_reply else requests)
 
         return is_dropped
 
 
-def _requests(scene: DrillScene, branch: Branch) -> list[Transaction]:
+def _requests(scene: DrillScene, branch: Branch) -> list[EmulatedTransaction]:
     requested = scene.dependencies.generation_events.requested
     return [
         mined.transaction
@@ -282,11 +282,11 @@ class _Copying:
                 if self._is_reply(mined.transaction) and self._random.random() < self._share:
                     self._copy(mined.transaction)
 
-    def _is_reply(self, transaction: Transaction) -> bool:
+    def _is_reply(self, transaction: EmulatedTransaction) -> bool:
         ours = transaction.sender == self._dependencies.sender.address and transaction.hash not in self._own
         return ours and self._dependencies.generation_events.replied(transaction.data) is not None
 
-    def _copy(self, reply: Transaction) -> None:
+    def _copy(self, reply: EmulatedTransaction) -> None:
         fees = {"tip": reply.tip, "max_fee": reply.max_fee, "gas": reply.gas}
         sent = transact(self._chain, self._dependencies.sender, reply.to, reply.data, **fees)
         self._own |= set() if sent is None else {sent}
@@ -304,9 +304,7 @@ def transact(
 ) -> bytes | None:
     """Sign a transaction on the nonce that is next and submit it; return its hash, None where a node refuses it."""
     nonce = chain.intake.pending_nonce(key.address)
-    raw, own_hash = sign_transaction(
-        Eip1559Transaction(chain.chain_id, nonce, tip, max_fee, gas, to, 0, data), key
-    )
+    raw, own_hash = sign_transaction(Transaction(chain.chain_id, nonce, tip, max_fee, gas, to, 0, data), key)
     try:
         chain.intake.submit(raw)
     except NodeError:

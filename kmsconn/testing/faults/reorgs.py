@@ -10,7 +10,7 @@ from typing import Literal
 import attrs
 import trio
 
-from kmsconn.emulator.blocks import Branch, Transaction
+from kmsconn.emulator.blocks import Branch, EmulatedTransaction
 from kmsconn.emulator.chain import NodeStanding
 from kmsconn.ethereum.addresses import Address
 from kmsconn.testing.ground_truth import name_of, requests_of
@@ -110,26 +110,26 @@ def _put_back(world: World, branch: Branch) -> None:
         world.invariants.reorganised(chain.restore(branch))
 
 
-def _always(transaction: Transaction) -> bool:
+def _always(transaction: EmulatedTransaction) -> bool:
     del transaction
     return True
 
 
-def _never(transaction: Transaction) -> bool:
+def _never(transaction: EmulatedTransaction) -> bool:
     del transaction
     return False
 
 
 def arrange(
-    transactions: Sequence[Transaction], blocks: int, *, swapped: Address | None, sizes: Sequence[int]
-) -> list[Sequence[Transaction]]:
+    transactions: Sequence[EmulatedTransaction], blocks: int, *, swapped: Address | None, sizes: Sequence[int]
+) -> list[Sequence[EmulatedTransaction]]:
     """Dispatch transactions to the new blocks: so many to each, and what is left to the last one."""
     order = _swapped(transactions, swapped) if swapped else list(transactions)
     edges = [*itertools.accumulate(sizes[: blocks - 1], initial=0), len(order)]
     return [order[first:end] for first, end in itertools.pairwise(edges)]
 
 
-def _swapped(transactions: Sequence[Transaction], contract: Address) -> list[Transaction]:
+def _swapped(transactions: Sequence[EmulatedTransaction], contract: Address) -> list[EmulatedTransaction]:
     """Put the users' calls of a contract in the opposite order; what they rest on, such as committed ciphertexts, stays where it is."""
     calls = [one for one in transactions if one.to == contract and one.envelope is None and one.data]
     opposite = {one.hash: other for one, other in zip(calls, reversed(calls), strict=True)}

@@ -14,7 +14,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 
 GAS = 12_000_000
 RICH = 10**24
@@ -64,7 +64,7 @@ class Account:
         return [created(code, salt) for code in codes]
 
     def _sign(self, nonce: int, to: Address, data: bytes) -> tuple[bytes, bytes]:
-        transaction = Eip1559Transaction(self.rpc.chain_id, nonce, TIP, MAX_FEE, GAS, to, 0, data)
+        transaction = Transaction(self.rpc.chain_id, nonce, TIP, MAX_FEE, GAS, to, 0, data)
         return sign_transaction(transaction, self.key)
 
 

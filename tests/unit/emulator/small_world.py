@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from kmsconn.emulator.blocks import Mined, Transaction
+from kmsconn.emulator.blocks import EmulatedTransaction, Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.decryption import PUBLIC_TYPE, DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
@@ -29,7 +29,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, KEY_TAG, PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from tests import vectors
 
@@ -104,7 +104,7 @@ def signed(
     to: Address = DECRYPTION_ADDRESS,
 ) -> bytes:
     """Return a raw transaction of the node's wallet."""
-    return sign_transaction(Eip1559Transaction(chain_id, nonce, tip, max_fee, gas, to, 0, data), key)[0]
+    return sign_transaction(Transaction(chain_id, nonce, tip, max_fee, gas, to, 0, data), key)[0]
 
 
 def world(*, pool: PoolKind = "arbitrum", base_fee: int | None = 100, block_time: float = 0.25) -> World:
@@ -121,10 +121,14 @@ def world(*, pool: PoolKind = "arbitrum", base_fee: int | None = 100, block_time
     return made
 
 
-def own_order(*hashes: bytes) -> Callable[[Sequence[Transaction], int], Sequence[Sequence[Transaction]]]:
+def own_order(
+    *hashes: bytes,
+) -> Callable[[Sequence[EmulatedTransaction], int], Sequence[Sequence[EmulatedTransaction]]]:
     """Return an arrangement for ``reorg`` that puts transactions into the last block in this order."""
 
-    def arrange(transactions: Sequence[Transaction], blocks: int) -> Sequence[Sequence[Transaction]]:
+    def arrange(
+        transactions: Sequence[EmulatedTransaction], blocks: int
+    ) -> Sequence[Sequence[EmulatedTransaction]]:
         by_hash = {transaction.hash: transaction for transaction in transactions}
         return [*([[]] * (blocks - 1)), [by_hash[wanted] for wanted in hashes]]
 

@@ -22,7 +22,7 @@ from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION
 from kmsconn.protocols.fhevm.profile import EVENTS
 from tests.unit.emulator.test_control import Handler, content_of
@@ -353,9 +353,7 @@ async def test_another_pool_takes_the_transactions(desk: Handler) -> None:
 def signed(desk: Handler, nonce: int = 0, data: bytes = b"") -> bytes:
     key, chain = desk.dependencies.sender, desk.dependencies.gateway
     to = desk.dependencies.decryption.address
-    return sign_transaction(Eip1559Transaction(chain.chain_id, nonce, 0, 10**10, 900_000, to, 0, data), key)[
-        0
-    ]
+    return sign_transaction(Transaction(chain.chain_id, nonce, 0, 10**10, 900_000, to, 0, data), key)[0]
 
 
 def requests(desk: Handler) -> dict[int, bytes]:

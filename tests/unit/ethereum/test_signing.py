@@ -15,8 +15,7 @@ from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover, recoverable
 from kmsconn.ethereum.transactions import (
-    Eip1559Transaction,
-    LegacyTransaction,
+    Transaction,
     decode_transaction,
     sign_transaction,
 )
@@ -134,12 +133,12 @@ def test_what_is_no_signature_of_a_key_is_not_taken_for_one(r: int, s: int, key:
 
 SENDER_KEY = PrivateKey((0x11).to_bytes(32))
 TO = Address(b"\x35" * 20)
-DYNAMIC = Eip1559Transaction(54321, 7, 10**6, 10**9, 300_000, TO, 0, b"\x6f\x89\x13\xbc")
+DYNAMIC = Transaction(54321, 7, 10**6, 10**9, 300_000, TO, 0, b"\x6f\x89\x13\xbc")
 MINED = [entry["transaction"] for entry in vectors.requests("legacy_direct", "legacy_delegated")]
 
 
 def test_the_example_of_eip_155() -> None:
-    transaction = LegacyTransaction(1, 9, 20 * 10**9, 21000, TO, 10**18, b"")
+    transaction = Transaction(1, 9, None, 20 * 10**9, 21000, TO, 10**18, b"")
     raw, _ = sign_transaction(transaction, PrivateKey(b"\x46" * 32))
     assert (
         transaction.signing_digest.hex() == "daf5a779ae972f972197303d7b574746c7ef83eadac0f2791ad23db92e4c8e53"
@@ -154,7 +153,7 @@ def test_the_example_of_eip_155() -> None:
 @pytest.mark.parametrize("mined", MINED, ids=lambda mined: mined["hash"][:10])
 def test_mined_transactions_have_our_hash_and_sender(mined: dict[str, str]) -> None:
     """Transactions of the vectors, signed and hashed by other software, mined by a real node."""
-    transaction = Eip1559Transaction(
+    transaction = Transaction(
         from_quantity(mined["chainId"]),
         from_quantity(mined["nonce"]),
         from_quantity(mined["maxPriorityFeePerGas"]),
@@ -172,7 +171,7 @@ def test_mined_transactions_have_our_hash_and_sender(mined: dict[str, str]) -> N
 
 
 def test_a_signed_transaction_names_its_sender() -> None:
-    for transaction in (DYNAMIC, LegacyTransaction(54321, 7, 10**9, 300_000, TO, 0, b"\x01")):
+    for transaction in (DYNAMIC, Transaction(54321, 7, None, 10**9, 300_000, TO, 0, b"\x01")):
         raw, digest = sign_transaction(transaction, SENDER_KEY)
         signed = decode_transaction(raw)
         assert (signed.transaction, signed.sender, signed.hash) == (transaction, SENDER_KEY.address, digest)
@@ -217,7 +216,7 @@ def test_other_bytes_are_undecodable(raw: bytes) -> None:
 
 
 def test_a_legacy_transaction_of_no_chain_is_undecodable() -> None:
-    raw, _ = sign_transaction(LegacyTransaction(1, 0, 1, 21000, TO, 0, b""), SENDER_KEY)
+    raw, _ = sign_transaction(Transaction(1, 0, None, 1, 21000, TO, 0, b""), SENDER_KEY)
     decoded = rlp.decode(raw)
     assert isinstance(decoded, tuple)
     with pytest.raises(Undecodable, match="no chain"):

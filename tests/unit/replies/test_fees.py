@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from kmsconn.chain.port import RpcError
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.transactions import Eip1559Transaction, LegacyTransaction, Transaction
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.model.events import Severity
 from kmsconn.replies.fees import (
     CURRENT,
@@ -32,7 +31,7 @@ from kmsconn.replies.fees import (
 from kmsconn.replies.state import TxAlerts, tell_market
 
 TO = Address(b"\x01" * 20)
-gas_price = partial(Price, is_legacy=True)
+gas_price = Price
 
 
 def at(nonce: int, price: Price) -> Transaction:
@@ -70,8 +69,8 @@ def test_a_history_of_another_form_is_refused(history: Any) -> None:
 
 
 def test_a_request_takes_the_form_that_its_price_asks_for() -> None:
-    assert at(4, Price(9, 2)) == Eip1559Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
-    assert at(4, gas_price(9)) == LegacyTransaction(7, 4, 9, 100, TO, 0, b"data")
+    assert at(4, Price(9, 2)) == Transaction(7, 4, 2, 9, 100, TO, 0, b"data")
+    assert at(4, gas_price(9)) == Transaction(7, 4, None, 9, 100, TO, 0, b"data")
 
 
 @given(amounts, amounts, amounts, amounts)
@@ -80,8 +79,8 @@ def test_a_replacement_pays_an_eighth_more_and_no_less_than_the_market(
 ) -> None:
     old = at(4, Price(fee + priority, priority))
     new = repriced(old, Price(market + market_priority, market_priority), held=True)
-    assert isinstance(old, Eip1559Transaction)
-    assert isinstance(new, Eip1559Transaction)
+    assert old.max_priority_fee is not None
+    assert new.max_priority_fee is not None
     assert new.max_fee >= market + market_priority
     assert 8 * new.max_fee >= 9 * old.max_fee
     assert 8 * new.max_priority_fee >= 9 * old.max_priority_fee
@@ -94,8 +93,8 @@ def test_a_legacy_replacement_likewise(price: int, market: int) -> None:
     old = at(4, gas_price(price))
     for now in (gas_price(market), Price(market, 1)):
         new = repriced(old, now, held=True)
-        assert isinstance(new, LegacyTransaction)
-        assert new.gas_price >= bumped(price)
+        assert new.is_legacy
+        assert new.max_fee >= bumped(price)
     assert repriced(at(4, Price(16, 8)), gas_price(1), held=True) == at(4, Price(18, 9)), (
         "only a gas price is known"
     )
@@ -135,7 +134,7 @@ def test_the_margin_of_a_fee_gives_way_to_the_limits_and_its_need_does_not() -> 
     ("fee", "priority", "gas"), [(1000, 50, 100), (1001, 50, 1), (1000, 51, 1), (1000, 50, 101)]
 )
 def test_a_transaction_beyond_any_limit_is_not_allowed(fee: int, priority: int, gas: int) -> None:
-    transaction = Eip1559Transaction(1, 4, priority, fee, gas, TO, 0, b"")
+    transaction = Transaction(1, 4, priority, fee, gas, TO, 0, b"")
     assert LIMITS.allows(transaction) is ((fee, priority, gas) == (1000, 50, 100))
 
 

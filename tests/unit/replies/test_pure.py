@@ -9,7 +9,7 @@ import pytest
 
 from kmsconn.config.description import Secret
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction
+from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.model.debounce import Debounce
 from kmsconn.replies.answers import (
     AGAIN_AFTER,
@@ -134,7 +134,7 @@ async def test_what_became_of_bytes_says_nothing_about_others_of_the_same_reply(
 
 async def test_a_wallet_signs_as_its_address_always_the_same() -> None:
     wallet = Wallet.from_hex(Secret(SECRET))
-    transaction = Eip1559Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
+    transaction = Transaction(7, 4, 1, 9, 21_000, Address(bytes(20)), 0, b"x")
     [(raw, transaction_hash)] = await wallet.sign([transaction])
     signed = decode_transaction(raw)
     assert (signed.transaction, signed.sender, signed.hash) == (transaction, KEY.address, transaction_hash)

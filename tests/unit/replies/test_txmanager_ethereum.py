@@ -46,7 +46,7 @@ async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience() -
         await trio.sleep(1150)
         assert len({decode_transaction(raw).transaction for raw in world.node.accepted}) == 1
         await trio.sleep(200)
-        fees = {decode_transaction(raw).transaction.max_fee for raw in world.node.accepted}  # type: ignore[union-attr]
+        fees = {decode_transaction(raw).transaction.max_fee for raw in world.node.accepted}
         assert len(fees) > 1
     assert {decode_transaction(raw).transaction.nonce for raw in world.node.accepted} == {0}
 

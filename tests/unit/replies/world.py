@@ -30,7 +30,7 @@ from kmsconn.ethereum.abi import ContractEvent, Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.ethereum.transactions import Eip1559Transaction, decode_transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, decode_transaction, sign_transaction
 from kmsconn.journal.journal import JournalFailures
 from kmsconn.journal.moves import FIRST, OF_ANSWERS, Signing
 from kmsconn.journal.queries import Due
@@ -606,14 +606,14 @@ class World:
     def foreign(self, nonce: int | None = None, max_fee: int = 10_000) -> None:
         """Let another process send something with our key."""
         free = self.chain.intake.pending_nonce(KEY.address) if nonce is None else nonce
-        other = Eip1559Transaction(CHAIN_ID, free, max_fee, max_fee, 30_000, ELSEWHERE, 0, b"")
+        other = Transaction(CHAIN_ID, free, max_fee, max_fee, 30_000, ELSEWHERE, 0, b"")
         with suppress(NodeError):
             self.chain.intake.submit(sign_transaction(other, KEY)[0])
 
     def reply_of_another(self, rid: int) -> tuple[bytes, bytes, int]:
         """Return a reply's bytes, hash and nonce as another process with our key would sign it now."""
         free = self.chain.intake.pending_nonce(KEY.address)
-        reply = Eip1559Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
+        reply = Transaction(CHAIN_ID, free, 10_000, 10_000, 1_000_000, CONTRACT, 0, calldata(rid, 0))
         return *sign_transaction(reply, KEY), free
 
     def sign_behind(self, rid: int) -> None:

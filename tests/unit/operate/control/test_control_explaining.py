@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.ethereum.transactions import Eip1559Transaction, sign_transaction
+from kmsconn.ethereum.transactions import Transaction, sign_transaction
 from kmsconn.journal import inspecting, moves
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.moves import NewRequest, Signing
@@ -165,7 +165,7 @@ async def signed_row(scene: Scene) -> Row:
     row, journal = scene.rows["pending"], scene.bench.journal
     calldata = RESPONSE.encode(row.id, b"\x01" * 32, b"\x02" * 65, b"\x00")
     await journal.run(keep, row.rid, Answer(calldata, None), wall())
-    transaction = Eip1559Transaction(row.event.chain_id, 7, 1, 10, 100_000, row.event.contract, 0, calldata)
+    transaction = Transaction(row.event.chain_id, 7, 1, 10, 100_000, row.event.contract, 0, calldata)
     await journal.run(moves.sign, Signing(row.rid, 7, *sign_transaction(transaction, KEY)))
     found = await scene.bench.row(row.rid)
     digest = PROFILE.digest(found.event.log)  # the bench records another one
