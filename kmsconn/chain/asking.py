@@ -32,7 +32,7 @@ from kmsconn.protocols.fhevm.profile import Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Revert
 from kmsconn.protocols.profile import Profile
-from kmsconn.protocols.queries import ContractQuery, Instead, LogsAt, QueryPlan
+from kmsconn.protocols.queries import ContractQuery, Instead, QueryPlan
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports
@@ -53,7 +53,11 @@ async def ask(rpc: Rpc, question: ContractQuery[T]) -> T:
 
 async def ask_all(rpc: Rpc, questions: Sequence[ContractQuery[T]]) -> list[T]:
     """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
-    results = await rpc.batch([Call(*question.call()) for question in questions]) if questions else []
+    results = (
+        await rpc.batch([Call(question.method, question.parameters) for question in questions])
+        if questions
+        else []
+    )
     return await _answers(rpc, questions, results)
 
 
@@ -65,7 +69,10 @@ async def ask_beside(
 
     Raises the first failure of a step, or else of a batch in their order; each as ``ask``. Cancellation: of all. Repeating: reads only.
     """
-    sent = [(*one, one[0].send([Call(*question.call()) for question in one[1]])) for one in batches]
+    sent = [
+        (*one, one[0].send([Call(question.method, question.parameters) for question in one[1]]))
+        for one in batches
+    ]
     try:
         late: list[Callable[[], Awaitable[Any]]] = [
             partial(ask_all, rpc, questions) for rpc, questions, pending in sent if pending is None
@@ -109,7 +116,9 @@ def _understand(question: ContractQuery[T], result: Any) -> T:
             raise Unreachable(f"chain {question.chain_id}: {result}") from result
         return answer
     try:
-        return question.understand(whole_logs(result) if isinstance(question, LogsAt) else from_hex(result))
+        return question.understand(
+            whole_logs(result) if question.method == "eth_getLogs" else from_hex(result)
+        )
     except (Undecodable, ValueError, TypeError, AttributeError) as error:
         raise Unreachable(f"chain {question.chain_id} returned an undecodable result: {error}") from error
 

@@ -25,7 +25,7 @@ from kmsconn.emulator.ground_truth import GroundTruth
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CRS_TAG, KEY_TAG, PREP_KEYGEN_TAG, make_id
 from kmsconn.protocols.fhevm.contracts import KeyViews, Standing
-from kmsconn.protocols.queries import StorageRead
+from kmsconn.protocols.queries import ContractQuery
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class OwnedContracts(ABC):
         """Let the Gateway take no request any more that names that context."""
 
     @abstractmethod
-    async def read(self, slot: StorageRead[T]) -> T:
+    async def read(self, slot: ContractQuery[T]) -> T:
         """Return what a slot holds now."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class OwnedContracts(ABC):
         while not holds():
             await self.wait_change()
 
-    async def until_told(self, slot: StorageRead[Any], value: object = True) -> None:
+    async def until_told(self, slot: ContractQuery[Any], value: object = True) -> None:
         """Wait until a slot holds this value."""
         while await self.read(slot) != value:
             await self.wait_change()
@@ -168,10 +168,10 @@ class EmulatedContracts(OwnedContracts):
         gateway.actors.act(config.address, lambda frame: config.destroy_context(frame, context_id))
         await gateway.wait_change()
 
-    async def read(self, slot: StorageRead[T]) -> T:
+    async def read(self, slot: ContractQuery[T]) -> T:
         """Look into the state."""
         await trio.lowlevel.checkpoint()
-        word = int(self.dependencies.ethereum.evm.state.get((slot.to, slot.slot), 0))
+        word = int(self.dependencies.ethereum.evm.state.get((slot.to, int(slot.parameters[1], 16)), 0))
         return slot.understand(word.to_bytes(32))
 
     async def wait_change(self) -> None:

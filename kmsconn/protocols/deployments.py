@@ -22,7 +22,7 @@ from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Version
-from kmsconn.protocols.queries import ViewCall
+from kmsconn.protocols.queries import ContractQuery, view_call
 
 Groups = dict[str, dict[str, list[dict[str, Any]]]]
 
@@ -117,29 +117,17 @@ class _IsAnother(Exception):  # noqa: N818 - no error of the program
     """A contract's answer shows that it is another one; the text goes on after "it"."""
 
 
-@attrs.frozen
-class HasCode:
+def has_code(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[None]:
     """Ask for the code at an address, where a contract has nothing that all its versions answer."""
 
-    kind: str
-    option: str
-    chain_id: int
-    to: Address
+    def read(code: bytes) -> None:
+        if not code:
+            _refuse(kind, option, (chain_id, address), "has no code")
 
-    def call(self) -> tuple[str, tuple[Any, ...]]:
-        """Return the JSON-RPC method and its parameters."""
-        return "eth_getCode", (to_hex(self.to), "latest")
-
-    def understand(self, result: bytes) -> None:
-        """Refuse an address without code."""
-        if not result:
-            _refuse(self.kind, self.option, (self.chain_id, self.to), "has no code")
-
-    def refused(self, message: str, data: bytes | None) -> None:
-        """Take no error for an answer."""
+    return ContractQuery(chain_id, address, "eth_getCode", (to_hex(address), "latest"), read)
 
 
-def has_version(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[Version | None]:
+def has_version(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[Version | None]:
     """Ask a contract of fhevm for its version, which begins with the name of its kind; None for one that cannot be read."""
 
     def judge(values: tuple[Any, ...]) -> Version | None:
@@ -152,7 +140,7 @@ def has_version(kind: str, option: str, chain_id: int, address: Address) -> View
     return answers(_VERSION, kind, option, where=(chain_id, address), judge=judge)
 
 
-def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ViewCall[None]:
+def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[None]:
     """Ask a contract for the name of its EIP-712 domain (EIP-5267)."""
 
     def judge(values: tuple[Any, ...]) -> None:
@@ -162,7 +150,7 @@ def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ViewC
     return answers(_DOMAIN, kind, option, where=(chain_id, address), judge=judge)
 
 
-def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> ViewCall[bool]:
+def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> ContractQuery[bool]:
     """Ask a contract for its EIP-712 domain and compare it with the configured one, whose options begin with ``option``.
 
     Returns whether it tells one; ``always``: a contract that tells none is another one.
@@ -178,12 +166,12 @@ def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> View
         return asked
 
     def read(data: bytes) -> bool:
-        return bool(data) and asked.read(data)
+        return bool(data) and asked.understand(data)
 
-    def on_error(message: str, data: bytes | None) -> bool | None:
+    def refused(message: str, data: bytes | None) -> bool | None:
         return False if not data and "revert" in message.lower() else asked.refused(message, data)
 
-    return attrs.evolve(asked, read=read, on_error=on_error)
+    return attrs.evolve(asked, understand=read, refused=refused)
 
 
 def _compare(kind: str, option: str, ours: Domain, values: tuple[Any, ...]) -> bool:
@@ -210,7 +198,7 @@ def answers(
     *,
     where: tuple[int, Address],
     judge: Callable[[tuple[Any, ...]], T],
-) -> ViewCall[T]:
+) -> ContractQuery[T]:
     """Ask a contract for what only its kind has; ``judge`` reads the answer, ``where`` are chain id and address.
 
     A revert with data of its own is waited for: the contract is there, and not ready.
@@ -228,13 +216,13 @@ def answers(
         except _IsAnother as error:
             refuse(str(error))
 
-    def on_error(message: str, data: bytes | None) -> None:
+    def refused(message: str, data: bytes | None) -> None:
         if data:
             raise NotYet(f"the {kind} at {checksum(address)} reverts: 0x{data.hex()[:64]}")
         if "revert" in message.lower():
             refuse(f"does not know {function.name}")
 
-    return ViewCall(chain_id, address, function.encode(), read, on_error=on_error)
+    return attrs.evolve(view_call(chain_id, address, function.encode(), read), refused=refused)
 
 
 def _refuse(kind: str, option: str, where: tuple[int, Address], why: str) -> NoReturn:

@@ -8,45 +8,35 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from functools import reduce
 from operator import itemgetter
-from typing import Any, Concatenate, Final, Generic, Protocol, TypeVar
-
-import attrs
+from typing import Any, Concatenate, Final, Generic, TypeVar
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.abi import Function, Log
+from kmsconn.ethereum.abi import Function
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import quantity, to_hex
+from kmsconn.ethereum.hexes import quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.frozen import frozen
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 _WORD_BYTES = 32
 _FIRST: Final = itemgetter(0)
-T_co = TypeVar("T_co", covariant=True)
 
 
-class ContractQuery(Protocol[T_co]):
-    """One read of a chain: what to ask, and how to understand what comes back."""
+@frozen
+class ContractQuery(Generic[T_co]):
+    """One read of a chain: a method of JSON-RPC with its parameters, the account that is asked about, and how what comes back is read.
 
-    @property
-    def chain_id(self) -> int:
-        """The chain to ask."""
-        ...
+    ``understand`` reads the result, as bytes, or as a sequence of logs. It raises Undecodable; a check raises Rejected or NotYet when the
+    answer is no. ``refused`` reads message and data of a JSON-RPC error that is an answer; None: it is none, ask again later.
+    """
 
-    def call(self) -> tuple[str, tuple[Any, ...]]:
-        """Return the JSON-RPC method and its parameters."""
-        ...
-
-    def understand(self, result: Any) -> T_co:
-        """Read the result, as bytes, or as a sequence of logs.
-
-        Raises Undecodable; a check raises Rejected or NotYet when the answer is no.
-        """
-        ...
-
-    def refused(self, message: str, data: bytes | None) -> T_co | None:
-        """Read a JSON-RPC error that is an answer; None (the default) means that it is none: ask again later."""
-        ...
+    chain_id: int
+    to: Address
+    method: str
+    parameters: tuple[Any, ...]
+    understand: Callable[[Any], T_co]
+    refused: Callable[[str, bytes | None], T_co | None] = lambda _message, _data: None
 
 
 class Instead(Exception):  # noqa: N818 - no error: the contract is of another revision
@@ -57,57 +47,37 @@ class Instead(Exception):  # noqa: N818 - no error: the contract is of another r
         self.question = question
 
 
-@frozen
-class ViewCall(Generic[T]):
-    """An ``eth_call`` without a sender, at ``latest`` or at the block of a number."""
-
-    chain_id: int
-    to: Address
-    data: bytes
-    read: Callable[[bytes], T]
-    gas: int | None = None
-    on_error: Callable[[str, bytes | None], T | None] | None = None
-    block: int | None = None
-
-    def call(self) -> tuple[str, tuple[Any, ...]]:
-        """Return the JSON-RPC method and its parameters."""
-        message = {"to": f"0x{self.to.hex()}", "data": f"0x{self.data.hex()}"}
-        if self.gas is not None:
-            message["gas"] = quantity(self.gas)
-        return "eth_call", (message, "latest" if self.block is None else quantity(self.block))
-
-    def understand(self, result: bytes) -> T:
-        """Read the return data."""
-        return self.read(result)
-
-    def refused(self, message: str, data: bytes | None) -> T | None:
-        """Read a revert where it is an answer."""
-        return None if self.on_error is None else self.on_error(message, data)
+def view_call(
+    chain_id: int,
+    to: Address,
+    data: bytes,
+    read: Callable[[bytes], T],
+    *,
+    gas: int | None = None,
+    block: int | None = None,
+) -> ContractQuery[T]:
+    """Ask by an ``eth_call`` without a sender, at ``latest`` or at the block of a number."""
+    message = {"to": f"0x{to.hex()}", "data": f"0x{data.hex()}"}
+    if gas is not None:
+        message["gas"] = quantity(gas)
+    return ContractQuery(
+        chain_id, to, "eth_call", (message, "latest" if block is None else quantity(block)), read
+    )
 
 
-@frozen
-class StorageRead(Generic[T]):
-    """An ``eth_getStorageAt`` at ``latest`` or another block that has a name."""
+def storage_read(
+    chain_id: int, to: Address, slot: int, read: Callable[[bytes], T], block: str = "latest"
+) -> ContractQuery[T]:
+    """Ask for a word of storage, at ``latest`` or another block that has a name."""
 
-    chain_id: int
-    to: Address
-    slot: int
-    read: Callable[[bytes], T]
-    block: str = "latest"
+    def understand(word: bytes) -> T:
+        if len(word) != _WORD_BYTES:  # nothing that cannot be taken back may follow from what is no word
+            raise Undecodable(f"a word of storage has {_WORD_BYTES} bytes, not {len(word)}")
+        return read(word)
 
-    def call(self) -> tuple[str, tuple[Any, ...]]:
-        """Return the JSON-RPC method and its parameters."""
-        return "eth_getStorageAt", (f"0x{self.to.hex()}", f"0x{self.slot:064x}", self.block)
-
-    def understand(self, result: bytes) -> T:
-        """Read the 32-byte word. Raises Undecodable for what is none: nothing that cannot be taken back may follow from it."""
-        if len(result) != _WORD_BYTES:
-            raise Undecodable(f"a word of storage has {_WORD_BYTES} bytes, not {len(result)}")
-        return self.read(result)
-
-    def refused(self, message: str, data: bytes | None) -> T | None:
-        """Nothing that a node says instead of a word is an answer."""
-        return None
+    return ContractQuery(
+        chain_id, to, "eth_getStorageAt", (f"0x{to.hex()}", f"0x{slot:064x}", block), understand
+    )
 
 
 @frozen
@@ -124,20 +94,21 @@ class ContractViews:
 
     def view(
         self, function: Function, *values: Any, block: int | None = None, of: Callable[[Any], Any] = _FIRST
-    ) -> ViewCall[Any]:
+    ) -> ContractQuery[Any]:
         """Ask a view function, now or as of a block; ``of`` says what its results amount to, by default to the first."""
-        calldata = function.encode(*values)
-        return ViewCall(
-            self.chain_id, self.address, calldata, lambda data: of(function.decode_result(data)), block=block
-        )
+
+        def read(data: bytes) -> Any:
+            return of(function.decode_result(data))
+
+        return view_call(*self.at, function.encode(*values), read, block=block)
 
 
 def viewed(
     function: Function, of: Callable[[Any], Any] = _FIRST
-) -> Callable[Concatenate[ContractViews, ...], ViewCall[Any]]:
+) -> Callable[Concatenate[ContractViews, ...], ContractQuery[Any]]:
     """Return a question of ``ContractViews``: that of ``view`` for the values which it is given, now or as of a ``block``."""
 
-    def ask(views: ContractViews, *values: Any, block: int | None = None) -> ViewCall[Any]:
+    def ask(views: ContractViews, *values: Any, block: int | None = None) -> ContractQuery[Any]:
         return views.view(function, *values, block=block, of=of)
 
     return ask
@@ -145,11 +116,11 @@ def viewed(
 
 def stored(
     slot: int, read: Callable[[bytes], Any] = int.from_bytes, block: str = "latest"
-) -> Callable[Concatenate[ContractViews, ...], StorageRead[Any]]:
+) -> Callable[Concatenate[ContractViews, ...], ContractQuery[Any]]:
     """Return a question of ``ContractViews``: for the word in a slot, or for an entry of the mappings there, by its keys."""
 
-    def ask(views: ContractViews, *keys: int | Address) -> StorageRead[Any]:
-        return StorageRead(views.chain_id, views.address, reduce(mapping_slot, keys, slot), read, block)
+    def ask(views: ContractViews, *keys: int | Address) -> ContractQuery[Any]:
+        return storage_read(*views.at, reduce(mapping_slot, keys, slot), read, block)
 
     return ask
 
@@ -162,30 +133,6 @@ It yields the questions of a round, gets their answers, and returns what they am
 
 PlannedQueries = tuple[int, QueryPlan[T]]
 """A plan with the chain that it is put to."""
-
-
-@attrs.frozen
-class LogsAt(Generic[T]):
-    """An ``eth_getLogs`` of one contract and one block; ``topics`` as the node takes them."""
-
-    chain_id: int
-    contract: Address
-    topics: tuple[bytes, ...]
-    block: int
-    read: Callable[[Sequence[Log]], T]
-
-    def call(self) -> tuple[str, tuple[Any, ...]]:
-        """Return the JSON-RPC method and its parameters."""
-        where = {"address": to_hex(self.contract), "topics": [to_hex(topic) for topic in self.topics]}
-        return "eth_getLogs", ({**where, "fromBlock": quantity(self.block), "toBlock": quantity(self.block)},)
-
-    def understand(self, result: Sequence[Log]) -> T:
-        """Read the logs."""
-        return self.read(result)
-
-    def refused(self, message: str, data: bytes | None) -> T | None:
-        """Nothing that a node says instead of logs is an answer."""
-        return None
 
 
 # --- where contracts keep what no view function tells

@@ -126,7 +126,8 @@ async def test_a_batch_keeps_its_order_and_its_errors(scene: Scene) -> None:
 async def test_a_slot_is_a_whole_word_however_it_is_named(scene: Scene) -> None:
     contract = to_hex(scene.gateway.decryption)
     newest = DecryptionViews(GATEWAY_ID, scene.gateway.decryption).newest_public_id()
-    long, short = f"0x{newest.slot:064x}", quantity(newest.slot)
+    long = newest.parameters[1]
+    short = quantity(int(long, 16))
     words = [await outcome(scene, "eth_getStorageAt", contract, name, "latest") for name in (long, short)]
     assert words == [f"0x{scene.ids[PUBLIC]:064x}"] * 2
     assert await outcome(scene, "eth_getStorageAt", contract, "0x3e8", "latest") == "0x" + "00" * 32
@@ -189,8 +190,7 @@ async def test_a_wallet_is_understood_in_every_mood(scene: Scene, mood: Mood) ->
     signature = key_for("wallet owner").sign(digest)
     rest: Any = {"age": 0.0, "domain_confirmed": True}
     view = wallet_agrees(GATEWAY_ID, scene.gateway.wallet, digest, signature, gas=WALLET_GAS, **rest)
-    method, parameters = view.call()
-    said = await outcome(scene, method, *parameters)
+    said = await outcome(scene, view.method, *view.parameters)
     match mood:
         case Mood.HONEST:
             assert said == "0x1626ba7e" + "00" * 28

@@ -14,6 +14,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.model.life import Ciphertext
 from kmsconn.protocols.port import Facts
+from kmsconn.protocols.queries import ContractQuery
 
 HERE = Path(__file__).parent
 ABI_SOURCE = HERE.parents[1] / "contracts_abi" / "fhevm-0.14.json"
@@ -92,6 +93,16 @@ def log_of(entry: dict[str, Any]) -> Log:
         transaction_hash=from_hex(log["transactionHash"]),
         log_index=from_quantity(log["logIndex"]),
     )
+
+
+def data_of(question: ContractQuery[Any]) -> bytes:
+    """Return the calldata of a question."""
+    return from_hex(question.parameters[0]["data"])
+
+
+def slot_of(question: ContractQuery[Any]) -> int:
+    """Return the slot that a question is for."""
+    return from_quantity(question.parameters[1])
 
 
 def facts_of(entry: dict[str, Any], age: float = 0.0) -> Facts:

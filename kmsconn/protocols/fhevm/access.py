@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attrs
 
@@ -23,12 +23,12 @@ from kmsconn.errors import (
     Undecodable,
     WrongSignature,
 )
-from kmsconn.ethereum.abi import SELECTOR_BYTES
+from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES, chain_id_of, fhe_type_of
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271
-from kmsconn.protocols.queries import ContractViews, ViewCall
+from kmsconn.protocols.queries import ContractQuery, ContractViews, view_call
 
 _PUBLIC, _USE = ACL.function("isAllowedForDecryption"), ACL.function("isAllowed")
 _DELEGATED = ACL.function("isHandleDelegatedForUserDecryption")
@@ -41,40 +41,47 @@ class AccessControl:
 
     acls: Mapping[int, Address]
 
-    def public(self, handle: bytes) -> ViewCall[None]:
+    def public(self, handle: bytes) -> ContractQuery[None]:
         """Ask whether everybody may see a value (3.2)."""
-        return _required(
-            self.of(handle).view(_PUBLIC, handle), f"{_name(handle)} is not allowed for public decryption"
-        )
+        return self._required(_PUBLIC, handle, "is not allowed for public decryption", handle)
 
-    def allowed(self, handle: bytes, account: Address) -> ViewCall[None]:
+    def allowed(self, handle: bytes, account: Address) -> ContractQuery[None]:
         """Ask whether an account may use a handle (3.3)."""
-        return _required(
-            self.of(handle).view(_USE, handle, account),
-            f"{_name(handle)} is not allowed for {account.hex()}",
-        )
+        return self._required(_USE, handle, f"is not allowed for {account.hex()}", handle, account)
 
     def delegated(
         self, handle: bytes, delegator: Address, delegate: Address, contract: Address
-    ) -> ViewCall[None]:
+    ) -> ContractQuery[None]:
         """Ask whether a delegate may see the delegator's value through a contract (3.3)."""
-        asked = self.of(handle).view(_DELEGATED, delegator, delegate, contract, handle)
-        return _required(asked, f"{_name(handle)} is not delegated by {delegator.hex()}")
+        denied = f"is not delegated by {delegator.hex()}"
+        return self._required(_DELEGATED, handle, denied, delegator, delegate, contract, handle)
 
-    def allowed_for_one(self, handle: bytes, several: Sequence[Address]) -> list[ViewCall[None]]:
-        """Ask whether at least one of the contracts may use a handle."""
-        found = _OneOf(len(several), f"{_name(handle)} is allowed for no contract of the request")
-        return [found.ask(self.of(handle).view(_USE, handle, one)) for one in several]
+    def allowed_for_one(self, handle: bytes, several: Sequence[Address]) -> list[ContractQuery[None]]:
+        """Ask whether at least one of the contracts may use a handle, in whatever order the answers come."""
+        noes: list[None] = []
 
-    def not_invalidated(self, handle: bytes, user: Address, start: int) -> ViewCall[None]:
+        def one_of(values: tuple[bool]) -> None:
+            noes.extend(() if values[0] else (None,))
+            if len(noes) == len(several):
+                raise Denied(f"handle {handle.hex()} is allowed for no contract of the request")
+
+        return [self.of(handle).view(_USE, handle, one, of=one_of) for one in several]
+
+    def not_invalidated(self, handle: bytes, user: Address, start: int) -> ContractQuery[None]:
         """Ask whether signatures of a user that begin to count at ``start``, in Unix seconds, still do (3.4)."""
-        asked = self.of(handle).view(_INVALIDATED, user)
 
-        def read(data: bytes) -> None:
-            if start < asked.read(data):
+        def judge(values: tuple[int]) -> None:
+            if start < values[0]:
                 raise WrongSignature("the user has invalidated signatures of that time")
 
-        return ViewCall(asked.chain_id, asked.to, asked.data, read)
+        return self.of(handle).view(_INVALIDATED, user, of=judge)
+
+    def _required(self, function: Function, handle: bytes, denied: str, *values: Any) -> ContractQuery[None]:
+        def judge(said: tuple[bool]) -> None:
+            if not said[0]:
+                raise Denied(f"handle {handle.hex()} {denied}")
+
+        return self.of(handle).view(function, *values, of=judge)
 
     def of(self, handle: bytes) -> ContractViews:
         """Return the questions to the list of the chain of a handle."""
@@ -85,10 +92,6 @@ class AccessControl:
                 f"host chain {chain_id}", "not-configured"
             )
         return ContractViews(chain_id, acl)
-
-
-def _name(handle: bytes) -> str:
-    return f"handle {handle.hex()}"
 
 
 def handles_of(references: Sequence[CiphertextReference]) -> list[bytes]:
@@ -102,30 +105,6 @@ def handles_of(references: Sequence[CiphertextReference]) -> list[bytes]:
         if fhe_type_of(one) not in FHE_TYPES:
             raise Rejected(f"malformed handle {one.hex()}: FHE type {fhe_type_of(one)} is not known")
     return handles
-
-
-class _OneOf:
-    """Several questions of which one "yes" is enough; in whatever order their answers come."""
-
-    def __init__(self, count: int, message: str) -> None:
-        self._open, self._met, self._message = count, False, message
-
-    def ask(self, view: ViewCall[bool]) -> ViewCall[None]:
-        def read(data: bytes) -> None:
-            self._met |= view.read(data)
-            self._open -= 1
-            if not self._met and not self._open:
-                raise Denied(self._message)
-
-        return ViewCall(view.chain_id, view.to, view.data, read)
-
-
-def _required(view: ViewCall[bool], message: str) -> ViewCall[None]:
-    def read(data: bytes) -> None:
-        if not view.read(data):
-            raise Denied(message)
-
-    return ViewCall(view.chain_id, view.to, view.data, read)
 
 
 MAGIC_VALUE = ERC1271.function("isValidSignature").selector
@@ -189,7 +168,7 @@ def wallet_agrees(
     gas: int,
     age: float,
     domain_confirmed: bool,
-) -> ViewCall[None]:
+) -> ContractQuery[None]:
     """Ask a contract wallet whether it takes a signature (3.4, ERC-1271).
 
     Raises SignatureNotTaken at first, WrongSignature once a request has that ``age``. Under a domain that its contract has not confirmed
@@ -208,14 +187,14 @@ def wallet_agrees(
         if len(data) < _MAGIC_WORD or data[:4] != MAGIC_VALUE:
             refuse("the user's contract refuses the signature")
 
-    def on_error(message: str, data: bytes | None) -> None:
+    def refused(message: str, data: bytes | None) -> None:
         if data is not None and "revert" in message:
             refuse("the user's contract reverts on the signature")
         if _OUT_OF_GAS.search(message):
             refuse(f"the user's contract needs more than {gas} gas for the signature (erc1271_gas_limit)")
 
     calldata = ERC1271.function("isValidSignature").encode(digest, signature)
-    return ViewCall(chain_id, wallet, calldata, read, gas=gas, on_error=on_error)
+    return attrs.evolve(view_call(chain_id, wallet, calldata, read, gas=gas), refused=refused)
 
 
 def _end(domain_confirmed: bool, what: str) -> NoReturn:

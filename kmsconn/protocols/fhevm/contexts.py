@@ -53,7 +53,7 @@ from kmsconn.protocols.port import (
     planned,
 )
 from kmsconn.protocols.protobuf import decode
-from kmsconn.protocols.queries import QueryPlan, StorageRead
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 EVENT = PROTOCOL_CONFIG.event("NewKmsContext")
 CONFIRM = PROTOCOL_CONFIG.function("confirmKmsContextCreation")
@@ -173,7 +173,7 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
 
     def has_answered(
         self, content: NewContext, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool]:
+    ) -> ContractQuery[bool]:
         """Ask whether this node's confirmation is in the contract."""
         return self.ask.config.has_confirmed_context(content.id, tx_sender)
 

@@ -17,6 +17,7 @@ from kmsconn.config.networks import protocol_config_instead_of
 from kmsconn.errors import ContextInvalid, Undecodable, WrongContract
 from kmsconn.ethereum.abi import Abi, ContractEvent, Function, Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
+from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, id_hex, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
@@ -24,14 +25,14 @@ from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_er
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor, Version
 from kmsconn.protocols.queries import (
+    ContractQuery,
     ContractViews,
     Instead,
-    LogsAt,
     QueryPlan,
-    ViewCall,
     base_slot,
     flag,
     stored,
+    view_call,
     viewed,
 )
 
@@ -103,7 +104,7 @@ DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
 # ProtocolConfig on Ethereum
 
 
-def is_protocol_config(version: ViewCall[Version | None]) -> ViewCall[Version | None]:
+def is_protocol_config(version: ContractQuery[Version | None]) -> ContractQuery[Version | None]:
     """Let a question for the version of ProtocolConfig go on where another contract answers, to find the address to use.
 
     The charts of 0.14 name KMSVerifier instead, which knows its ProtocolConfig (annex D).
@@ -112,20 +113,20 @@ def is_protocol_config(version: ViewCall[Version | None]) -> ViewCall[Version | 
 
     def read(data: bytes) -> Version | None:
         try:
-            return version.read(data)
+            return version.understand(data)
         except WrongContract:
             raise Instead(other) from None
 
-    def on_error(message: str, data: bytes | None) -> Version | None:
+    def refused(message: str, data: bytes | None) -> Version | None:
         try:
             return version.refused(message, data)
         except WrongContract:
             raise Instead(other) from None
 
-    return attrs.evolve(version, read=read, on_error=on_error)
+    return attrs.evolve(version, understand=read, refused=refused)
 
 
-def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[None]:
+def _protocol_config_of_verifier(chain_id: int, address: Address) -> ContractQuery[None]:
     """Ask what may be a KMSVerifier for its ProtocolConfig. Raises WrongContract, whatever it says."""
 
     def refuse(found: str | None) -> NoReturn:
@@ -138,11 +139,11 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> ViewCall[No
         except Undecodable:
             refuse(protocol_config_instead_of(address))
 
-    def on_error(message: str, data: bytes | None) -> None:
+    def refused(message: str, data: bytes | None) -> None:
         if data or "revert" in message.lower():
             refuse(protocol_config_instead_of(address))
 
-    return ViewCall(chain_id, address, _VERIFIERS_CONFIG.encode(), read, on_error=on_error)
+    return attrs.evolve(view_call(chain_id, address, _VERIFIERS_CONFIG.encode(), read), refused=refused)
 
 
 # Decryption
@@ -187,7 +188,7 @@ class Standing(IntEnum):
 class NodeViews(ContractViews):
     """Questions about the nodes of contexts, which GatewayConfig and ProtocolConfig answer alike."""
 
-    def node_signer(self, context_id: int, tx_sender: Address) -> ViewCall[Address]:
+    def node_signer(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         """Ask who signs for the node that sends as ``tx_sender`` in a context; zero when it is no member (3.9).
 
         Its answer raises NotYet for a context that the contract does not know, or no longer (GatewayConfig).
@@ -197,7 +198,7 @@ class NodeViews(ContractViews):
             if _is_invalid_context(data):
                 raise ContextInvalid(f"context {id_hex(context_id)} is unknown to the contract, or destroyed")
 
-        return attrs.evolve(self._node_signer(context_id, tx_sender), on_error=unknown)
+        return attrs.evolve(self._node_signer(context_id, tx_sender), refused=unknown)
 
     node_storage = viewed(_NODE, lambda values: values[0][3])
     """Ask where the public storage of a node is, by context and tx sender; empty when it is no member of the context."""
@@ -230,11 +231,11 @@ class GatewayViews(NodeViews):
         was_there = _is_context(context_id) and context_id <= current
         return Verdict.FINAL if was_there else Verdict.RETRY
 
-    def _signer_if_valid(self, context_id: int, tx_sender: Address) -> ViewCall[Address]:
+    def _signer_if_valid(self, context_id: int, tx_sender: Address) -> ContractQuery[Address]:
         def gone(_message: str, data: bytes | None) -> Address | None:
             return ZERO_ADDRESS if _is_invalid_context(data) else None
 
-        return attrs.evolve(self._node_signer(context_id, tx_sender), on_error=gone)
+        return attrs.evolve(self._node_signer(context_id, tx_sender), refused=gone)
 
 
 def _is_invalid_context(data: bytes | None) -> bool:
@@ -316,10 +317,11 @@ class ConfigViews(NodeViews):
     anchor = viewed(PROTOCOL_CONFIG.function("getKmsContextAnchor"), tuple)
     """Ask in which block a context was announced, and for the hash of what was said then."""
 
-    def announcements(self, context_id: int, block: int) -> LogsAt[Sequence[Log]]:
+    def announcements(self, context_id: int, block: int) -> ContractQuery[Sequence[Log]]:
         """Ask for the events that announced a context; by its id, since another may stand in the same block (P6)."""
-        topics = (_NEW_CONTEXT.topic0, context_id.to_bytes(32))
-        return LogsAt(self.chain_id, self.address, topics, block, tuple)
+        topics, at = [to_hex(_NEW_CONTEXT.topic0), to_hex(context_id.to_bytes(32))], quantity(block)
+        wanted = {"address": to_hex(self.address), "topics": topics, "fromBlock": at, "toBlock": at}
+        return ContractQuery(*self.at, "eth_getLogs", (wanted,), tuple)
 
 
 @attrs.frozen

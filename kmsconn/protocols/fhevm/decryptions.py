@@ -43,7 +43,7 @@ from kmsconn.protocols.fhevm.operations import (
     under_context,
 )
 from kmsconn.protocols.port import Facts, RequestEvent, Verdict, id_in_topic
-from kmsconn.protocols.queries import ContractQuery, QueryPlan, StorageRead, ViewCall
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 REFERENCES = "(bytes32,uint256,bytes32,address[])[]"
 """The ABI type of ciphertext references."""
@@ -117,7 +117,7 @@ class DecryptionOperation(FhevmOperation[D]):
 
     def has_answered(
         self, content: D, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool] | None:
+    ) -> ContractQuery[bool] | None:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return self.deployment.decryptions.has_answered(content.id, signer)
@@ -200,7 +200,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
     spare_gas = 250_000
     start, result, at_once = "PublicDecrypt", "GetPublicDecryptionResult", "PublicDecryptSync"
 
-    def checks(self, content: PublicDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
+    def checks(self, content: PublicDecryption, facts: Facts) -> tuple[ContractQuery[None], ...]:
         """Ask for each handle whether everybody may see its value (3.2). Raises Rejected, Misconfigured."""
         return tuple(self.deployment.access.public(handle) for handle in handles_of(content.references))
 

@@ -55,7 +55,7 @@ from kmsconn.protocols.port import (
     id_in_topic,
     planned,
 )
-from kmsconn.protocols.queries import QueryPlan, StorageRead
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
 OLD_CONFIG = "have ProtocolConfig deployed again from a release that knows it; no epoch becomes active before"
@@ -182,7 +182,7 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
 
     def has_answered(
         self, content: NewEpoch, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool] | None:
+    ) -> ContractQuery[bool] | None:
         """Ask whether this node's activation is in the contract."""
         return None if signer is None else self.ask.config.has_confirmed_epoch(content.id, signer)
 

@@ -32,7 +32,7 @@ from kmsconn.protocols.fhevm.decryptions import (
 from kmsconn.protocols.fhevm.operations import Deployment, IdCounter, parse_extra_data
 from kmsconn.protocols.fhevm.user_decryption import HandleEntry, UnifiedUserDecryption, UserDecryptions
 from kmsconn.protocols.port import Posted, RequestEvent, id_in_topic
-from kmsconn.protocols.queries import ContractQuery, StorageRead
+from kmsconn.protocols.queries import ContractQuery
 
 HTTP_LIFETIME: Final = 3600.0
 """Seconds for which a request over HTTP is worked on, whether or not somebody still waits for it."""
@@ -142,7 +142,7 @@ class OverHttp(Posted):
 
     def has_answered(
         self, content: Decryption, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool] | None:
+    ) -> ContractQuery[bool] | None:
         """Return nothing: no contract gets the answer."""
         return None
 

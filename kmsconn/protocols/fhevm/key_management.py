@@ -28,7 +28,7 @@ from kmsconn.protocols.fhevm.operations import (
     under_context,
 )
 from kmsconn.protocols.port import Meaning, RequestEvent, Verdict, id_in_data, planned
-from kmsconn.protocols.queries import ContractQuery, QueryPlan, StorageRead
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 COMPLETING_GAS = 500_000
 """Recorded were 176,000 more for the reply that completes a CRS of four nodes, 66,000 for an epoch. What is not used is not paid."""
@@ -115,7 +115,7 @@ class GenerationOperation(KmsGenerationOperation[G]):
 
     def has_answered(
         self, content: G, signer: Address | None, tx_sender: Address
-    ) -> StorageRead[bool] | None:
+    ) -> ContractQuery[bool] | None:
         """Ask whether this node's answer is in the contract."""
         return None if signer is None else self.ask.generation.has_answered(content.id, signer)
 
@@ -190,9 +190,9 @@ def valid_pair(ask: KeyViews, context_id: int, epoch_id: int | None) -> QueryPla
         raise ContextInvalid(f"context {id_hex(context_id)} is not valid on chain")
 
 
-def final(slot: StorageRead[Any]) -> StorageRead[Any]:
+def final(slot: ContractQuery[Any]) -> ContractQuery[Any]:
     """Ask for a slot as of the finalized block."""
-    return attrs.evolve(slot, block=FINALIZED)
+    return attrs.evolve(slot, parameters=(*slot.parameters[:2], FINALIZED))
 
 
 def was_destroyed(identifier: int) -> Destroyed:

@@ -49,7 +49,7 @@ from kmsconn.protocols.fhevm.operations import (
     under_context,
 )
 from kmsconn.protocols.port import Facts, RequestEvent, id_in_topic
-from kmsconn.protocols.queries import ViewCall
+from kmsconn.protocols.queries import ContractQuery
 
 _PAYLOAD = "(address,bytes,address[],(uint256,uint256),bytes,bytes)"
 _ENTRIES = "(bytes32,address,address)[]"
@@ -76,7 +76,7 @@ class UserDecryption(Decryption):
     user: Address
     public_key: bytes
 
-    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
+    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ContractQuery[None]]:
         """Yield all that the host chains must be asked, in the order of the specification."""
         raise NotImplementedError
 
@@ -104,7 +104,7 @@ class LegacyUserDecryption(UserDecryption):
         rest = (self.user, self.public_key, self.extra_data)
         return LATER_LEGACY.encode(self.id, tuple(self.raw_handles), *rest)
 
-    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
+    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ContractQuery[None]]:
         """Ask for the user and each contract of a handle, or for what its owner delegated (3.3). Raises Rejected."""
         handles = handles_of(self.references)
         access = deployment.access
@@ -187,7 +187,7 @@ class UnifiedUserDecryption(UserDecryption):
         """Return topics and data of the later form of the event."""
         return LATER_UNIFIED.encode(self.id, *self.values())
 
-    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ViewCall[None]]:
+    def questions(self, deployment: Deployment, facts: Facts) -> Iterator[ContractQuery[None]]:
         """Ask for the signature where it is not the user's own, its end, and the user's right to each handle (3.4).
 
         Raises Rejected, or NotYet before its validity begins.
@@ -215,7 +215,7 @@ class UnifiedUserDecryption(UserDecryption):
         if chain_time < self.start:
             raise WindowNotOpen(f"the request is valid from {self.start} on")
 
-    def _wallet(self, deployment: Deployment, chain_id: int, facts: Facts) -> Iterator[ViewCall[None]]:
+    def _wallet(self, deployment: Deployment, chain_id: int, facts: Facts) -> Iterator[ContractQuery[None]]:
         """Ask the user's contract about the signature, where the user's own key did not make it."""
         digest = unified_digest(deployment.decryption, chain_id, self)
         if recover(digest, self.signature) != self.user:
@@ -229,7 +229,7 @@ class UnifiedUserDecryption(UserDecryption):
                 domain_confirmed=facts.domain_confirmed,
             )
 
-    def _owned(self, access: AccessControl, handle: bytes, entry: HandleEntry) -> ViewCall[None]:
+    def _owned(self, access: AccessControl, handle: bytes, entry: HandleEntry) -> ContractQuery[None]:
         if entry.owner == self.user:
             return access.allowed(handle, self.user)
         return access.delegated(handle, entry.owner, self.user, entry.contract)
@@ -251,7 +251,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
     spare_gas = 50_000
     start, result, at_once = "UserDecrypt", "GetUserDecryptionResult", "UserDecryptSync"
 
-    def checks(self, content: UserDecryption, facts: Facts) -> tuple[ViewCall[None], ...]:
+    def checks(self, content: UserDecryption, facts: Facts) -> tuple[ContractQuery[None], ...]:
         """Ask what the form of the request wants. Raises Rejected, NotYet, Misconfigured."""
         return tuple(content.questions(self.deployment, facts))
 

@@ -29,11 +29,11 @@ from kmsconn.protocols.queries import (
     ContractQuery,
     ContractViews,
     Instead,
-    StorageRead,
-    ViewCall,
     base_slot,
     flag,
     mapping_slot,
+    storage_read,
+    view_call,
     viewed,
 )
 
@@ -79,26 +79,26 @@ class RequestViews(ContractViews):
 
     base: int
 
-    def newest(self, counter: int) -> StorageRead[int]:
+    def newest(self, counter: int) -> ContractQuery[int]:
         """Ask which request is the newest, by the slot of its counter; 0 before the first."""
-        return StorageRead(*self.at, self.base + counter, int.from_bytes)
+        return storage_read(*self.at, self.base + counter, int.from_bytes)
 
-    def has_answered(self, answers: int, identifier: int, account: Address) -> StorageRead[bool]:
+    def has_answered(self, answers: int, identifier: int, account: Address) -> ContractQuery[bool]:
         """Ask whether an account's answer to a request, or to what it made, is in the contract."""
         slot = mapping_slot(mapping_slot(self.base + answers, identifier), account)
-        return StorageRead(*self.at, slot, flag)
+        return storage_read(*self.at, slot, flag)
 
 
 @attrs.frozen
 class HttpzViews(ContractViews):
     """Questions to the contract HTTPZ."""
 
-    def coprocessor(self, tx_sender: Address) -> ViewCall[Coprocessor]:
+    def coprocessor(self, tx_sender: Address) -> ContractQuery[Coprocessor]:
         """Ask for one coprocessor; its bucket is empty for an address that is none."""
         names = HTTPZ.function("coprocessors"), RC9.function("getCoprocessor")
         return self._either(names, (tx_sender,), _coprocessor)
 
-    def coprocessor_senders(self) -> ViewCall[tuple[Address, ...]]:
+    def coprocessor_senders(self) -> ContractQuery[tuple[Address, ...]]:
         """Ask for the coprocessors' tx senders."""
         names = HTTPZ.function("getAllCoprocessorTxSenderAddresses"), RC9.function("getCoprocessorTxSenders")
         return self._either(names, (), lambda data: names[0].decode_result(data)[0])
@@ -106,17 +106,17 @@ class HttpzViews(ContractViews):
     coprocessor_threshold = viewed(HTTPZ.function("getCoprocessorMajorityThreshold"))
     """Ask how many coprocessors are a majority."""
 
-    def node_signer(self, tx_sender: Address) -> ViewCall[Address]:
+    def node_signer(self, tx_sender: Address) -> ContractQuery[Address]:
         """Ask who signs for the node that sends as ``tx_sender``; zero when it is no node."""
         names = HTTPZ.function("kmsNodes"), RC9.function("getKmsNode")
         return self._either(names, (tx_sender,), _node_signer)
 
     def _either(
         self, names: tuple[Function, Function], values: tuple[Any, ...], read: Callable[[bytes], T]
-    ) -> ViewCall[T]:
+    ) -> ContractQuery[T]:
         """Ask by the first name, and by the second where there is none of the first."""
         first, second = (function.encode(*values) for function in names)
-        other = ViewCall(*self.at, second, read)
+        other = view_call(*self.at, second, read)
 
         def understand(data: bytes) -> T:
             if not data:
@@ -128,7 +128,7 @@ class HttpzViews(ContractViews):
                 raise Instead(other)
             return None
 
-        return ViewCall(*self.at, first, understand, on_error=refused)
+        return attrs.evolve(view_call(*self.at, first, understand), refused=refused)
 
 
 def _coprocessor(data: bytes) -> Coprocessor:

@@ -48,7 +48,7 @@ from kmsconn.protocols.httpz_rc7.messages import (
 )
 from kmsconn.protocols.port import Facts, RequestEvent, Verdict, id_in_topic
 from kmsconn.protocols.protobuf import fields
-from kmsconn.protocols.queries import ContractQuery, StorageRead
+from kmsconn.protocols.queries import ContractQuery
 
 
 class HttpzDecryption(Content):
@@ -83,7 +83,7 @@ class HttpzDecryptionOperation(HttpzOperation[D]):
         """Those to the DecryptionManager."""
         return self.deployment.decryptions
 
-    def has_answered(self, content: D, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
+    def has_answered(self, content: D, signer: Address | None, tx_sender: Address) -> ContractQuery[bool]:
         """Ask whether this node's answer is in the contract."""
         assert signer is not None, "decryptions are signed"
         return self.views.has_answered(self.answers, content.id, signer)

@@ -41,7 +41,7 @@ from kmsconn.protocols.port import (
     Verdict,
     id_in_data,
 )
-from kmsconn.protocols.queries import StorageRead
+from kmsconn.protocols.queries import ContractQuery
 
 COMPLETING_GAS = 500_000
 """What the reply that completes a request may need beyond its estimate; what is not used is not paid."""
@@ -91,7 +91,7 @@ class KeyOperation(HttpzOperation[K]):
         """Those to the KeyManager."""
         return self.deployment.keys
 
-    def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> StorageRead[bool]:
+    def has_answered(self, content: K, signer: Address | None, tx_sender: Address) -> ContractQuery[bool]:
         """Ask whether this node has told what it made."""
         return self.views.has_answered(self.answers, content.id, tx_sender)
 
@@ -156,20 +156,17 @@ class PreparedKey(KeyOperation[K]):
     means = CONSUMED
     prepared: int
 
-    def checks(self, content: K, facts: Facts) -> tuple[StorageRead[None], ...]:
+    def checks(self, content: K, facts: Facts) -> tuple[ContractQuery[None], ...]:
         """Ask whether this node has told that the key is prepared: only then is it made."""
         if facts.tx_sender is None:
             return ()
         told = self.views.has_answered(self.prepared, content.id, facts.tx_sender)
-        return (_prepared(told, content.id),)
 
+        def read(word: bytes) -> None:
+            if not told.understand(word):
+                raise NotYet(f"this node has not yet sent the reply that {id_hex(content.id)} is prepared")
 
-def _prepared(told: StorageRead[bool], identifier: int) -> StorageRead[None]:
-    def read(word: bytes) -> None:
-        if not told.read(word):
-            raise NotYet(f"this node has not yet sent the reply that {id_hex(identifier)} is prepared")
-
-    return StorageRead(told.chain_id, told.to, told.slot, read)
+        return (ContractQuery(told.chain_id, told.to, told.method, told.parameters, read),)
 
 
 def _digest(handle: str) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import HTTPZ_RC7
-from kmsconn.protocols.deployments import HasCode, answers, has_domain, same_domain
+from kmsconn.protocols.deployments import answers, has_code, has_domain, same_domain
 from kmsconn.protocols.httpz_rc7.contracts import CURRENT_KEY, HttpzDeployment, HttpzViews, RequestViews
 from kmsconn.protocols.httpz_rc7.decryptions import HttpzPublicDecryptions, HttpzUserDecryptions
 from kmsconn.protocols.httpz_rc7.key_management import (
@@ -77,7 +77,7 @@ class HttpzRc7(Profile):
                 has_domain("DecryptionManager", manager, *at.decryptions.at),
                 same_domain("DecryptionManager", "decryption_manager_domain", at.manager, always=True),
             ),
-            ConfiguredContract("HTTPZ", httpz, *at.registry.at, HasCode("HTTPZ", httpz, *at.registry.at)),
+            ConfiguredContract("HTTPZ", httpz, *at.registry.at, has_code("HTTPZ", httpz, *at.registry.at)),
             ConfiguredContract("KeyManager", keys, *at.keys.at, key_id),
         )
 

@@ -16,7 +16,7 @@ from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.ids import make_id
-from kmsconn.protocols.queries import StorageRead
+from kmsconn.protocols.queries import ContractQuery
 from tests.real.anvil.world import OWNER, Place
 
 ARTIFACTS = Path(__file__).parents[3] / "contracts_abi" / "solidity" / "artifacts.json"
@@ -97,7 +97,6 @@ async def set_counters(place: Place, generation: Address) -> None:
 T = TypeVar("T")
 
 
-async def ask_slot(rpc: Endpoint, slot: StorageRead[T]) -> T:
+async def ask_slot(rpc: Endpoint, slot: ContractQuery[T]) -> T:
     """Return what a slot holds at the head."""
-    method, parameters = slot.call()
-    return slot.understand(from_hex(await rpc.call(method, *parameters)))
+    return slot.understand(from_hex(await rpc.call(slot.method, *slot.parameters)))

@@ -15,7 +15,7 @@ from kmsconn.emulator.key_ceremonies import (
     announcement_of,
 )
 from kmsconn.protocols.fhevm.contracts import KeyViews
-from kmsconn.protocols.queries import StorageRead
+from kmsconn.protocols.queries import ContractQuery
 from tests.real.anvil import contracts
 from tests.real.anvil.contracts import ask_slot, put_code
 from tests.real.anvil.ground_truth import PATIENCE
@@ -62,7 +62,7 @@ class AnvilContracts(OwnedContracts):
         call = contracts.turn("GatewayConfig", "destroyContext", context_id)
         await self.world.gateway.owner.do((self.world.at.gateway_config, call))
 
-    async def read(self, slot: StorageRead[T]) -> T:
+    async def read(self, slot: ContractQuery[T]) -> T:
         return await ask_slot(self.world.ethereum.rpc, slot)
 
     async def wait_change(self) -> None:

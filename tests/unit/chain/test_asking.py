@@ -12,7 +12,7 @@ from kmsconn.chain.asking import MAX_BATCH, ask, ask_all, run_query_plan
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.queries import Instead, QueryPlan, StorageRead, ViewCall
+from kmsconn.protocols.queries import ContractQuery, Instead, QueryPlan, storage_read, view_call
 
 CONTRACT = Address(b"\xc0" * 20)
 
@@ -41,14 +41,14 @@ def number(data: bytes) -> int:
     return int.from_bytes(data)
 
 
-def view(**options: Any) -> ViewCall[int]:
-    return ViewCall(5, CONTRACT, b"\x01\x02", number, **options)
+def view(**options: Any) -> ContractQuery[int]:
+    return attrs.evolve(view_call(5, CONTRACT, b"\x01\x02", number), **options)
 
 
 async def test_a_view_is_a_call_at_the_latest_block_with_its_gas_and_a_slot_is_read_from_storage() -> None:
     node = Node(["0x07", "0x" + "00" * 31 + "01"])
-    assert await ask(node, view(gas=100)) == 7
-    assert await ask(node, StorageRead(5, CONTRACT, 9, number)) == 1
+    assert await ask(node, view_call(5, CONTRACT, b"\x01\x02", number, gas=100)) == 7
+    assert await ask(node, storage_read(5, CONTRACT, 9, number)) == 1
     message = {"to": "0x" + "c0" * 20, "data": "0x0102", "gas": "0x64"}
     slot = ("0x" + "c0" * 20, f"0x{9:064x}", "latest")
     assert node.batches[0] == [Call("eth_call", (message, "latest"))]
@@ -71,10 +71,10 @@ async def test_a_result_of_no_sense_is_unreachable_and_names_the_chain(result: A
 
 async def test_an_error_may_be_an_answer_where_the_question_takes_it() -> None:
     """A contract that reverts has said something; another text is that of a node."""
-    question = view(on_error=lambda message, data: len(data or b""))
+    question = view(refused=lambda message, data: len(data or b""))
     assert await ask(Node([RpcError(3, "execution reverted", b"abc")]), question) == 3
     no = RpcError(-32000, "header not found")
-    for other in (view(), view(on_error=lambda message, data: None)):
+    for other in (view(), view(refused=lambda message, data: None)):
         with pytest.raises(Unreachable, match="-32000: header not found"):
             await ask(Node([no]), other)
 
@@ -92,7 +92,7 @@ async def test_what_a_question_makes_of_its_answer_comes_out(error: Exception) -
         raise error
 
     with pytest.raises(type(error)):
-        await ask(Node(["0x01"]), attrs.evolve(view(), read=read))
+        await ask(Node(["0x01"]), attrs.evolve(view(), understand=read))
 
 
 @pytest.mark.parametrize("error", [Unreachable("nobody"), Overloaded("less")])
@@ -105,10 +105,10 @@ async def test_a_question_to_the_other_revision_is_put_instead() -> None:
     """Only the question that met the wrong revision is put again; answers keep their order."""
 
     def other(_message: str, _data: bytes | None) -> int:
-        raise Instead(ViewCall(5, CONTRACT, b"\x03", number))
+        raise Instead(view_call(5, CONTRACT, b"\x03", number))
 
     node = Node([RpcError(3, "execution reverted", b""), "0x08", "0x07"])
-    assert await ask_all(node, [view(on_error=other), view()]) == [7, 8]
+    assert await ask_all(node, [view(refused=other), view()]) == [7, 8]
     assert [len(batch) for batch in node.batches] == [2, 1]
     assert node.batches[1] == [Call("eth_call", ({"to": "0x" + "c0" * 20, "data": "0x03"}, "latest"))]
 
@@ -117,7 +117,7 @@ async def test_an_answer_may_say_that_it_is_of_the_other_revision() -> None:
     def read(_data: bytes) -> int:
         raise Instead(view())
 
-    assert await ask(Node(["0x", "0x07"]), ViewCall(5, CONTRACT, b"", read)) == 7
+    assert await ask(Node(["0x", "0x07"]), view_call(5, CONTRACT, b"", read)) == 7
 
 
 def as_many_as_said() -> QueryPlan[int]:

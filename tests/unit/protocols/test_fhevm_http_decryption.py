@@ -100,7 +100,7 @@ def test_the_context_of_extra_data_answers_or_else_the_current_one() -> None:
     questions = PROFILE.operations[PUBLIC.kind].replying_context(PUBLIC)
     assert not isinstance(questions, int)
     [question] = questions
-    assert question.to == SETTINGS.protocol.gateway_config_contract.address  # type: ignore[attr-defined]
+    assert question.to == SETTINGS.protocol.gateway_config_contract.address
 
 
 @kinds

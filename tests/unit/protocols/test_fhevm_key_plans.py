@@ -10,15 +10,15 @@ import pytest
 from kmsconn.errors import Aborted, NotYet, Rejected
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.hexes import from_hex
+from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, GENERATION_BASE, KeyViews
 from kmsconn.protocols.fhevm.keygen import Keygen
 from kmsconn.protocols.fhevm.operations import FhevmOperation
 from kmsconn.protocols.port import Verdict
-from kmsconn.protocols.queries import LogsAt, QueryPlan, StorageRead, ViewCall, mapping_slot
-from tests.vectors import keys
+from kmsconn.protocols.queries import QueryPlan, mapping_slot
+from tests.vectors import data_of, keys, slot_of
 
 SETTINGS = keys.SETTINGS
 ASK = KeyViews.at(
@@ -56,17 +56,18 @@ class Contracts:
             return end.value
 
     def _answer(self, question: Any) -> Any:
-        if isinstance(question, StorageRead):
-            return question.understand(self.slots.get(question.slot, 0).to_bytes(32))
-        if isinstance(question, LogsAt):
-            wanted = [
+        if question.method == "eth_getStorageAt":
+            return question.understand(self.slots.get(slot_of(question), 0).to_bytes(32))
+        if question.method == "eth_getLogs":
+            [criteria] = question.parameters
+            place = (criteria["fromBlock"], criteria["topics"])
+            found = [
                 log
                 for log in self.logs
-                if (log.block_number, log.topics[:2]) == (question.block, question.topics)
+                if (quantity(log.block_number), [*map(to_hex, log.topics[:2])]) == place
             ]
-            return question.understand(wanted)
-        assert isinstance(question, ViewCall)
-        return question.understand(self.views[question.data, question.call()[1][1]])
+            return question.understand(found)
+        return question.understand(self.views[data_of(question), question.parameters[1]])
 
 
 def standing(content: Any) -> Any:
@@ -126,7 +127,7 @@ def epoch_stands(slots: dict[int, int], *of_contexts: int) -> Any:
         node = SENDER.rjust(32, b"\0") + signer.rjust(32, b"\0")
         strings = (128).to_bytes(32) + (160).to_bytes(32) + bytes(64)
         question = ASK.config.node_signer(context, SENDER)
-        asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + node + strings
+        asked.views[data_of(question), question.parameters[1]] = (32).to_bytes(32) + node + strings
     return asked.run(standing(content))
 
 
@@ -183,7 +184,7 @@ def test_a_previous_context_that_was_destroyed_is_not_told_again() -> None:
 def anchored(announcement: Log, hashed: bytes) -> Contracts:
     """Return contracts that have announced a context, and say that they hashed this."""
     asked = Contracts(logs=[announcement])
-    key = next(k for k in asked.views if k[0] == ASK.config.anchor(7 << 248 | 1).data)
+    key = next(k for k in asked.views if k[0] == data_of(ASK.config.anchor(7 << 248 | 1)))
     asked.views[key] = announcement.block_number.to_bytes(32) + hashed
     return asked
 
@@ -217,7 +218,7 @@ def test_without_keys_and_crs_the_material_is_empty() -> None:
         ASK.generation.completed_keys(block=content.material_block),
         ASK.generation.completed_crs(block=content.material_block),
     ):
-        asked.views[question.data, question.call()[1][1]] = (32).to_bytes(32) + bytes(32)
+        asked.views[data_of(question), question.parameters[1]] = (32).to_bytes(32) + bytes(32)
     found = asked.run(gathered("epoch_2_context_switch"))
     assert (found.keys, found.crs) == ((), ())
 

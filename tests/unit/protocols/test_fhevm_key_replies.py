@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
 
 from kmsconn._generated.fhevm.kms.v1 import (
@@ -209,7 +208,7 @@ def test_every_slot_is_that_of_the_real_contract(read: dict[str, Any]) -> None:
         if contract == read["contract"] and f"{read['what']} ".startswith(what)
     ]  # fmt: skip
     slot = make(read)
-    assert slot.call()[1][1] == read["slot"]
+    assert slot.parameters[1] == read["slot"]
     assert int(slot.understand(from_hex(read["value"]))) == min(
         int(read["value"], 16), 1 if isinstance(slot.understand(bytes(32)), bool) else 1 << 256
     )
@@ -222,7 +221,7 @@ def test_the_counters_of_the_proof_are_those_of_the_finalized_block() -> None:
         ASK.generation.newest_crs_id(),
         ASK.config.newest_context_id(),
     ):
-        assert slot.call()[1][2] == FINALIZED
+        assert slot.parameters[2] == FINALIZED
 
 
 @pytest.mark.parametrize("value", range(4))
@@ -252,7 +251,7 @@ CALLED = [entry for entry in keys.views() if entry["function"].split("(")[0] in 
 def test_every_view_is_asked_as_recorded_at_its_block(entry: dict[str, Any]) -> None:
     block = 0 if entry["block"] == "latest" else int(entry["block"], 16)
     view = MADE[entry["function"].split("(")[0]](entry, block)
-    method, (message, at) = view.call()
+    method, (message, at) = view.method, view.parameters
     assert (method, message["data"], at) == ("eth_call", entry["call"]["data"], entry["block"])
     assert from_hex(message["to"]) == from_hex(entry["call"]["to"])
     view.understand(from_hex(entry["result"]))
@@ -260,11 +259,10 @@ def test_every_view_is_asked_as_recorded_at_its_block(entry: dict[str, Any]) -> 
 
 def test_announcements_are_asked_for_by_the_id_of_the_context() -> None:
     question = ASK.config.announcements(7 << 248 | 1, 12)
-    method, (criteria,) = question.call()
+    method, (criteria,) = question.method, question.parameters
     first = keys.log("context_1_first")
     assert method == "eth_getLogs"
     assert (criteria["fromBlock"], criteria["toBlock"]) == ("0xc", "0xc")
     assert [from_hex(topic) for topic in criteria["topics"]] == list(first.topics[:2])
     assert question.understand([first]) == (first,)
     assert question.refused("busy", None) is None
-    assert attrs.evolve(question, block=13).call()[1][0]["fromBlock"] == "0xd"

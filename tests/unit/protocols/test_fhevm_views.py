@@ -35,7 +35,7 @@ from kmsconn.protocols.fhevm.epochs import KeyMaterial, NewEpochs, recorded_prep
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm, migrated_key_set
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor, PublicObject
-from kmsconn.protocols.queries import ViewCall, base_slot, mapping_slot
+from kmsconn.protocols.queries import ContractQuery, base_slot, mapping_slot
 from tests import vectors
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
 from tests.vectors import keys, later, load, vector_settings
@@ -52,7 +52,7 @@ def name_of(entry: dict[str, Any]) -> str:
     return f"{entry['stage'][:20]}-{entry['function']}"
 
 
-TYPED: dict[str, Callable[..., ViewCall[Any]]] = {
+TYPED: dict[str, Callable[..., ContractQuery[Any]]] = {
     "getCoprocessorTxSenders": GATEWAY.coprocessor_senders,
     "getCoprocessorMajorityThreshold": GATEWAY.coprocessor_threshold,
     "getCurrentKmsContextId": GATEWAY.current_context,
@@ -98,8 +98,8 @@ def test_typed_questions_have_their_calldata_and_their_answer(entry: dict[str, A
     function = contracts.CONTRACTS[entry["contract"]].function(entry["function"])
     calldata = from_hex(entry["call"]["data"])
     view = TYPED[function.name](*function.decode(calldata))
-    assert view.data == calldata
-    found, expected = view.read(from_hex(entry["result"])), given(entry["decoded"])
+    assert vectors.data_of(view) == calldata
+    found, expected = view.understand(from_hex(entry["result"])), given(entry["decoded"])
     if isinstance(found, Coprocessor):
         assert plain((found.tx_sender, found.signer, found.bucket)) == expected[0]
     elif function.name == "getKmsNodeForContext":
@@ -127,8 +127,8 @@ def test_slots_of_annex_e(entry: dict[str, Any]) -> None:
     else:
         assert mapping_slot(contracts.DECRYPTION_BASE, identifier) == int(entry["slot"], 16)
         return
-    assert slot.slot == int(entry["slot"], 16)
-    assert int(slot.read(value)) == int.from_bytes(value)
+    assert vectors.slot_of(slot) == int(entry["slot"], 16)
+    assert int(slot.understand(value)) == int.from_bytes(value)
 
 
 def test_base_slots_of_the_namespaces() -> None:
@@ -154,27 +154,27 @@ def test_results_of_the_real_acl(entry: dict[str, str]) -> None:
             view = lists.allowed(handle, values[1])
         case "decryptionSignatureInvalidatedBefore":
             before = int(entry["result"], 16)
-            lists.not_invalidated(handle, values[0], before).read(from_hex(entry["result"]))
+            lists.not_invalidated(handle, values[0], before).understand(from_hex(entry["result"]))
             view = lists.not_invalidated(handle, values[0], before - 1)
         case _:
             view = lists.delegated(handle, *values[:3])
-    assert view.data == calldata
+    assert vectors.data_of(view) == calldata
     refused = function.name.endswith("Before") or not int(entry["result"], 16)
     with pytest.raises((Denied, WrongSignature)) if refused else nullcontext():
-        view.read(from_hex(entry["result"]))
+        view.understand(from_hex(entry["result"]))
 
 
 def test_a_wallet_is_asked_with_bounded_gas() -> None:
     rest: Any = {"age": 0.0, "domain_confirmed": True}
     view = wallet_agrees(CHAIN, CONTRACT, bytes(32), b"\x01\x02", gas=100_000, **rest)
-    method, (message, block) = view.call()
+    method, (message, block) = view.method, view.parameters
     assert (method, message["gas"], block) == ("eth_call", "0x186a0", "latest")
     assert from_hex(message["data"])[:4] == MAGIC_VALUE == bytes.fromhex("1626ba7e")
 
 
 def test_a_view_of_no_contract_is_undecodable() -> None:
     with pytest.raises(Undecodable):
-        GATEWAY.coprocessor_threshold().read(b"")
+        GATEWAY.coprocessor_threshold().understand(b"")
 
 
 @pytest.mark.parametrize("entry", [entry for entry in VIEWS if "error" in entry], ids=name_of)
@@ -335,7 +335,7 @@ def test_both_versions_are_the_contract_that_is_meant(version: str) -> None:
 def test_the_request_that_migrates_a_key_is_asked_for_at_its_slot() -> None:
     entry = STORAGE["requestIdByExistingKeyId"]
     question = ASK.generation.migration(int(entry["example_key"], 16))
-    assert f"0x{question.slot:064x}" == entry["slot"]
+    assert f"0x{vectors.slot_of(question):064x}" == entry["slot"]
     assert question.understand(from_hex(entry["value"])) == REQUEST
 
 
@@ -387,7 +387,7 @@ def published(
         (ASK.config.node_storage(context, sender), node),
         (ASK.generation.key(KEY), from_hex(RESULTS["getKeyInfo of the migrated key"])),
     ):
-        contracts.views[question.data, question.call()[1][1]] = answer
+        contracts.views[vectors.data_of(question), question.parameters[1]] = answer
     return contracts.run(migrated_key_set(ASK, sender))
 
 

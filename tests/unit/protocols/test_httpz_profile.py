@@ -28,8 +28,8 @@ from kmsconn.protocols.httpz_rc7.messages import PlaintextForm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import Facts, Meaning, Verdict
 from kmsconn.protocols.profile import Coprocessor, Profile
-from kmsconn.protocols.queries import ContractQuery, Instead, StorageRead, ViewCall, mapping_slot
-from tests.vectors import httpz
+from kmsconn.protocols.queries import ContractQuery, Instead, mapping_slot
+from tests.vectors import data_of, httpz, slot_of
 
 PROFILE: Profile = HttpzRc7(httpz.settings())
 GATEWAY = httpz.settings().chains.gateway.chain_id
@@ -46,7 +46,7 @@ ALL_LOGS = [PUBLIC, USER, *KEY_LOGS.values()]
 
 
 def place(question: ContractQuery[Any] | None) -> tuple[int, Address]:
-    assert isinstance(question, ViewCall | StorageRead)
+    assert question is not None
     return question.chain_id, question.to
 
 
@@ -103,11 +103,7 @@ def test_five_counters_prove_completeness_each_for_its_kind() -> None:
     ]
     assert {one.tag for one in found} == {0}
     assert [place(one.newest)[1] for one in found] == [MANAGER] * 2 + [KEYS] * 3
-    offsets = [
-        one.newest.slot - contracts.KEY_MANAGER_BASE
-        for one in found[2:]
-        if isinstance(one.newest, StorageRead)
-    ]
+    offsets = [slot_of(one.newest) - contracts.KEY_MANAGER_BASE for one in found[2:]]
     assert offsets == [1, 9, 20]
 
 
@@ -158,8 +154,7 @@ def test_a_key_waits_until_this_node_has_told_that_it_is_prepared(name: str, ans
     assert content is not None
     (question,) = PROFILE.operations[content.kind].checks(content, FACTS)
     told = KEY_VIEWS.has_answered(answers, content.id, SENDER)
-    assert isinstance(question, StorageRead)
-    assert (place(question), question.slot) == ((GATEWAY, KEYS), told.slot)
+    assert (place(question), slot_of(question)) == ((GATEWAY, KEYS), slot_of(told))
     question.understand(YES)
     with pytest.raises(NotYet, match="is prepared"):
         question.understand(NO)
@@ -176,18 +171,18 @@ def slots(log: Log) -> int:
     content = PROFILE.decode(log)
     assert content is not None
     found = PROFILE.operations[content.kind].has_answered(content, SIGNER, SENDER)
-    assert isinstance(found, StorageRead)
-    return found.slot
+    assert found is not None
+    return slot_of(found)
 
 
 def test_an_answer_is_told_by_signer_or_by_sender_and_product() -> None:
     identifiers = {log: PROFILE.id_of(log) or 0 for log in ALL_LOGS}
-    assert slots(PUBLIC) == MANAGER_VIEWS.has_answered(2, identifiers[PUBLIC], SIGNER).slot
-    assert slots(USER) == MANAGER_VIEWS.has_answered(7, identifiers[USER], SIGNER).slot
+    assert slots(PUBLIC) == slot_of(MANAGER_VIEWS.has_answered(2, identifiers[PUBLIC], SIGNER))
+    assert slots(USER) == slot_of(MANAGER_VIEWS.has_answered(7, identifiers[USER], SIGNER))
     places = {"preprocess_keygen": 4, "keygen": 6, "preprocess_kskgen": 12, "kskgen": 16, "crsgen": 22}
     for name, log in KEY_LOGS.items():
         expected = KEY_VIEWS.has_answered(places[name], identifiers[log], SENDER)
-        assert slots(log) == expected.slot
+        assert slots(log) == slot_of(expected)
     assert len({slots(log) for log in ALL_LOGS}) == len(ALL_LOGS)
 
 
@@ -250,8 +245,7 @@ def test_what_aborted_means_on_a_start_call(text: str, meaning: Meaning | None) 
 
 def test_no_node_has_the_zero_address() -> None:
     question = PROFILE.operations[Kind.KEYGEN].node_signer(0, ZERO_ADDRESS)
-    assert isinstance(question, ViewCall)
-    assert question.data.endswith(ZERO_ADDRESS)
+    assert data_of(question).endswith(ZERO_ADDRESS)
 
 
 REGISTRY = HttpzViews(54321, httpz.address("HTTPZ"))
@@ -267,7 +261,7 @@ def recorded(commit: str, data: bytes) -> dict[str, Any]:
 
 def answer(commit: str, view: Any) -> Any:
     """Put a view to the recorded contract of a commit, as ``chain.asking`` does."""
-    found = recorded(commit, view.data)
+    found = recorded(commit, data_of(view))
     try:
         if "error" in found:
             return view.refused(found["error"]["message"], from_hex(found["error"]["data"]))
@@ -327,7 +321,7 @@ def test_reads_of_the_other_contracts(commit: str) -> None:
         question = READS.get(data[:SELECTOR_BYTES])
         if question is not None and "result" in entry:
             view = question(int.from_bytes(data[SELECTOR_BYTES:]))
-            assert view.data == data
+            assert data_of(view) == data
             (expected,) = entry["decoded"]
             assert view.understand(from_hex(entry["result"])) == (
                 int(expected, 16) if isinstance(expected, str) else expected
@@ -336,7 +330,7 @@ def test_reads_of_the_other_contracts(commit: str) -> None:
     assert seen == 2
 
 
-READS: dict[bytes, Callable[[int], ViewCall[Any]]] = {
+READS: dict[bytes, Callable[[int], ContractQuery[Any]]] = {
     CURRENT_KEY.selector: lambda _: KEY_VIEWS.view(CURRENT_KEY),
 }
 
@@ -356,7 +350,7 @@ def test_the_bases_of_annex_c() -> None:
 def test_the_counters_of_annex_c() -> None:
     newest = [PROFILE.operations[kind].numbering() for kind in (Kind.PUBLIC_DECRYPTION, Kind.USER_DECRYPTION)]
     questions: list[Any] = [one.newest for one in newest if one is not None]
-    assert [one.slot - contracts.DECRYPTION_MANAGER_BASE for one in questions] == [1, 6]
+    assert [slot_of(one) - contracts.DECRYPTION_MANAGER_BASE for one in questions] == [1, 6]
     assert [one.understand((7).to_bytes(32)) for one in questions] == [7, 7]
 
 
@@ -364,5 +358,5 @@ def test_the_counters_of_annex_c() -> None:
 def test_an_answer_is_found_by_id_and_signer(at: int) -> None:
     signer = Address(b"\x01" * 20)
     found = MANAGER_VIEWS.has_answered(at, 5, signer)
-    assert found.slot == mapping_slot(mapping_slot(contracts.DECRYPTION_MANAGER_BASE + at, 5), signer)
+    assert slot_of(found) == mapping_slot(mapping_slot(contracts.DECRYPTION_MANAGER_BASE + at, 5), signer)
     assert [found.understand(bytes(32)), found.understand((1).to_bytes(32))] == [False, True]

@@ -17,7 +17,7 @@ from kmsconn.model.requests import NO_BLOCK, CiphertextReference, EventPlace, Ki
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption
 from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption
-from kmsconn.protocols.queries import ViewCall, mapping_slot
+from kmsconn.protocols.queries import mapping_slot, view_call
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Suspicions
 from kmsconn.requests.identity import CURRENT_FOR, NodeIdentity
@@ -241,10 +241,10 @@ class Row:
         return None
 
     def replying_context(self, content: Any) -> Any:
-        return tuple(ViewCall(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
+        return tuple(view_call(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
 
     def node_signer(self, context_id: Any, tx_sender: Any) -> Any:
-        return ViewCall(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
+        return view_call(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
 
 
 class Generation:
