@@ -137,7 +137,7 @@ def user_answer(
         party_id=node.party_id,
         degree=node.degree,
     )
-    image = bincode.encode(bincode.payload_of(payload))
+    image = bincode.encode(payload)
     digest = user_digest(job.domain, user.enc_key, job.handles, image, job.extra_data)
     signed = node.sign(digest, job.schemes)
     return UserDecryptionResponse(

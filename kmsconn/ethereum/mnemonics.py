@@ -10,8 +10,6 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
 HARDENED: Final = 2**31
 """Added to an index: the child cannot be computed from the parent's public key."""
 
@@ -19,35 +17,19 @@ _INDEX_BYTES = 4
 _KEY_BYTES = 32
 
 
-@attrs.frozen
-class ExtendedKey:
-    """A private key and its chain code, 32 bytes each."""
+def key_of_seed(seed: bytes, *path: int) -> tuple[bytes, bytes]:
+    """Return the private key and the chain code at the end of a path, 32 bytes each; an index from HARDENED on is a hardened one.
 
-    secret: bytes = attrs.field(repr=False)
-    chain_code: bytes = attrs.field(repr=False)
+    Raises ValueError for the one index in 2^127 that has no key.
+    """
+    from btclib_secp256k1 import keys
 
-    @classmethod
-    def of_seed(cls, seed: bytes) -> ExtendedKey:
-        """Return the master key of a seed."""
-        return cls(*_split(b"Bitcoin seed", seed))
-
-    def child(self, index: int) -> ExtendedKey:
-        """Return the key one step down; an ``index`` from HARDENED on is a hardened one.
-
-        Raises ValueError for the one index in 2^127 that has no key.
-        """
-        from btclib_secp256k1 import keys
-
-        parent = b"\0" + self.secret if index >= HARDENED else keys.pubkey_from_prvkey(self.secret)
-        tweak, chain_code = _split(self.chain_code, parent + index.to_bytes(_INDEX_BYTES))
-        return ExtendedKey(keys.prvkey_tweak_add(self.secret, tweak), chain_code)
-
-    def descendant(self, *path: int) -> ExtendedKey:
-        """Return the key at the end of a path."""
-        key = self
-        for index in path:
-            key = key.child(index)
-        return key
+    secret, chain_code = _split(b"Bitcoin seed", seed)
+    for index in path:
+        parent = b"\0" + secret if index >= HARDENED else keys.pubkey_from_prvkey(secret)
+        tweak, chain_code = _split(chain_code, parent + index.to_bytes(_INDEX_BYTES))
+        secret = keys.prvkey_tweak_add(secret, tweak)
+    return secret, chain_code
 
 
 def _split(key: bytes, message: bytes) -> tuple[bytes, bytes]:
@@ -74,7 +56,7 @@ def key_of_phrase(phrase: str, account_index: int) -> bytes:
     seed = seed_of_phrase(phrase)
     if not 0 <= account_index < HARDENED:
         raise ValueError("an account index is below 2^31")
-    return ExtendedKey.of_seed(seed).descendant(_PURPOSE, _ETHER, HARDENED, 0, account_index).secret
+    return key_of_seed(seed, _PURPOSE, _ETHER, HARDENED, 0, account_index)[0]
 
 
 def seed_of_phrase(phrase: str, passphrase: str = "") -> bytes:

@@ -22,53 +22,44 @@ _SMALLEST_SHARE = _SIGNED.size + 2 * _LENGTH.size
 
 @attrs.frozen
 class Share:
-    """One signcrypted ciphertext of a node. The first generation has no packing factor: None."""
+    """One signcrypted ciphertext of a node, as a Core's answer has it. The first generation has no packing factor: None."""
 
     fhe_type: int
-    signcrypted: bytes
-    handle: bytes
+    signcrypted_ciphertext: bytes
+    external_handle: bytes
     packing_factor: int | None
 
 
 @attrs.frozen
 class SharePayload:
-    """A node's answer to a user, for all ciphertexts of a request."""
+    """A node's answer to a user, for all ciphertexts of a request, as a Core's answer has it."""
 
     verification_key: bytes
     digest: bytes
-    shares: tuple[Share, ...]
+    signcrypted_ciphertexts: tuple[Share, ...]
     party_id: int
     degree: int
 
 
-def payload_of(message: Any) -> SharePayload:
-    """Return the payload of a Core's answer to a user, of either generation, as the values that are signed."""
-    shares = tuple(
-        Share(
-            int(one.fhe_type),
-            one.signcrypted_ciphertext,
-            one.external_handle,
-            getattr(one, "packing_factor", None),
+def encode(payload: Any) -> bytes:
+    """Return the image of the payload of a Core's answer to a user, of either generation, or of one that was read."""
+    names = (*_octets(payload.verification_key), *_octets(payload.digest))
+    numbers = _UNSIGNED.pack(payload.party_id), _UNSIGNED.pack(payload.degree)
+    return b"".join((*names, encode_shares(payload.signcrypted_ciphertexts), *numbers))
+
+
+def encode_shares(shares: Sequence[Any]) -> bytes:
+    """Return the image of the list of shares alone."""
+    parts = [_LENGTH.pack(len(shares))]
+    for share in shares:
+        parts += (
+            _SIGNED.pack(share.fhe_type),
+            *_octets(share.signcrypted_ciphertext),
+            *_octets(share.external_handle),
         )
-        for one in message.signcrypted_ciphertexts
-    )
-    return SharePayload(message.verification_key, message.digest, shares, message.party_id, message.degree)
-
-
-def encode(payload: SharePayload) -> bytes:
-    """Return the image. Raises ValueError for a number outside its width."""
-    try:
-        return b"".join(_parts(payload))
-    except struct.error as error:
-        raise ValueError(f"a number does not fit: {error}") from error
-
-
-def encode_shares(shares: Sequence[Share]) -> bytes:
-    """Return the image of the list of shares alone. Raises ValueError for a number outside its width."""
-    try:
-        return b"".join(_share_parts(shares))
-    except struct.error as error:
-        raise ValueError(f"a number does not fit: {error}") from error
+        if (packed := getattr(share, "packing_factor", None)) is not None:
+            parts.append(_UNSIGNED.pack(packed))
+    return b"".join(parts)
 
 
 def decode(image: bytes, *, packed: bool = True) -> SharePayload:
@@ -77,7 +68,7 @@ def decode(image: bytes, *, packed: bool = True) -> SharePayload:
     payload = SharePayload(
         verification_key=reader.octets(),
         digest=reader.octets(),
-        shares=tuple(_share(reader, packed) for _ in range(reader.count(_SMALLEST_SHARE))),
+        signcrypted_ciphertexts=tuple(_share(reader, packed) for _ in range(reader.count(_SMALLEST_SHARE))),
         party_id=reader.number(_UNSIGNED),
         degree=reader.number(_UNSIGNED),
     )
@@ -96,23 +87,11 @@ def same_but_ciphertexts(one: bytes, other: bytes, *, packed: bool = True) -> bo
 
 def _without_ciphertexts(image: bytes, packed: bool) -> SharePayload:
     payload = decode(image, packed=packed)
-    shares = (attrs.evolve(share, signcrypted=bytes(len(share.signcrypted))) for share in payload.shares)
-    return attrs.evolve(payload, shares=tuple(shares))
-
-
-def _parts(payload: SharePayload) -> list[bytes]:
-    names = [*_octets(payload.verification_key), *_octets(payload.digest)]
-    numbers = [_UNSIGNED.pack(payload.party_id), _UNSIGNED.pack(payload.degree)]
-    return [*names, *_share_parts(payload.shares), *numbers]
-
-
-def _share_parts(shares: Sequence[Share]) -> list[bytes]:
-    parts = [_LENGTH.pack(len(shares))]
-    for share in shares:
-        parts += [_SIGNED.pack(share.fhe_type), *_octets(share.signcrypted), *_octets(share.handle)]
-        if share.packing_factor is not None:
-            parts.append(_UNSIGNED.pack(share.packing_factor))
-    return parts
+    shares = (
+        attrs.evolve(share, signcrypted_ciphertext=bytes(len(share.signcrypted_ciphertext)))
+        for share in payload.signcrypted_ciphertexts
+    )
+    return attrs.evolve(payload, signcrypted_ciphertexts=tuple(shares))
 
 
 def _octets(data: bytes) -> tuple[bytes, bytes]:

@@ -185,9 +185,11 @@ def values_in(image: bytes) -> list[int]:
     user = key_for("user").address
     return [
         value_of_share(
-            open_httpz_share(SECRET, one.signcrypted, client=user, vk=payload.verification_key).plaintext
+            open_httpz_share(
+                SECRET, one.signcrypted_ciphertext, client=user, vk=payload.verification_key
+            ).plaintext
         )
-        for one in payload.shares
+        for one in payload.signcrypted_ciphertexts
     ]
 
 

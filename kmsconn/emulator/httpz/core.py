@@ -136,7 +136,7 @@ class FirstNode:
             party_id=self.party_id,
             degree=self.degree,
         )
-        share = bincode.encode(bincode.payload_of(payload))
+        share = bincode.encode(payload)
         digest = user_digest(domain, message.enc_key, handles, share, numeric=self.numeric)
         return ReencryptionResponse(
             signature=sign_sha256(self.key, share), external_signature=self.key.sign(digest), payload=payload

@@ -278,7 +278,7 @@ class UserDecryptions(DecryptionOperation[UserDecryption]):
         expect_count(len(handles), payload.signcrypted_ciphertexts)
         if [entry.external_handle for entry in payload.signcrypted_ciphertexts] != handles:
             raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
-        share = bincode.encode(bincode.payload_of(payload))
+        share = bincode.encode(payload)
         extra_data = extra_data_of(content, message)
         digest = user_digest(self.deployment.decryption, content.public_key, handles, share, extra_data)
         signature = signature_of(message)

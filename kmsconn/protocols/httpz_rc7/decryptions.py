@@ -260,10 +260,11 @@ class HttpzUserDecryptions(HttpzDecryptionOperation[HttpzUserDecryption]):
         """Read the share in the form that ``expected`` has signed, and build the reply. Raises Broken."""
         assert expected is not None, "decryptions are signed"
         payload, signature = _payload_and_signature(reply or b"")
-        expect_count(len(content.references), payload.shares)
-        if [share.handle.rjust(HANDLE_BYTES, b"\0") for share in payload.shares] != content.handles:
+        shares = payload.signcrypted_ciphertexts
+        expect_count(len(content.references), shares)
+        if [share.external_handle.rjust(HANDLE_BYTES, b"\0") for share in shares] != content.handles:
             raise Broken(DEPENDENCY, f"the answer to {id_hex(content.id)} is for other handles")
-        images = (bincode.encode(payload), bincode.encode_shares(payload.shares))
+        images = (bincode.encode(payload), bincode.encode_shares(shares))
         signed = ((image, self._digest(content, image)) for image in images)
         share, signer = first_signed(signed, signature, expected)
         linked = payload.digest in links(self.deployment.manager, content)
@@ -290,11 +291,11 @@ def links(domain: Domain, content: HttpzUserDecryption) -> tuple[bytes, bytes]:
     return first, second
 
 
-def _payload_and_signature(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
+def _payload_and_signature(reply: bytes) -> tuple[Any, bytes]:
     """Read an answer; before 2 April the payload stood in field 2 and had the signature inside (8.2, profile A)."""
     message = read_message(kms.ReencryptionResponse, reply)
     if message.payload is not None or not message.external_signature:
-        return bincode.payload_of(payload_of(message)), message.external_signature
+        return payload_of(message), message.external_signature
     inner: bytes = message.external_signature
     payload = read_message(kms.ReencryptionResponsePayload, inner)
     found = [
@@ -302,4 +303,4 @@ def _payload_and_signature(reply: bytes) -> tuple[bincode.SharePayload, bytes]:
         for number, _, value in fields(inner)
         if number == _SIGNATURE_IN_PAYLOAD and not isinstance(value, int)
     ]
-    return bincode.payload_of(payload), found[-1] if found else b""
+    return payload, found[-1] if found else b""

@@ -78,9 +78,10 @@ def opened(users: Users, one: Asked, image: bytes) -> list[bytes]:
     assert one.plan.client is not None
     vk = verification_key(signer_key().public_key)
     secret = users.user_key.secret_key
-    shares = bincode.decode(image).shares
+    shares = bincode.decode(image).signcrypted_ciphertexts
     return [
-        open_share(secret, share.signcrypted, client=one.plan.client, vk=vk).plaintext for share in shares
+        open_share(secret, share.signcrypted_ciphertext, client=one.plan.client, vk=vk).plaintext
+        for share in shares
     ]
 
 

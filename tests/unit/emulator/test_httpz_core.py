@@ -288,8 +288,10 @@ def test_what_the_client_library_opened_opens_here_to_the_same_values(entry: dic
     for response in entry["input"]["responses"]:
         payload = bincode.decode(bytes.fromhex(response["payload"]), packed=False)
         found = [
-            open_httpz_share(SECRET_KEY, share.signcrypted, client=OPENER, vk=payload.verification_key)
-            for share in payload.shares
+            open_httpz_share(
+                SECRET_KEY, share.signcrypted_ciphertext, client=OPENER, vk=payload.verification_key
+            )
+            for share in payload.signcrypted_ciphertexts
         ]
         assert {one.link for one in found} == {payload.digest}
         read = value_of_share if payload.degree else of_little_endian

@@ -178,7 +178,7 @@ def user_payload(**changes: Any) -> ReencryptionResponsePayload:
 
 
 def user_answer(payload: ReencryptionResponsePayload, handles: list[bytes] | None = None) -> bytes:
-    share = bincode.encode(bincode.payload_of(payload))
+    share = bincode.encode(payload)
     digest = user_digest(httpz.annex_domain(), PUBLIC_KEY, handles or [HANDLE], share, numeric=False)
     return bytes(ReencryptionResponse(external_signature=KEY.sign(digest), payload=payload))
 

@@ -37,7 +37,12 @@ def user(payload: bincode.SharePayload, signature: bytes = bytes(65)) -> bytes:
 
 
 def with_ciphertext(ciphertext: bytes) -> bincode.SharePayload:
-    return attrs.evolve(SHARE, shares=(attrs.evolve(SHARE.shares[0], signcrypted=ciphertext),))
+    return attrs.evolve(
+        SHARE,
+        signcrypted_ciphertexts=(
+            attrs.evolve(SHARE.signcrypted_ciphertexts[0], signcrypted_ciphertext=ciphertext),
+        ),
+    )
 
 
 def test_equal_bytes_are_equal() -> None:
@@ -59,7 +64,7 @@ OTHER_SHARES = {
     "party": attrs.evolve(SHARE, party_id=2),
     "degree": attrs.evolve(SHARE, degree=1),
     "digest": attrs.evolve(SHARE, digest=b"\1" * 32),
-    "number": attrs.evolve(SHARE, shares=SHARE.shares * 2),
+    "number": attrs.evolve(SHARE, signcrypted_ciphertexts=SHARE.signcrypted_ciphertexts * 2),
 }
 PUBLICS = {
     "a signature alone: the contract verified the other, this connector its own": (
