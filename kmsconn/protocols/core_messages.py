@@ -86,10 +86,10 @@ def domain_message(kms: Any, domain: Domain) -> Any:
     return shared(message)
 
 
-def expect_named(message: Any, identifier: int) -> None:
-    """See that an answer names its request. Raises Broken."""
-    if message.request_id is None or message.request_id.request_id != id_hex(identifier):
-        raise Broken(DEPENDENCY, f"the answer to {id_hex(identifier)} names another request")
+def expect_id(message: Any, expected: int) -> None:
+    """See that a RequestId of an answer is the one of the request. Raises Broken."""
+    if message is None or message.request_id != id_hex(expected):
+        raise Broken(DEPENDENCY, f"the answer to {id_hex(expected)} names another request")
 
 
 def typed_ciphertexts(

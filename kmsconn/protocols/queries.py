@@ -6,9 +6,9 @@ Source of slots: ERC-7201; Solidity documentation, "Layout of State Variables in
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from functools import reduce
+from functools import partialmethod, reduce
 from operator import itemgetter
-from typing import Any, Concatenate, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Function
@@ -93,7 +93,7 @@ class ContractViews:
         return self.chain_id, self.address
 
     def view(
-        self, function: Function, *values: Any, block: int | None = None, of: Callable[[Any], Any] = _FIRST
+        self, function: Function, *values: Any, of: Callable[[Any], Any] = _FIRST, block: int | None = None
     ) -> ContractQuery[Any]:
         """Ask a view function, now or as of a block; ``of`` says what its results amount to, by default to the first."""
 
@@ -102,27 +102,27 @@ class ContractViews:
 
         return view_call(*self.at, function.encode(*values), read, block=block)
 
+    def slot(
+        self,
+        slot: int,
+        *keys: int | Address,
+        read: Callable[[bytes], Any] = int.from_bytes,
+        block: str = "latest",
+    ) -> ContractQuery[Any]:
+        """Ask for the word in a slot, or for an entry of the mappings there, by its keys."""
+        return storage_read(*self.at, reduce(mapping_slot, keys, slot), read, block)
 
-def viewed(
-    function: Function, of: Callable[[Any], Any] = _FIRST
-) -> Callable[Concatenate[ContractViews, ...], ContractQuery[Any]]:
+
+def viewed(function: Function, of: Callable[[Any], Any] = _FIRST) -> partialmethod[ContractQuery[Any]]:
     """Return a question of ``ContractViews``: that of ``view`` for the values which it is given, now or as of a ``block``."""
-
-    def ask(views: ContractViews, *values: Any, block: int | None = None) -> ContractQuery[Any]:
-        return views.view(function, *values, block=block, of=of)
-
-    return ask
+    return partialmethod(ContractViews.view, function, of=of)
 
 
 def stored(
     slot: int, read: Callable[[bytes], Any] = int.from_bytes, block: str = "latest"
-) -> Callable[Concatenate[ContractViews, ...], ContractQuery[Any]]:
-    """Return a question of ``ContractViews``: for the word in a slot, or for an entry of the mappings there, by its keys."""
-
-    def ask(views: ContractViews, *keys: int | Address) -> ContractQuery[Any]:
-        return storage_read(*views.at, reduce(mapping_slot, keys, slot), read, block)
-
-    return ask
+) -> partialmethod[ContractQuery[Any]]:
+    """Return a question of ``ContractViews``: that of ``slot`` for the keys which it is given."""
+    return partialmethod(ContractViews.slot, slot, read=read, block=block)
 
 
 QueryPlan = Generator[Sequence[ContractQuery[Any]], Sequence[Any], T]

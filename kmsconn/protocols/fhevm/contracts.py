@@ -6,10 +6,10 @@ that was destroyed (3.9); numbers tell them apart. Source: fhevm-0.14.md, sectio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import IntEnum
 from operator import itemgetter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attrs
 
@@ -111,19 +111,16 @@ def is_protocol_config(version: ContractQuery[Version | None]) -> ContractQuery[
     """
     other = _protocol_config_of_verifier(version.chain_id, version.to)
 
-    def read(data: bytes) -> Version | None:
-        try:
-            return version.understand(data)
-        except WrongContract:
-            raise Instead(other) from None
+    def or_other(judge: Callable[..., Version | None]) -> Callable[..., Version | None]:
+        def judged(*said: Any) -> Version | None:
+            try:
+                return judge(*said)
+            except WrongContract:
+                raise Instead(other) from None
 
-    def refused(message: str, data: bytes | None) -> Version | None:
-        try:
-            return version.refused(message, data)
-        except WrongContract:
-            raise Instead(other) from None
+        return judged
 
-    return attrs.evolve(version, understand=read, refused=refused)
+    return attrs.evolve(version, understand=or_other(version.understand), refused=or_other(version.refused))
 
 
 def _protocol_config_of_verifier(chain_id: int, address: Address) -> ContractQuery[None]:

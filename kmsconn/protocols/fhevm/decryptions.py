@@ -24,7 +24,7 @@ from kmsconn.model.requests import CiphertextReference, Kind, PoolName
 from kmsconn.protocols.core_messages import (
     DEPENDENCY,
     expect_count,
-    expect_named,
+    expect_id,
     payload_of,
     read_message,
     signature_of,
@@ -224,7 +224,7 @@ class PublicDecryptions(DecryptionOperation[PublicDecryption]):
         """Read the values, recover who signed them and build the reply (2.2, 2.4). Raises Broken."""
         message = read_message(kms.PublicDecryptionResponse, reply or b"")
         payload = payload_of(message)
-        expect_named(payload, content.id)
+        expect_id(payload.request_id, content.id)
         expect_count(len(content.references), payload.plaintexts)
         result = decrypted_result([(entry.fhe_type, entry.bytes) for entry in payload.plaintexts])
         extra_data = extra_data_of(content, message)

@@ -35,7 +35,6 @@ from kmsconn.protocols.fhevm.key_management import (
 from kmsconn.protocols.fhevm.keygen import (
     COMPRESSED_KEY_SET,
     KEY_TYPES,
-    Digests,
     digests_of,
     key_digest,
     unknown_key_type,
@@ -213,17 +212,16 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
 
         Raises Broken; Rejected for one without a key or without a CRS, which no contract takes.
         """
-        found = _reshared(
-            self.deployment.config, build_extra_data(content.context_id, content.id), reply or b""
-        )
-        if not found.keys or not found.crs:
+        carried = build_extra_data(content.context_id, content.id)
+        keys, crs, signers = _reshared(self.deployment.config, carried, reply or b"")
+        if not keys or not crs:
             raise Rejected(
                 "an epoch without a key, or without a common reference string, cannot be activated"
             )
-        if len(found.signers) != 1:
-            raise Broken(DEPENDENCY, f"the epoch's keys are signed by {len(found.signers)} different signers")
-        [signer] = found.signers
-        return Answer(CONFIRM.encode(content.id, found.keys, found.crs), signer)
+        if len(signers) != 1:
+            raise Broken(DEPENDENCY, f"the epoch's keys are signed by {len(signers)} different signers")
+        [signer] = signers
+        return Answer(CONFIRM.encode(content.id, keys, crs), signer)
 
     def verdict_on(self, identifier: int) -> QueryPlan[Verdict]:
         """Say what "not pending" means for an activation: done where the epoch is active, final where it was destroyed (annex A)."""
@@ -288,16 +286,8 @@ def recorded_preparations(ask: KeyViews, keys: Sequence[KeyMaterial]) -> QueryPl
     }
 
 
-@attrs.frozen
-class _Reshared:
-    """What an epoch's answer comes to: the two arrays of the reply in the answer's order, and who signed their members."""
-
-    keys: tuple[tuple[int, int, Digests, bytes], ...]
-    crs: tuple[tuple[int, int, bytes, bytes], ...]
-    signers: frozenset[Address]
-
-
-def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
+def _reshared(domain: Domain, carried: bytes, reply: bytes) -> tuple[list[Any], list[Any], set[Address]]:
+    """Return what an epoch's answer comes to: both arrays of the reply in the answer's order, and who signed their members."""
     message = read_message(kms.EpochResultResponse, reply)
     keys, crs, signers = [], [], set()
     for one in message.reshare_responses:
@@ -310,7 +300,7 @@ def _reshared(domain: Domain, carried: bytes, reply: bytes) -> _Reshared:
         signature = signature_of(one)
         signers.add(signer_of(crs_digest(domain, identifier, bits, digest, carried), signature))
         crs.append((identifier, bits, digest, signature))
-    return _Reshared(tuple(keys), tuple(crs), frozenset(signers))
+    return keys, crs, signers
 
 
 def _hint(found: EpochMaterial) -> str:

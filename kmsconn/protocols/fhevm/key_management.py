@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.protocols.core_messages import DEPENDENCY, read_message, signature_of, signer_of
+from kmsconn.protocols.core_messages import DEPENDENCY, expect_id, read_message, signature_of, signer_of
 from kmsconn.protocols.fhevm.contracts import FINALIZED, KMS_GENERATION, KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import (
     SIGNATURE,
@@ -145,12 +145,6 @@ def expect_parameters(params: int) -> int:
 
 
 # --- ids in answers of the Core
-
-
-def expect_id(message: Any, expected: int) -> None:
-    """See that a RequestId of an answer is the one of the request. Raises Broken."""
-    if id_of(message) != expected:
-        raise Broken(DEPENDENCY, f"the answer to {id_hex(expected)} names {id_hex(id_of(message))}")
 
 
 def id_of(message: Any) -> int:

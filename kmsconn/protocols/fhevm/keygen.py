@@ -22,14 +22,13 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PREP_KEYGEN_TAG
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.core_messages import DEPENDENCY, read_message, signature_of, signer_of
+from kmsconn.protocols.core_messages import DEPENDENCY, expect_id, read_message, signature_of, signer_of
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
     GENERATION_VERDICTS,
     LONG_POLL,
     GenerationOperation,
-    expect_id,
     expect_parameters,
 )
 from kmsconn.protocols.fhevm.operations import (

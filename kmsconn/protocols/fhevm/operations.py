@@ -51,16 +51,6 @@ class Deployment:
     access: AccessControl
     """The access control of the host chains, chosen by the chain id of a handle."""
 
-    @property
-    def ethereum(self) -> int:
-        """The chain id of Ethereum."""
-        return self.config.chain_id
-
-    @property
-    def gateway(self) -> int:
-        """The chain id of the Gateway."""
-        return self.decryption.chain_id
-
     @classmethod
     def of(cls, settings: Settings) -> Deployment:
         """Return the deployment that the settings name."""

@@ -232,11 +232,11 @@ class Fhevm(Profile):
 
     def made_material(self, tx_sender: Address) -> PlannedQueries[KeysAndCrs]:
         """Ask both contracts on Ethereum."""
-        return self.deployment.ethereum, made_material(self.deployment.keys, tx_sender)
+        return self.deployment.keys.chain_id, made_material(self.deployment.keys, tx_sender)
 
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None]:
         """Ask both contracts on Ethereum."""
-        return self.deployment.ethereum, migrated_key_set(self.deployment.keys, tx_sender)
+        return self.deployment.keys.chain_id, migrated_key_set(self.deployment.keys, tx_sender)
 
     def contracts(self) -> tuple[ConfiguredContract, ...]:
         """Return those of the deployment. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
@@ -245,9 +245,7 @@ class Fhevm(Profile):
         version = has_version(config.kind, config.option, config.chain_id, config.address)
         return (
             _signing("Decryption", "decryption_contract", at.decryption, always=True),
-            _contract(
-                "GatewayConfig", "gateway_config_contract.address", at.gateway, at.gateway_config.address
-            ),
+            _contract("GatewayConfig", "gateway_config_contract.address", *at.gateway_config.at),
             _signing("KMSGeneration", "kms_generation_contract", at.generation),
             attrs.evolve(config, identity=contracts.is_protocol_config(version)),
             *(
@@ -260,23 +258,24 @@ class Fhevm(Profile):
         """Ask whether context and epoch are active, or were destroyed (3.5)."""
         if context_id is None:
             return None
-        return self.deployment.ethereum, valid_pair(self.deployment.keys, context_id, epoch_id)
+        return self.deployment.keys.chain_id, valid_pair(self.deployment.keys, context_id, epoch_id)
 
     def memberships(self, tx_sender: Address, known: Collection[int]) -> PlannedQueries[bool]:
         """Ask the Gateway about its current context, a few before it, and the known ones."""
-        return self.deployment.gateway, self.deployment.gateway_config.is_member(tx_sender, known)
+        gateway = self.deployment.gateway_config
+        return gateway.chain_id, gateway.is_member(tx_sender, known)
 
     def registrations(self, tx_sender: Address) -> tuple[PlannedQueries[Registration], ...]:
         """Ask GatewayConfig for decryptions, and ProtocolConfig for keys."""
-        at = self.deployment
+        gateway, config = self.deployment.gateway_config, self.deployment.keys.config
         return (
-            (at.gateway, _registered("GatewayConfig", at.gateway_config, tx_sender)),
-            (at.ethereum, _registered("ProtocolConfig", at.keys.config, tx_sender)),
+            (gateway.chain_id, _registered("GatewayConfig", gateway, tx_sender)),
+            (config.chain_id, _registered("ProtocolConfig", config, tx_sender)),
         )
 
     def material(self) -> PlannedQueries[MaterialInUse]:
         """Ask ProtocolConfig and KMSGeneration."""
-        return self.deployment.ethereum, _material(self.deployment.keys)
+        return self.deployment.keys.chain_id, _material(self.deployment.keys)
 
 
 def _contract(kind: str, option: str, chain_id: int, address: Address) -> ConfiguredContract:
@@ -297,9 +296,8 @@ def _registered(
 
 
 def _material(keys: KeyViews) -> QueryPlan[MaterialInUse]:
-    current = keys.config.current_context_and_epoch()
     (context_id, epoch_id), key_id, crs_id = yield [
-        current,
+        keys.config.current_context_and_epoch(),
         keys.generation.active_key(),
         keys.generation.active_crs(),
     ]

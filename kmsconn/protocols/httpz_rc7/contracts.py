@@ -31,8 +31,6 @@ from kmsconn.protocols.queries import (
     Instead,
     base_slot,
     flag,
-    mapping_slot,
-    storage_read,
     view_call,
     viewed,
 )
@@ -81,12 +79,11 @@ class RequestViews(ContractViews):
 
     def newest(self, counter: int) -> ContractQuery[int]:
         """Ask which request is the newest, by the slot of its counter; 0 before the first."""
-        return storage_read(*self.at, self.base + counter, int.from_bytes)
+        return self.slot(self.base + counter)
 
     def has_answered(self, answers: int, identifier: int, account: Address) -> ContractQuery[bool]:
         """Ask whether an account's answer to a request, or to what it made, is in the contract."""
-        slot = mapping_slot(mapping_slot(self.base + answers, identifier), account)
-        return storage_read(*self.at, slot, flag)
+        return self.slot(self.base + answers, identifier, account, read=flag)
 
 
 @attrs.frozen

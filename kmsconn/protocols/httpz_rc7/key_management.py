@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, PoolName
-from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, expect_named, read_message, signer_of
+from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, expect_id, read_message, signer_of
 from kmsconn.protocols.httpz_rc7.contracts import (
     KEY_MANAGER,
     MEANS,
@@ -223,7 +223,7 @@ class HttpzKeygens(PreparedKey[HttpzKeygen]):
     def objects(self, content: HttpzKeygen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Yield the keys of an answer. Raises Broken."""
         message = read_message(kms.KeyGenResult, reply)
-        expect_named(message, content.id)
+        expect_id(message.request_id, content.id)
         return sorted(message.key_results.items())
 
 
@@ -255,7 +255,7 @@ class HttpzCrsgens(KeyOperation[HttpzCrsgen]):
     def objects(self, content: HttpzCrsgen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Yield the string of an answer. Raises Broken."""
         message = read_message(kms.CrsGenResult, reply)
-        expect_named(message, content.id)
+        expect_id(message.request_id, content.id)
         return [] if message.crs_results is None else [("CRS", message.crs_results)]
 
 
@@ -314,5 +314,5 @@ class Kskgens(PreparedKey[Kskgen]):
 
     def objects(self, content: Kskgen, reply: bytes) -> Iterable[tuple[str, Any]]:
         """Read the answer, whose objects nobody signs. Raises Broken."""
-        expect_named(read_message(kms.KeyGenResult, reply), content.id)
+        expect_id(read_message(kms.KeyGenResult, reply).request_id, content.id)
         return ()

@@ -16,8 +16,8 @@ from kmsconn.ethereum.abi import ContractEvent, Function, hash_struct, signing_d
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.core_messages import read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, GenerationOperation, expect_id
+from kmsconn.protocols.core_messages import expect_id, read_message, signature_of, signer_of
+from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, GenerationOperation
 from kmsconn.protocols.fhevm.operations import UnderContext, request_id, under_context
 from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
 

@@ -65,7 +65,7 @@ def test_an_answer_that_is_cut_off_or_empty_is_broken(name: str) -> None:
     with pytest.raises(Broken):
         read(name, reply_of(name)[:-1])
     if MESSAGES[name] is not EpochResultResponse:
-        with pytest.raises(Broken, match="lacks an id"):
+        with pytest.raises(Broken, match="names another request"):
             read(name, b"")
 
 
@@ -76,7 +76,7 @@ SPOILT: list[tuple[str, str, Any, str]] = [
     ("keygen_default", "preprocessing_id.request_id", f"{9:064x}", "names"),
     ("crsgen_test_2048", "request_id.request_id", f"{9:064x}", "names"),
     *(
-        ("keygen_default", "request_id.request_id", text, "lacks an id")
+        ("keygen_default", "request_id.request_id", text, "names another request")
         for text in ("", "0x04", "Z" * 64, "+" + "0" * 63)
     ),
     *(
