@@ -48,7 +48,8 @@ _HTTPZ = """
 
 `profile = "httpz-rc7"` (or `KMS_CONNECTOR_PROFILE`) selects the options of that generation, with its names and
 defaults, and the shared options. `kmsconn validate -c FILE` then checks the file alone, without the environment: options
-marked *file* must be in it. Empty values count as unset. Addresses may use any letter case.
+marked *file* must be in it. Empty values count as unset. Addresses may use any letter case. Of several wallets the first counts, in
+this order: `aws_kms_config`, `signing_key_path`, `private_key`, `private_key_file`, `mnemonic`.
 """
 
 _EXIT = """

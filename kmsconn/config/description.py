@@ -161,17 +161,18 @@ def _field(name: str, hint: Any, said: Sequence[Any], default: Any) -> SettingsF
 def described(cls: type[attrs.AttrsInstance], section: Section = Section()) -> Iterator[Described]:
     """Yield the options that a class describes, those of its sections among them."""
     for field in fields_of(cls):
-        if isinstance(field.kind, Section):
-            yield from described(field.type, field.kind)
-        elif isinstance(field.kind, Made):
-            yield from described(field.kind.options, field.kind.section)
-        else:
-            yield Described(
-                section.name_of(field.option),
-                field.kind,
-                _default(section.defaults.get(field.name, field.default), section),
-                field.aliases,
-            )
+        yield from options_of(field, section)
+
+
+def options_of(field: SettingsField, section: Section = Section()) -> Iterator[Described]:
+    """Yield the options that one field of a class describes."""
+    if isinstance(field.kind, Section):
+        yield from described(field.type, field.kind)
+    elif isinstance(field.kind, Made):
+        yield from described(field.kind.options, field.kind.section)
+    else:
+        default = _default(section.defaults.get(field.name, field.default), section)
+        yield Described(section.name_of(field.option), field.kind, default, field.aliases)
 
 
 def _default(default: Any, section: Section) -> Any:

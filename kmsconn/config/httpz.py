@@ -11,11 +11,12 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.config.assembly import Written
-from kmsconn.config.description import AttestationMode, Form
+from kmsconn.config.description import AttestationMode, Form, described
 from kmsconn.config.forms import at_least, flag, whole
-from kmsconn.config.options import ALIASES, DESCRIBED, PROCESS, Accepted, Findings, OptionTable, page
+from kmsconn.config.options import ALIASES, DESCRIBED, Accepted, Findings, OptionTable, page
 from kmsconn.config.parties import Chain, Chains, Contract, S3Fallback
 from kmsconn.config.places import contract_form
+from kmsconn.config.working import HttpApi
 from kmsconn.ethereum.addresses import Address
 
 _MANAGER: Final = Address(bytes.fromhex("5fbdb2315678afecb367f032d93f642f64180aa3"))
@@ -57,6 +58,14 @@ _OWN: Final = {of: attrs.evolve(DESCRIBED[of], **changes) for of, changes in _CH
 _NAMES: Final = {of: one.name for of, one in _OWN.items()}
 _DOMAINS: Final = tuple(name for name in _NAMES.values() if "_domain_" in name)
 
+_LATER: Final = (
+    *(one.name for one in described(HttpApi)),
+    *"network gateway_ws_url ethereum_ host_chains protocol_config_contract. kms_generation_contract.domain_ compressed_key_sets".split(),
+    *"preprocessing_ids erc1271_ key_management_polling kms_operation_ pools.http_ pools.key_ pools.aborts pools.protocol_".split(),
+    *"attestation ct_attestation.head_".split(),
+)
+"""How options begin that this generation does not have."""
+
 _ACCEPTED: Final = (
     Accepted("channel_size", "pools.* limit concurrent requests", Form(lambda value: at_least(1, value), "")),
     *(
@@ -68,33 +77,7 @@ _ACCEPTED: Final = (
 )
 
 HTTPZ_RC7: Final = OptionTable(
-    page(
-        {
-            "The gateway": (
-                "gwl2_url chain_id decryption_manager_address decryption_manager_domain_name decryption_manager_domain_version "
-                "httpz_address httpz_domain_name httpz_domain_version key_manager_address key_management_at_finality"
-            ),
-            "The KMS Core": (
-                "kms_core_endpoint core_tls. core_reply_budget plaintext_encoding tolerant_digests preprocessing fhe_parameters"
-            ),
-            "The wallet: the first of these in this order": (
-                "aws_kms_config. signing_key_path private_key private_key_file mnemonic account_index allow_raw_key_on_mainnet "
-                "tx_sender_address"
-            ),
-            "The process": PROCESS,
-            "Reading the chain": "decryption_polling get_logs_batch_size reorg_window decryption_from_block_number",
-            "Working on requests": "pools.public_decryption pools.user_decryption deadlines. decryption_expiry",
-            "Ciphertexts": (
-                "s3_config. s3_connect_timeout max_ciphertext_size ciphertext_budget ct_attestation.registry_refresh "
-                "allow_http_buckets allow_private_buckets"
-            ),
-            "Replies": (
-                "gas_multiplier_percent trace_reverted_tx gateway_tx_required_confirmations max_fee_per_gas "
-                "max_priority_fee_per_gas max_reply_cost"
-            ),
-        },
-        {one.name: one for one in _OWN.values()},
-    ),
+    page(lambda name: not name.startswith(_LATER), _OWN),
     {"overlap": ALIASES["overlap"]},
     {one.name: one for one in _ACCEPTED},
     _NAMES,

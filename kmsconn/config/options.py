@@ -1,6 +1,6 @@
 """The options of a generation, and what reading the sources has found: values by option with their places, faults, warnings, and in words.
 
-A page of names from the descriptions of the settings, aliases, and what is accepted: the reference and the sample file are printed from
+A page of those from the descriptions of the settings, aliases, and what is accepted: the reference and the sample file are printed from
 such a table, and ``sources`` reads files and environments by it. Names are those of the 0.14 services; what has no meaning here is
 *accepted* with a word on what takes its place, so that their files start unchanged. Reads nothing itself.
 """
@@ -11,12 +11,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
 
-from kmsconn.config.description import REQUIRED, WRONG, Alias, Described, Form, Role, described
+from kmsconn.config.description import (
+    REQUIRED,
+    WRONG,
+    Alias,
+    Described,
+    Form,
+    Role,
+    described,
+    fields_of,
+    options_of,
+)
 from kmsconn.config.forms import suggestion
+from kmsconn.config.parties import Httpz
 from kmsconn.config.settings import Settings
 from kmsconn.config.structuring import structure
 from kmsconn.errors import Fault
@@ -74,60 +86,31 @@ DESCRIBED: Final = {one.name: one for one in described(Settings)}
 """Every option as the settings describe it."""
 
 
-def page(sections: Mapping[str, str], own: Mapping[str, Described]) -> Page:
-    """Return titled sections of names, separated by blanks; one that ends with a dot stands for all that begin so."""
-    known = {**DESCRIBED, **own}
+_TITLES: Final = {
+    "chains": "The chains",
+    "protocol": "The contracts",
+    "core": "The KMS Core",
+    "wallet": "The wallet",
+    "reading": "Where requests come from",
+    "work": "Working on requests",
+    "ciphertexts": "Ciphertexts",
+    "transactions": "Replies",
+    "storage": "The journal",
+    "monitoring": "The process",
+}
+"""What the groups of settings are called in the reference and in the sample."""
+
+
+def page(has: Callable[[str], bool], own: Mapping[str, Described] = MappingProxyType({})) -> Page:
+    """Return the options that a generation ``has``, by the titles of their groups; ``own`` are those that it describes otherwise."""
     return {
-        title: tuple(known[name] for name in _expanded(names.split(), known))
-        for title, names in sections.items()
+        _TITLES[group.name]: tuple(own.get(one.name, one) for one in options_of(group) if has(one.name))
+        for group in fields_of(Settings)
     }
 
 
-def _expanded(names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        yield from [one for one in known if one.startswith(name)] if name.endswith(".") else [name]
-
-
-PROCESS: Final = (
-    "profile mode journal journal_password_file database_pool_size roles lease retention. control_socket audit_log service_name "
-    "monitoring_endpoint status_page status_page_token_file healthcheck_timeout log_level log_format drain_grace"
-)
-"""The options of the process, which all generations have."""
-
-_PAGE: Final = page(
-    {
-        "The chains": (
-            "network gateway_url gateway_ws_url gateway_chain_id ethereum_url ethereum_ws_url ethereum_chain_id host_chains"
-        ),
-        "The contracts": (
-            "decryption_contract. gateway_config_contract. protocol_config_contract. kms_generation_contract."
-        ),
-        "The KMS Core": "kms_core_endpoints core_tls. core_reply_budget",
-        "The wallet": (
-            "private_key private_key_file signing_key_path mnemonic account_index aws_kms_config. allow_raw_key_on_mainnet "
-            "tx_sender_address"
-        ),
-        "The process": PROCESS,
-        "Reading the chain": (
-            "decryption_polling key_management_polling get_logs_batch_size reorg_window decryption_from_block_number "
-            "kms_operation_from_block_number compressed_key_sets preprocessing_ids"
-        ),
-        "Working on requests": "pools. deadlines. decryption_expiry erc1271_gas_limit",
-        "Decryption over HTTP": (
-            "http_endpoint tls_config. api_keys_file api_key_digest http_without_keys max_in_flight_decryptions "
-            "decryption_timeout max_body_bytes max_decryption_request_bits max_allowed_contracts supported_chain_ids"
-        ),
-        "Ciphertexts": (
-            "s3_connect_timeout max_ciphertext_size ciphertext_budget attestation ct_attestation. allow_http_buckets "
-            "allow_private_buckets"
-        ),
-        "Replies": (
-            "gas_multiplier_percent trace_reverted_tx ethereum_tx_required_confirmations gateway_tx_required_confirmations "
-            "ethereum_tx_get_receipt_timeout max_fee_per_gas max_priority_fee_per_gas max_reply_cost"
-        ),
-    },
-    {},
-)
+_OF_HTTPZ: Final = {one.name for one in described(Httpz)}
+_PAGE: Final = page(lambda name: name not in _OF_HTTPZ)
 
 _VERSION: Final = Alias("decryption_domain_version", WRONG, option="decryption_contract.domain_version")
 
