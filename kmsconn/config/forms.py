@@ -290,12 +290,8 @@ def _compressed_key_sets(value: object) -> CompressedKeySets:
         raise ValueError(f"must be auto, true or false, not {quoted(value)}") from None
 
 
-def _enum(kind: type[StrEnum], value: object) -> StrEnum:
-    return kind(choice(tuple(str(member) for member in kind), value))
-
-
 def _word(kind: type[StrEnum]) -> Form:
-    return Form(partial(_enum, kind), "word")
+    return Form(lambda value: kind(choice(tuple(kind), value)), "word")
 
 
 # --- how values are written

@@ -242,7 +242,7 @@ def hash_struct(type_string: str, *values: Any) -> bytes:
     ``type_string`` is the struct's followed by those that it refers to, as EIP-712 encodes a type.
     Raises ValueError for a value that does not fit, and for a text that is no type string.
     """
-    return _struct(type_string).hash(values)
+    return _struct(type_string)(values)
 
 
 def signing_digest(domain: Domain, struct_hash: bytes) -> bytes:
@@ -255,36 +255,28 @@ def signing_digest_under(separator: bytes, struct_hash: bytes) -> bytes:
     return keccak256(b"\x19\x01" + separator + struct_hash)
 
 
-@attrs.frozen
-class _Struct:
-    """A struct's type hash, and what encodes each of its members."""
-
-    type_string: str
-    type_hash: bytes
-    members: tuple[Callable[[Any], bytes], ...]
-
-    def hash(self, values: Sequence[Any]) -> bytes:
-        if len(values) != len(self.members):
-            raise ValueError(f"{self.type_string} has {len(self.members)} values")
-        pairs = zip(self.members, values, strict=True)
-        return keccak256(self.type_hash + b"".join(encode(value) for encode, value in pairs))
-
-
 @cache
-def _struct(type_string: str) -> _Struct:
+def _struct(type_string: str) -> Callable[[Sequence[Any]], bytes]:
     parts = [(match[1], match[0]) for match in _STRUCT.finditer(type_string)]
     if not parts or "".join(text for _, text in parts) != type_string or parts[1:] != sorted(parts[1:]):
         raise ValueError(f"{type_string!r} is no type string of a struct")
     return _of_parts(parts[0][0], dict(parts))
 
 
-def _of_parts(name: str, texts: Mapping[str, str]) -> _Struct:
-    """Return a struct of those whose own texts are given; its type hash covers all that it refers to, in alphabetical order."""
-    needed = _needed(name, texts)
-    type_string = texts[name] + "".join(texts[one] for one in sorted(needed - {name}))
-    structs = {one: _of_parts(one, texts) for one in needed - {name}}
-    members = tuple(_encoder(kind, structs) for kind in _members(texts[name]))
-    return _Struct(type_string, keccak256(type_string.encode()), members)
+def _of_parts(name: str, texts: Mapping[str, str]) -> Callable[[Sequence[Any]], bytes]:
+    """Return what hashes a struct of those whose own texts are given: its type with all that it refers to, in alphabetical order."""
+    type_string = texts[name] + "".join(texts[one] for one in sorted(_needed(name, texts) - {name}))
+    type_hash = keccak256(type_string.encode())
+    members = [_encoder(kind, texts) for kind in _members(texts[name])]
+
+    def struct_hash(values: Sequence[Any]) -> bytes:
+        if len(values) != len(members):
+            raise ValueError(f"{type_string} has {len(members)} values")
+        return keccak256(
+            type_hash + b"".join(encode(value) for encode, value in zip(members, values, strict=True))
+        )
+
+    return struct_hash
 
 
 def _members(text: str) -> list[str]:
@@ -299,12 +291,12 @@ def _needed(name: str, texts: Mapping[str, str]) -> set[str]:
     return {name}.union(*(_needed(one, texts) for one in direct))
 
 
-def _encoder(kind: str, structs: Mapping[str, _Struct]) -> Callable[[Any], bytes]:
+def _encoder(kind: str, texts: Mapping[str, str]) -> Callable[[Any], bytes]:
     if kind.endswith("[]"):
-        item = _encoder(kind[:-2], structs)
+        item = _encoder(kind[:-2], texts)
         return lambda values: keccak256(b"".join(item(value) for value in values))
-    if kind in structs:
-        return structs[kind].hash
+    if kind in texts:
+        return _of_parts(kind, texts)
     if kind == "bytes":
         return keccak256
     if kind == "string":

@@ -112,9 +112,8 @@ _DOMAIN = Function.from_item(
 )
 _NAME = 1
 
-
-class _IsAnother(Exception):  # noqa: N818 - no error of the program
-    """A contract's answer shows that it is another one; the text goes on after "it"."""
+Refuse = Callable[[str], NoReturn]
+"""Says that a contract is another one; the text goes on after "it"."""
 
 
 def has_code(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[None]:
@@ -130,10 +129,10 @@ def has_code(kind: str, option: str, chain_id: int, address: Address) -> Contrac
 def has_version(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[Version | None]:
     """Ask a contract of fhevm for its version, which begins with the name of its kind; None for one that cannot be read."""
 
-    def judge(values: tuple[Any, ...]) -> Version | None:
+    def judge(values: tuple[Any, ...], refuse: Refuse) -> Version | None:
         said: str = values[0]
         if not said.startswith(f"{kind} "):
-            raise _IsAnother(f"says that it is {said[:64]!r}")
+            refuse(f"says that it is {said[:64]!r}")
         found = re.fullmatch(rf"{kind} v(\d{{1,6}})\.(\d{{1,6}})\.(\d{{1,6}})", said, re.ASCII)
         return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
@@ -143,9 +142,9 @@ def has_version(kind: str, option: str, chain_id: int, address: Address) -> Cont
 def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[None]:
     """Ask a contract for the name of its EIP-712 domain (EIP-5267)."""
 
-    def judge(values: tuple[Any, ...]) -> None:
+    def judge(values: tuple[Any, ...], refuse: Refuse) -> None:
         if values[_NAME] != kind:
-            raise _IsAnother(f"has the EIP-712 domain {values[_NAME][:64]!r}")
+            refuse(f"has the EIP-712 domain {values[_NAME][:64]!r}")
 
     return answers(_DOMAIN, kind, option, where=(chain_id, address), judge=judge)
 
@@ -160,7 +159,7 @@ def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> Cont
         kind,
         f"{option}_name",
         where=(domain.chain_id, domain.verifying_contract),
-        judge=lambda values: _compare(kind, option, domain, values),
+        judge=partial(_compare, kind, option, domain),
     )
     if always:
         return asked
@@ -174,10 +173,10 @@ def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> Cont
     return attrs.evolve(asked, understand=read, refused=refused)
 
 
-def _compare(kind: str, option: str, ours: Domain, values: tuple[Any, ...]) -> bool:
+def _compare(kind: str, option: str, ours: Domain, values: tuple[Any, ...], refuse: Refuse) -> bool:
     _, name, version, chain_id, contract, *_ = values
     if (chain_id, contract) != (ours.chain_id, ours.verifying_contract):
-        raise _IsAnother(f"tells the EIP-712 domain of {checksum(Address(contract))} on chain {chain_id}")
+        refuse(f"tells the EIP-712 domain of {checksum(Address(contract))} on chain {chain_id}")
     wrong = [
         f"{option}_{field}: is {configured!r}, but the EIP-712 domain of the {kind} at {checksum(ours.verifying_contract)} "
         f"has the {field} {told[:64]!r}"
@@ -197,9 +196,9 @@ def answers(
     option: str,
     *,
     where: tuple[int, Address],
-    judge: Callable[[tuple[Any, ...]], T],
+    judge: Callable[[tuple[Any, ...], Refuse], T],
 ) -> ContractQuery[T]:
-    """Ask a contract for what only its kind has; ``judge`` reads the answer, ``where`` are chain id and address.
+    """Ask a contract for what only its kind has; ``judge`` reads the answer and may refuse it, ``where`` are chain id and address.
 
     A revert with data of its own is waited for: the contract is there, and not ready.
     """
@@ -210,11 +209,9 @@ def answers(
         if not data:
             refuse("has no code, or answers nothing")
         try:
-            return judge(function.decode_result(data))
+            return judge(function.decode_result(data), refuse)
         except Undecodable:
             refuse(f"answers {function.name} with something else")
-        except _IsAnother as error:
-            refuse(str(error))
 
     def refused(message: str, data: bytes | None) -> None:
         if data:

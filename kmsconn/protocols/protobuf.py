@@ -129,17 +129,12 @@ class _Field:
     """Whether its value is made here."""
 
 
-@attrs.frozen
-class _Shape:
-    fields: Mapping[int, _Field]
-    plain: bool
-
-
 @functools.cache
-def _shape(message_type: type[betterproto2.Message]) -> _Shape:
+def _shape(message_type: type[betterproto2.Message]) -> tuple[Mapping[int, _Field], bool]:
+    """Return the fields of a class by their numbers, and whether the values of all are made here."""
     described: Any = dataclasses.fields(message_type)  # type: ignore[arg-type]
     known = {betterproto2.FieldMetadata.get(each).number: _describe(message_type, each) for each in described}
-    return _Shape(known, all(field.plain for field in known.values()))
+    return known, all(field.plain for field in known.values())
 
 
 def _describe(message_type: type[betterproto2.Message], described: dataclasses.Field[Any]) -> _Field:
@@ -164,11 +159,11 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
 def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
     if not depth:
         raise Undecodable("messages are nested too deeply")
-    shape = _shape(message_type)
+    known, plain = _shape(message_type)
     values: dict[str, Any] = {}
     raw: Any
     for number, wire, raw in fields(view):
-        if (field := shape.fields.get(number)) is None:
+        if (field := known.get(number)) is None:
             continue
         sub, attribute = field.sub, field.attribute
         if wire == field.wire:
@@ -187,7 +182,7 @@ def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
             raise Undecodable(f"{field.name} occurs twice")
         else:
             values[attribute] = value
-    return message_type(**values) if shape.plain else message_type.parse(bytes(view))
+    return message_type(**values) if plain else message_type.parse(bytes(view))
 
 
 def _packed(field: _Field, value: memoryview) -> Iterator[int]:

@@ -274,15 +274,10 @@ def recorded_preparations(ask: KeyViews, keys: Sequence[KeyMaterial]) -> QueryPl
     if not compressed:
         return {}
     requests = yield [ask.generation.migration(key_id) for key_id in compressed]
-    migrations = [(key_id, request) for key_id, request in zip(compressed, requests, strict=True) if request]
-    found = yield [
-        question
-        for _, request in migrations
-        for question in (ask.generation.has_consensus(request), ask.generation.key_pair(request))
-    ]
-    pairs = zip(found[::2], found[1::2], strict=True)
+    agreed = yield [ask.generation.has_consensus(request) for request in requests]
+    preps = yield [ask.generation.key_pair(request) for request in requests]
     return {
-        key_id: prep for (key_id, _), (agreed, prep) in zip(migrations, pairs, strict=True) if agreed and prep
+        key: prep for key, is_made, prep in zip(compressed, agreed, preps, strict=True) if is_made and prep
     }
 
 

@@ -68,7 +68,11 @@ class HttpPublicDecryption(PublicDecryption):
 
     def struct_hash(self) -> bytes:
         """Return the hash of the body as a struct of EIP-712."""
-        return hash_struct(PUBLIC_TYPE, self.raw_handles, self.extra_data)
+        return hash_struct(PUBLIC_TYPE, *self.body())
+
+    def body(self) -> tuple[Any, ...]:
+        """Return the values of the body, in the order of the synthetic event."""
+        return tuple(self.raw_handles), self.extra_data
 
 
 @attrs.frozen
@@ -85,8 +89,13 @@ class HttpUserDecryption(UnifiedUserDecryption):
 
     def struct_hash(self) -> bytes:
         """Return the hash of the body as a struct of EIP-712."""
-        entries, (*signed, signature) = self.values()
-        return hash_struct(USER_TYPE, ATTESTATION_TYPE, (entries, *signed), signature)
+        *payload, signature = self.body()
+        return hash_struct(USER_TYPE, ATTESTATION_TYPE, payload, signature)
+
+    def body(self) -> tuple[Any, ...]:
+        """Return the values of the body, in the order of the synthetic event."""
+        entries, payload = self.values()
+        return entries, *payload
 
 
 _USER_VALUES = "(bytes32,address,address)[],address,bytes,address[],(uint64,uint64),bytes,bytes"
@@ -125,9 +134,14 @@ def _named(content: D) -> D:
 
 
 class OverHttp(Posted):
-    """What a contract would add is left out: a counter, since ids are hashes, a context of that time, the answer on chain, the reply."""
+    """What a contract would add is left out: a counter, since ids are hashes, a context of that time, the answer on chain, the reply.
+
+    ``answered``: the function whose calldata holds an answer, and what a response calls its first value.
+    """
 
     deployment: Deployment
+    events: tuple[RequestEvent, ...]
+    answered: ClassVar[tuple[Function, str]]
     lifetime = HTTP_LIFETIME
     patience = HTTP_PATIENCE
     reply: Function | None = None
@@ -146,9 +160,16 @@ class OverHttp(Posted):
         """Return nothing: no contract gets the answer."""
         return None
 
-    def _log(self, event: ContractEvent, *values: Any) -> Log:
-        topics, data = event.encode(*values)
+    def log_of(self, content: HttpPublicDecryption | HttpUserDecryption) -> Log:
+        """Return the synthetic log of a content."""
+        topics, data = self.events[0].event.encode(content.id, *content.body())
         return Log(self.deployment.decryption.verifying_contract, topics, data, NO_BLOCK, b"", b"", 0)
+
+    def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
+        """Return what the response says: what the reply on chain would carry (5.5)."""
+        function, name = self.answered
+        _, value, signature, extra_data = function.decode(answer.calldata)
+        return {name: value, "signature": signature, "extraData": extra_data}
 
 
 class HttpPublicDecryptions(OverHttp, PublicDecryptions):
@@ -157,15 +178,7 @@ class HttpPublicDecryptions(OverHttp, PublicDecryptions):
     kind = Kind.HTTP_PUBLIC_DECRYPTION
     pool = PoolName.HTTP_PUBLIC_DECRYPTION
     events = (RequestEvent(PUBLIC_EVENT, _read_public, id_in_topic(1)),)
-
-    def log_of(self, content: HttpPublicDecryption) -> Log:
-        """Return the synthetic log of a content."""
-        return self._log(PUBLIC_EVENT, content.id, tuple(content.raw_handles), content.extra_data)
-
-    def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
-        """Return what the response says: what the reply on chain would carry (5.5)."""
-        _, result, signature, extra_data = decryptions.RESPONSE.decode(answer.calldata)
-        return {"decryptedResult": result, "signature": signature, "extraData": extra_data}
+    answered = decryptions.RESPONSE, "decryptedResult"
 
 
 class HttpUserDecryptions(OverHttp, UserDecryptions):
@@ -174,16 +187,7 @@ class HttpUserDecryptions(OverHttp, UserDecryptions):
     kind = Kind.HTTP_USER_DECRYPTION
     pool = PoolName.HTTP_USER_DECRYPTION
     events = (RequestEvent(USER_EVENT, _read_user, id_in_topic(1)),)
-
-    def log_of(self, content: HttpUserDecryption) -> Log:
-        """Return the synthetic log of a content."""
-        entries, payload = content.values()
-        return self._log(USER_EVENT, content.id, entries, *payload)
-
-    def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
-        """Return what the response says: what the reply on chain would carry (5.5)."""
-        _, share, signature, extra_data = user_decryption.RESPONSE.decode(answer.calldata)
-        return {"userDecryptedShares": share, "signature": signature, "extraData": extra_data}
+    answered = user_decryption.RESPONSE, "userDecryptedShares"
 
 
 MALFORMED: Final = "malformed"

@@ -59,19 +59,6 @@ def form_of(existing_id: int, contract_compresses: bool, option: CompressedKeySe
     return KeySetForm.COMPRESSED if compressed or existing_id else KeySetForm.PLAIN
 
 
-def config_of(existing_id: int, form: KeySetForm) -> kms.KeySetConfig:
-    """Return the configuration that preparation and key have alike; the inner message is present even where it is empty."""
-    compressed = form is KeySetForm.COMPRESSED
-    return kms.KeySetConfig(
-        standard_keyset_config=kms.StandardKeySetConfig(
-            secret_key_config=kms.KeyGenSecretKeyConfig(int(existing_id != 0)),
-            compressed_key_config=kms.CompressedKeyConfig.CompressedAll
-            if compressed
-            else kms.CompressedKeyConfig.CompressedNone,
-        )
-    )
-
-
 def added_info_of(existing_id: int) -> kms.KeySetAddedInfo | None:
     """Return what a migration says of the key that it migrates: its compressed key set is copied to that key; None for a fresh key."""
     if not existing_id:
@@ -135,8 +122,14 @@ class KeyCeremony(GenerationOperation[K], Choosing[K]):
         return before or form_of(content.existing_id, content.compresses, option)
 
     def config(self, content: K) -> kms.KeySetConfig:
-        """Return the configuration that the Core gets for a preparation and for its key."""
-        return config_of(content.existing_id, content.form or KeySetForm(self.choose(content, "")))
+        """Return the configuration that preparation and key have alike; the inner message is present even where it is empty."""
+        compressed = (content.form or self.choose(content, "")) == KeySetForm.COMPRESSED
+        kinds = kms.CompressedKeyConfig
+        standard = kms.StandardKeySetConfig(
+            secret_key_config=kms.KeyGenSecretKeyConfig(int(content.existing_id != 0)),
+            compressed_key_config=kinds.CompressedAll if compressed else kinds.CompressedNone,
+        )
+        return kms.KeySetConfig(standard_keyset_config=standard)
 
     def chosen(self, content: K, choice: str) -> K:
         """Return the request in the form that was chosen."""

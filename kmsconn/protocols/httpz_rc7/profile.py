@@ -67,7 +67,7 @@ class HttpzRc7(Profile):
             "KeyManager",
             keys,
             where=at.keys.at,
-            judge=lambda _: None,
+            judge=lambda *_: None,
         )
         return (
             ConfiguredContract(
