@@ -310,12 +310,6 @@ def test_a_generation_is_read_once_under_all_its_names_and_one_that_is_none_is_r
         interfaces("x")
 
 
-def test_a_contract_of_the_next_release_has_its_name_behind_it() -> None:
-    assert FHEVM.event("KMSGeneration.KeygenRequest")[1].signature == "KeygenRequest(uint256,uint256,bytes)"
-    later = FHEVM.event("later.KMSGeneration.KeygenRequest")[1]
-    assert later.signature == "KeygenRequest(uint256,uint256,uint256,bytes)"
-
-
 # --- values
 
 
@@ -353,14 +347,6 @@ def test_a_handles_only_event_of_the_next_version_is_known_as_such() -> None:
     assert isinstance(found, Decoded)
     assert found.contract == "later.Decryption"
     assert found.values == (1, (b"\x02" * 32,), b"")
-
-
-def test_both_revisions_of_a_request_of_httpz_are_known() -> None:
-    found = {
-        HTTPZ.event(f"{revision}DecryptionManager.PublicDecryptionRequest")[1].topic0.hex()[:8]
-        for revision in ("", "rc7.")
-    }
-    assert len(found) == 2
 
 
 def test_an_unknown_overload_is_reported_with_its_topic_and_a_log_without_topics_too() -> None:

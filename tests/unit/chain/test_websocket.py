@@ -9,7 +9,7 @@ import trio
 import trio_websocket
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.port import Call
 from kmsconn.chain.websocket import (
     BREATH,
     MAX_MESSAGE,
@@ -20,7 +20,7 @@ from kmsconn.chain.websocket import (
     run_websocket,
 )
 from kmsconn.errors import Unreachable
-from tests.unit.chain.scripted_node import Node, Refusal, serving
+from tests.unit.chain.scripted_node import Node, serving
 
 URL = "ws://user:secret@node:8546/v3/key?token=hidden"
 
@@ -62,11 +62,6 @@ async def echo(link: WebSocketLink, value: Any) -> Any:
     return outcome
 
 
-async def test_a_call_is_answered() -> None:
-    async with linked(Node()) as link:
-        assert await echo(link, {"a": 1}) == {"a": 1}
-
-
 async def test_calls_are_pipelined_and_answered_in_any_order() -> None:
     """The first question waits for its answer while the second one is asked and answered."""
     node = Node()
@@ -89,27 +84,6 @@ async def test_calls_are_pipelined_and_answered_in_any_order() -> None:
     assert order == [2, 1]
 
 
-async def test_a_batch_goes_out_in_one_frame_and_comes_back_in_the_order_of_its_calls() -> None:
-    node = Node()
-    node.reorder = lambda answers: answers[::-1]
-    async with linked(node) as link:
-        assert await link.exchange([Call("echo", (n,)) for n in range(4)], batch=True) == [0, 1, 2, 3]
-    assert len(node.frames) == 1
-
-
-async def test_an_error_object_is_an_outcome() -> None:
-    node = Node()
-
-    def no() -> None:
-        raise Refusal(3, "execution reverted", "0x1234")
-
-    node.methods["no"] = no
-    async with linked(node) as link:
-        outcomes = await link.exchange([Call("no"), Call("echo", (1,))], batch=True)
-    assert isinstance(outcomes[0], RpcError)
-    assert (outcomes[0].data, outcomes[1]) == (b"\x12\x34", 1)
-
-
 async def test_a_complaint_answers_everything_that_is_asked() -> None:
     node = Node()
     node.raw = '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}'
@@ -125,22 +99,6 @@ async def test_an_error_alone_for_the_first_call_of_a_batch_refuses_all_of_it() 
     async with linked(node) as link:
         outcomes = await link.exchange([Call("echo", (1,)), Call("echo", (2,))], batch=True)
     assert [outcome.code for outcome in outcomes] == [-32600, -32600]
-
-
-async def test_a_hang_up_fails_all_waiting_calls() -> None:
-    node = Node()
-    node.hang.add("echo")
-
-    async def fail(link: WebSocketLink) -> None:
-        with pytest.raises(Unreachable, match="ws://node:8546: closed"):
-            await echo(link, 1)
-
-    async with linked(node) as link, trio.open_nursery() as nursery:
-        for _ in range(3):
-            nursery.start_soon(fail, link)
-        await wait_all_tasks_blocked()
-        node.hang_up()
-    assert link.ended.is_set()
 
 
 async def test_a_call_on_an_ended_link_fails() -> None:
@@ -180,24 +138,6 @@ async def test_pushes_ring_their_subscription_only() -> None:
         await node.push("0x99", {"n": 3})
         await wait_all_tasks_blocked()
     assert (first, second) == ([b'{"n": 1}'], [b'{"n": 2}'])
-
-
-async def test_a_forgotten_subscription_notifies_no_more() -> None:
-    node, notified = Node(), []  # type: ignore[var-annotated]
-    async with linked(node) as link:
-        one = await link.subscribe(("newHeads",), notified.append)
-        link.forget(one)
-        await node.push(one, {})
-        await wait_all_tasks_blocked()
-    assert notified == []
-
-
-async def test_a_refused_subscription_is_raised() -> None:
-    node = Node()
-    del node.methods["eth_subscribe"]
-    async with linked(node) as link:
-        with pytest.raises(RpcError, match="method not found"):
-            await link.subscribe(("newHeads",), lambda _: None)
 
 
 @pytest.mark.slow
@@ -436,14 +376,6 @@ async def _refusal(dial: Any) -> str:
     with trio.fail_after(1), pytest.RaisesGroup(Unreachable, flatten_subgroups=True) as caught:
         await start(dial)
     return str(caught.value.exceptions[0])
-
-
-async def test_nobody_there_is_unreachable() -> None:
-    node = Node()
-    node.up = False
-    async with serving(node=node) as ports:
-        text = await _refusal(ports.dial)
-    assert text == "ws://node:8546: ConnectionRefusedError refused"
 
 
 async def test_a_server_without_websocket_is_unreachable() -> None:

@@ -186,22 +186,6 @@ def test_a_quorum_is_of_registered_signers_that_say_the_same(
     assert consensus(HANDLE, said, signers, threshold) == tuple(winners)
 
 
-@pytest.mark.parametrize("count", range(1, 6))
-def test_a_quorum_needs_the_threshold(count: int) -> None:
-    said = [attested(key) for key in KEYS[:count]]
-    assert consensus(HANDLE, said, SIGNERS, 3) == (tuple(said) if count >= 3 else ())
-
-
-def test_the_order_of_asking_does_not_matter() -> None:
-    said = [attested(key, key_id=1 + n % 2) for n, key in enumerate(KEYS[:4])]
-    winners = {
-        found.claim
-        for order in (said, said[::-1], said[2:] + said[:2])
-        for found in consensus(HANDLE, order, SIGNERS, 2)
-    }
-    assert winners == {attested(KEYS[0], key_id=1).claim}
-
-
 @pytest.mark.parametrize("depth", [500, 5_000, 16_000])
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_header_nested_however_deep_is_none(depth: int, closed: bool) -> None:

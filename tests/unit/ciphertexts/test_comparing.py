@@ -171,14 +171,6 @@ async def test_a_quorum_for_something_else_is_named(
     assert "the chain names" in reason
 
 
-async def test_strangers_are_no_quorum(place: Place) -> None:
-    place.store_all(signer=STRANGER)
-    assert (
-        await place.shadow.mismatch(Comparison(REFERENCE))
-        == "3 attestations were found, but no 2 of them agree"
-    )
-
-
 @pytest.mark.parametrize("header", ["", "{}", "nonsense"])
 async def test_what_cannot_be_read_is_none(place: Place, header: str) -> None:
     place.store(0)

@@ -198,13 +198,6 @@ async def test_when_every_bucket_is_in_trouble_each_reason_is_told(
     assert (await there.fetch()).body == SMALL.body
 
 
-async def test_a_slow_bucket_is_overtaken_by_the_next(there: Buckets) -> None:
-    there.publish(SMALL)
-    there.buckets[0].bucket.latency = 5.0
-    assert (await there.fetch()).body == SMALL.body
-    assert trio.current_time() == pytest.approx(HEDGE)
-
-
 async def test_where_all_are_slow_only_the_first_fetch_begins_anew(there: Buckets) -> None:
     there.publish(SMALL)
     for number, bucket in enumerate(there.buckets):

@@ -10,7 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.ciphertexts.fetch import Attempt, ByteBudget, Fetcher, Lease
+from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.places import (
     BucketPolicy,
     ObjectPlace,
@@ -331,29 +331,6 @@ async def test_what_a_failed_try_had_reserved_is_given_back_at_once() -> None:
         assert budget.used == len(found.body)
     assert held == [0, 0, 0]
     assert budget.used == 0
-
-
-async def test_the_loser_of_a_race_gives_back_what_it_had_reserved() -> None:
-    budget = ByteBudget(1000)
-    slow = Answer(headers={"content-length": "900"}, hang=True)
-    with Lease(budget) as lease:
-        await fetcher(Http(slow=slow, good=Answer()), "https://slow.example", GOOD).fetch(REFERENCE, lease)
-        assert budget.used == len(BODY)
-
-
-async def test_waiting_for_the_budget_is_no_silence_of_the_bucket() -> None:
-    budget = ByteBudget(1000)
-    other = Lease(budget)
-    await Attempt(other).reserve(1000)
-
-    async def free_later() -> None:
-        await trio.sleep(30)
-        other.__exit__()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(free_later)
-        found = await fetch(fetcher(Http(good=Answer(headers={"content-length": "10"})), GOOD), budget)
-    assert found.body == BODY
 
 
 @pytest.mark.parametrize("answer", [Answer(bytes(BIG)), Cut(bytes(BIG + 1))], ids=["wrong", "cut"])

@@ -124,15 +124,6 @@ def test_a_key_has_its_default_and_is_set_by_file_and_variable(
     assert from_variable == from_file
 
 
-@pytest.mark.parametrize(("key", "found", "default", "other"), ROWS, ids=[row[0] for row in ROWS])
-def test_a_variable_wins_over_the_file(
-    key: str, found: Callable[[Settings], Any], default: Any, other: Any, tmp_path: Path
-) -> None:
-    value = LEAST.get(key, default)
-    settings = load({**LEAST, key: other}, tmp_path, {environment_name(key): str(value)})
-    assert found(settings) == found(load({**LEAST, key: value}, tmp_path))
-
-
 def address_of(settings: Settings) -> str:
     assert settings.wallet.private_key is not None
     return checksum(PrivateKey.parse(settings.wallet.private_key.reveal()).address)
@@ -164,12 +155,6 @@ def test_a_wallet_by_file_and_by_variable(
     given = {environment_name(key): value}
     settings = load(least, tmp_path, given) if by_variable else load({**least, key: value}, tmp_path)
     assert address_of(settings) == address
-
-
-def test_the_account_index_by_file_and_by_variable(tmp_path: Path) -> None:
-    second = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
-    assert address_of(load({**LEAST, "account_index": 2}, tmp_path)) == second
-    assert address_of(load(LEAST, tmp_path, {"KMS_CONNECTOR_ACCOUNT_INDEX": "2"})) == second
 
 
 def test_the_name_of_the_command_line_moves_the_account(tmp_path: Path) -> None:
@@ -285,14 +270,6 @@ def test_a_network_is_of_the_other_generation() -> None:
     assert list(faults(lambda: start(network="testnet"))) == ["--network"]
 
 
-def test_all_faults_come_at_once_each_with_its_place(tmp_path: Path) -> None:
-    wrong = {"gwl2_url": "ftp://x", "chain_id": "x", "httpz_address": "1234", "channel_size": 0, "unknown": 1}
-    found = faults(
-        lambda: load({**LEAST, **wrong, "mnemonic": "x"}, tmp_path, {"KMS_CONNECTOR_ACCOUNT_INDEX": "y"})
-    )
-    assert found.keys() == {*wrong, "mnemonic", "KMS_CONNECTOR_ACCOUNT_INDEX"}
-
-
 @pytest.mark.parametrize(("values", "warned"), [({}, False), ({"tolerant_digests": True}, True)])
 def test_tolerance_is_warned_about_at_the_start(values: dict[str, Any], warned: bool, tmp_path: Path) -> None:
     assert ("tolerant_digests" in warnings(load({**LEAST, **values}, tmp_path))) is warned
@@ -346,13 +323,6 @@ def test_an_empty_variable_counts_as_unset(key: str) -> None:
     )
     assert settings.wallet.private_key == Secret(key_of_phrase(TEST_PHRASE, 0).hex())
     assert settings.monitoring.service_name == "kms-connector"
-
-
-def test_a_mnemonic_that_is_empty_or_wrong_is_told_with_its_reason(tmp_path: Path) -> None:
-    found = faults(lambda: load_config(environ={**PROFILE, "KMS_CONNECTOR_MNEMONIC": ""}))
-    assert "no wallet is configured" in found["private_key"].message
-    found = faults(lambda: load({**LEAST, "mnemonic": "test " * 12}, tmp_path))
-    assert found["mnemonic"].message.startswith("Invalid mnemonic: its checksum is wrong")
 
 
 # --- 6.2 and 6.3: a file judged alone

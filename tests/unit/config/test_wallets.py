@@ -63,11 +63,6 @@ def of_httpz(tmp_path: Path, **changes: Any) -> tuple[Any, Findings]:
 # --- each source
 
 
-def test_a_signing_key_file_gives_its_key(tmp_path: Path) -> None:
-    settings = load(tmp_path, {"private_key": None, "signing_key_path": signing_key_file(tmp_path)})
-    assert settings.wallet.private_key == Secret(KEY)
-
-
 NO_WALLET: dict[str, Any] = {"private_key": None}
 
 # Changes → the option that is named, what is said of it, and what to do.

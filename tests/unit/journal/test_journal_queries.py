@@ -21,7 +21,6 @@ from tests.unit.journal.samples import (
     KIND,
     WAYS,
     arrival,
-    bytes32,
     keep,
     new_row,
     opened,
@@ -81,11 +80,6 @@ def test_rows_off_chain_are_not_handed_out_and_nobody_waits_for_them(db: Databas
     walk(db, new_row(db), WAYS[state])
     take(db)
     assert (due(db), answered(db)) == (Due((), None), Due((), None))
-
-
-def test_a_kind_does_not_see_the_rows_of_another(db: Database) -> None:
-    new_row(db, kind=Kind.USER_DECRYPTION)
-    assert due(db) == Due((), None)
 
 
 def test_due_rows_come_by_next_try_then_block_then_log_index(db: Database) -> None:
@@ -236,11 +230,6 @@ def test_deferred_rows_are_counted_until_they_move(db: Database) -> None:
         moves.defer(db, new_row(db, number), 5000.0, "")
     walk(db, 1, ["answer"])
     assert queries.counts(db, NOW).deferred == {KIND: 2}
-
-
-def test_hashes_come_back_as_they_were_stored(db: Database) -> None:
-    rid = new_row(db, 1, 10, fork="'")
-    assert row_of(db, rid).event.log.block_hash == bytes32("block 10'")
 
 
 def places(db: Database, first: int, last: int, limit: int = 10) -> list[tuple[int, int]]:

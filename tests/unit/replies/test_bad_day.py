@@ -230,18 +230,6 @@ async def test_what_others_pass_is_never_critical(error: RpcError, world: World)
     assert not any(one.critical for one in world.said(AlertRaised))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("most", [20, 1])
-async def test_a_node_that_refuses_larger_batches_gets_smaller_ones(most: int, world: World) -> None:
-    requested(world, 150)
-    world.node.batch_limit = most
-    async with running(world):
-        began = trio.current_time()
-        await until(lambda: all(row.state is State.FINALIZED for row in world.journal.rows.values()))
-        assert trio.current_time() - began < 15
-    assert alerts(world) == {}
-
-
 async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_decides(world: World) -> None:
     requested(world)
     world.node.refuse = lambda call: (
@@ -444,24 +432,6 @@ async def test_what_is_answered_while_earlier_replies_wait_for_their_block_goes_
     assert len({mined.block_number for mined in world.ours()}) == 1
 
 
-async def test_a_sequencer_that_holds_a_nonce_that_is_too_high_takes_it_when_the_missing_one_comes() -> None:
-    world = World(pool="arbitrum")
-    requested(world, 3)
-    lost = iter([True])
-
-    def fault(calls: Sequence[Call]) -> Fault:
-        first = (
-            calls[0].method == "eth_sendRawTransaction"
-            and decode_transaction(bytes.fromhex(calls[0].params[0][2:])).transaction.nonce == 0
-        )
-        return Fault(lost="question") if first and next(lost, False) else HEALTHY
-
-    world.node.fault = fault
-    async with running(world):
-        await until(lambda: answered(world, [1, 2, 3]), 10)
-    assert sorted(mined.transaction.nonce for mined in world.ours()) == [0, 1, 2]
-
-
 async def test_a_reply_is_final_with_its_block_and_not_before(world: World) -> None:
     world.node.finality = 400
     requested(world, 1)
@@ -497,23 +467,6 @@ async def test_the_finalized_block_falls_with_a_head_that_falls(world: World) ->
     assert (await observer.look()).final == 30
 
 
-@pytest.mark.parametrize("depth", [30, 300])
-async def test_an_included_reply_whose_block_goes_long_before_finality_is_sent_again(
-    depth: int, world: World
-) -> None:
-    """A reorganisation beyond the reorg window takes the reply; its nonce is used by others before anybody looks."""
-    world.node.finality = 4000
-    world.chain.mine_many(400)
-    requested(world, 2)
-    async with running(world):
-        await until(lambda: all(row.state is State.INCLUDED for row in world.journal.rows.values()))
-        await trio.sleep(depth / 4 - 5)
-        world.chain.reorg(depth, drop=lambda t: t.sender == KEY.address)
-        world.foreign()
-        world.foreign()
-        await until(lambda: answered(world, [1, 2]), 120)
-
-
 async def test_statistics_have_balance_nonce_flight_and_fees(world: World) -> None:
     world.chain.evm.set_balance(KEY.address, 10**18)
     requested(world, 3)
@@ -535,20 +488,6 @@ async def test_a_broadcast_is_told_when_the_sequencer_answers() -> None:
     async with running(world):
         await until(lambda: bool(world.said(ReplySent)))
     assert world.answered_on_chain(1)
-
-
-async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waited_for(world: World) -> None:
-    """A block that goes takes a foreign transaction along; nobody may believe its nonce used for ever."""
-    world.chain.mine_many(10)
-    requested(world, 1)
-    used = iter([True])
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "nonce too low")
-        if call.method == "eth_sendRawTransaction" and next(used, False)
-        else None
-    )
-    async with running(world):
-        await until(lambda: answered(world, [1]), 30)
 
 
 @pytest.mark.parametrize("another", [True, False])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from itertools import pairwise
 from typing import Any
 
@@ -378,16 +377,6 @@ async def test_a_reply_that_was_found_counts_from_the_head_of_the_node_that_foun
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
         assert (world.journal.rows[1].reply.included_block or 0) >= head
-
-
-async def test_a_node_that_lags_buries_nothing_and_loses_nothing(world: World) -> None:
-    world.request(1)
-    async with running(world):
-        await until(lambda: all_in(world, State.INCLUDED))
-        draw = random.Random(1)
-        world.node.fault = lambda calls: Fault(lag=30 if draw.random() < 0.7 else 0)
-        await until(lambda: all_in(world, State.FINALIZED))
-    assert world.journal.history.count((1, "sign")) == 1
 
 
 async def test_a_reply_without_receipt_is_replaced_at_its_nonce_and_is_included_once() -> None:

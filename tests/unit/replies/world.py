@@ -189,7 +189,6 @@ class Node:
     refuse: Callable[[Call], RpcError | None] = lambda call: None
     twist: Callable[[Call, Any], Any] = lambda call, answer: answer
     """What a node says instead of an answer."""
-    batch_limit: int | None = None
     on_sent: Callable[[bytes], None] = lambda raw: None
     """Called when bytes arrive that are not refused at once; ``on_accepted`` when the node says that it took them."""
     on_accepted: Callable[[bytes], None] = lambda raw: None
@@ -214,8 +213,6 @@ class Node:
         self.batches += 1
         self.calls += calls
         await trio.sleep_until(self._arrival(fault))
-        if self.batch_limit is not None and len(calls) > self.batch_limit:
-            return [RpcError(-32600, f"batch too large: at most {self.batch_limit}")] * len(calls)
         if fault.lost == "question":
             raise Unreachable("refused")
         results = [self.twist(call, await self._waited_for(self._answer(call, fault))) for call in calls]

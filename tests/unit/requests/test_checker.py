@@ -292,13 +292,6 @@ async def test_behind_a_good_transaction_the_other_failure_comes_out_and_no_host
     assert [host.asked for host in place.hosts.values()] == [[]] * len(place.hosts)
 
 
-async def test_only_a_legacy_request_needs_its_transaction() -> None:
-    for name in (PUBLIC, UNIFIED):
-        place = made(name)
-        await place.check(name)
-        assert "eth_getTransactionByHash" not in place.gateway.asked
-
-
 @pytest.mark.parametrize(("name", "rounds"), [(PUBLIC, 1), (LEGACY, 2)])
 async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(name: str, rounds: int) -> None:
     """The host chain is asked while the Gateway is; but behind a transaction, and that is asked for while the Gateway is."""

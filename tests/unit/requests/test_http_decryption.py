@@ -11,10 +11,10 @@ import trio
 import trio.testing
 
 from kmsconn.connector.event_hook import EventHook
-from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, Unreachable, WindowOver
+from kmsconn.errors import Denied, Destroyed, JournalFailed, NoCiphertext, NotMember, WindowOver
 from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.rows import Row
-from kmsconn.model.events import AnswerKept, RequestClosed, RequestDeferred, RequestRecorded, ignore
+from kmsconn.model.events import AnswerKept, RequestClosed, RequestRecorded, ignore
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import DECRYPTION_KINDS, Kind, PoolName
@@ -26,8 +26,6 @@ from kmsconn.protocols.fhevm.http_decryption import (
     HttpUserDecryption,
 )
 from kmsconn.requests.checker import DecryptionExpiry
-from kmsconn.requests.dispatcher import WorkerPool
-from kmsconn.requests.failures import UNEXPECTED
 from kmsconn.requests.http_decryption import (
     JOURNAL_FAILS,
     STOPPING,
@@ -35,7 +33,6 @@ from kmsconn.requests.http_decryption import (
     HttpIntake,
     HttpWaiters,
 )
-from kmsconn.transport.waiting import WakeUp
 from tests import vectors
 from tests.unit.journal.samples import keep
 from tests.unit.protocols.test_fhevm_http_decryption import PUBLIC, USER
@@ -156,14 +153,6 @@ async def test_a_client_that_leaves_takes_nothing_with_it(at: Counter) -> None:
     assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
-async def test_work_goes_on_when_everybody_has_left(at: Counter) -> None:
-    (await at.ask()).cancel()
-    await trio.testing.wait_all_tasks_blocked()
-    await at.work()
-    await at.ask()
-    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
-
-
 async def test_a_client_waits_only_for_its_own_request(at: Counter) -> None:
     await at.ask(USER)
     await at.ask()
@@ -211,18 +200,6 @@ async def test_what_is_final_is_said_again_without_work(error: Any, code: Failur
     await at.ask()
     assert [one.code for one in at.results if isinstance(one, HttpFailure)] == [code, code]
     assert await at.rows() == ()
-
-
-async def test_a_dependency_that_does_not_answer_is_waited_for(at: Counter) -> None:
-    at.bench.let(gather=Unreachable("nobody"))
-    await at.ask()
-    row = await at.work()
-    assert row.state is State.PENDING
-    assert at.bench.told(RequestDeferred)
-    assert not at.results
-    at.bench.stages.does.clear()
-    await at.work()
-    assert at.results == [HttpResult(PUBLIC.id, RESULT)]
 
 
 async def test_a_ciphertext_that_nobody_has_is_looked_for_for_a_while(at: Counter) -> None:
@@ -273,24 +250,6 @@ async def test_what_nobody_tells_is_found_by_looking(at: Counter) -> None:
     assert not at.results
     await trio.sleep(WAITER_LOOK + 1)
     assert at.results == [HttpResult(PUBLIC.id, RESULT)]
-
-
-async def test_a_bug_is_told_as_unknown_and_keeps_its_traceback(at: Counter) -> None:
-    async def work(_row: Row) -> bool:
-        await trio.lowlevel.checkpoint()
-        raise KeyError("bug")
-
-    await at.ask()
-    [row] = await at.rows()
-    pool = WorkerPool(PoolName.HTTP_PUBLIC_DECRYPTION, (row.kind,), 1, WakeUp())
-    at.nursery.start_soon(pool.run, work, at.bench.pipeline.outcomes.unexpected)
-    pool.dispatch(row)
-    await trio.sleep(1)
-    assert (at.failure.code, at.failure.message) == (FailureCode.UNKNOWN, UNEXPECTED)
-    kept = await at.bench.row(row.rid)
-    assert (kept.state, "Traceback" in kept.progress.reason) == (State.QUARANTINED, True)
-    await at.ask()
-    assert (await at.work()).state is State.DONE
 
 
 async def test_an_answer_that_cannot_be_read_is_none(at: Counter) -> None:

@@ -13,7 +13,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.journal.recording import Arrival
 from kmsconn.journal.rows import Row
-from kmsconn.model.requests import Content, Kind, Order
+from kmsconn.model.requests import Content, Order
 from kmsconn.protocols.fhevm.contexts import ContextDestroyed, NewContext
 from kmsconn.protocols.fhevm.contracts import LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.epochs import EpochDestroyed, NewEpoch
@@ -149,28 +149,6 @@ def forms(bench: Bench) -> list[KeySetForm]:
     return [one.form for one in bench.stages.started]
 
 
-async def test_the_form_is_kept_before_the_core_hears_of_it(bench: Bench) -> None:
-    found: list[str] = []
-
-    async def look() -> None:
-        found.append((await bench.row(row.rid)).progress.choice)
-
-    bench.let(submit=look)
-    row = await bench.record_key_request("prep_keygen_default")
-    await bench.run(row)
-    assert found == [PLAIN]
-
-
-async def test_a_preparation_is_started_again_as_it_was_started_first(bench: Bench) -> None:
-    """The option was changed between the two starts."""
-    bench.let(submit=Unreachable("nobody"))
-    row = await bench.run(await bench.record_key_request("prep_keygen_default"))
-    configure(bench, True)
-    bench.stages.does.clear()
-    await bench.run(row)
-    assert forms(bench) == [PLAIN, PLAIN]
-
-
 @pytest.mark.parametrize(("first", "form"), [(True, COMPRESSED), (False, PLAIN)])
 async def test_a_key_has_the_form_of_its_preparation(first: bool, form: KeySetForm, bench: Bench) -> None:
     """Though the process was started again with the other option."""
@@ -211,11 +189,6 @@ async def test_what_is_guessed_about_a_preparation_is_not_kept(bench: Bench) -> 
     bench.stages.does.clear()
     await bench.run(row)
     assert forms(bench) == [PLAIN, COMPRESSED]
-
-
-async def test_what_has_no_choice_keeps_none(bench: Bench) -> None:
-    row = await bench.run(await bench.record())
-    assert (row.kind, row.progress.choice) == (Kind.PUBLIC_DECRYPTION, "")
 
 
 async def test_a_cancelled_start_is_repeated_in_the_same_form(bench: Bench) -> None:

@@ -42,7 +42,7 @@ from kmsconn.protocols.fhevm.profile import EVENTS
 from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.components import ChainContext, follow
-from kmsconn.requests.cursor import MAX_SIZE, Range, rewound
+from kmsconn.requests.cursor import Range, rewound
 from kmsconn.requests.dispatcher import WorkerPool
 from kmsconn.requests.range_reader import WatchedContract
 from kmsconn.requests.reader import LogReader
@@ -235,13 +235,6 @@ async def test_a_first_head_that_the_second_look_does_not_reach_hides_nothing(tm
         assert it.recorded == [id_of(NAMES[0])]
 
 
-async def test_a_first_start_may_begin_earlier(tmp_path: Path) -> None:
-    chain = Chain(logs=[log(NAMES[0], 10), log(NAMES[1], 50)])
-    async with reading(tmp_path, chain, from_block=40) as it:
-        assert it.recorded == [id_of(NAMES[1])]
-        assert min(first for first, _ in chain.ranges) == 40
-
-
 async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> None:
     async with reading(tmp_path, Chain(head=1000), from_block=990):
         pass
@@ -368,15 +361,6 @@ async def test_the_progress_of_a_long_backfill_is_told(tmp_path: Path) -> None:
         assert 0 < first.done < first.blocks
         assert last.done == last.blocks
         assert [one.done for one in told] == sorted(one.done for one in told)
-
-
-async def test_no_question_spans_more_than_a_range_however_long_we_were_away(tmp_path: Path) -> None:
-    async with reading(tmp_path, Chain(head=1000)):
-        pass
-    chain = Chain(head=1_000_000)
-    async with reading(tmp_path, chain, size=100):
-        await trio.sleep(1)
-        assert max(last - first for first, last in chain.ranges) <= MAX_SIZE
 
 
 # What goes wrong.
@@ -571,19 +555,6 @@ def later(one: Log, index: int) -> Log:
     return attrs.evolve(one, topics=topics, data=data, log_index=index)
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
-@pytest.mark.parametrize("indices", [(0, 1), (1, 0)], ids=["first form first", "later form first"])
-async def test_both_forms_of_a_request_are_one_row_with_its_materials(
-    name: str, indices: tuple[int, int], tmp_path: Path
-) -> None:
-    first = log(name, 99, index=indices[0])
-    async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
-        await trio.sleep(REORG_WINDOW)
-        assert it.recorded == [id_of(name)]
-        assert (await it.bench.row(1)).event.log == first
-        assert it.bench.told(RequestsMoved) == []
-
-
 @pytest.mark.parametrize("into_later", [False, True])
 async def test_a_request_at_another_place_or_of_the_later_form_is_moved_and_not_recorded_again(
     into_later: bool, tmp_path: Path
@@ -640,17 +611,6 @@ async def test_a_context_without_predecessor_is_no_request_and_no_trouble(tmp_pa
         assert chain.notify is None, "pushes of the head are not asked for where it does not count"
 
 
-async def test_an_abort_stands_beside_what_it_aborts(tmp_path: Path) -> None:
-    logs = [key_log("prep_keygen_test_aborted_later", 50), key_log("abort_keygen", 51)]
-    async with reading(tmp_path, Chain(logs=logs), subscription=GENERATION) as it:
-        assert len(set(it.recorded)) == 1
-        rows = [await it.bench.row(event.rid) for event in it.bench.told(RequestRecorded)]
-        assert [(row.kind, row.on_chain) for row in rows] == [
-            (Kind.PREP_KEYGEN, True),
-            (Kind.ABORT_KEYGEN, True),
-        ]
-
-
 # A chain that leaves what was read of it.
 
 
@@ -668,33 +628,6 @@ async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(tmp_path: 
         assert [(event.gone, event.back) for event in it.bench.told(RequestsMoved)] == [(2, 0), (0, 1)]
         (told,) = it.bench.told(ChainReorganised)
         assert told.fork <= 50
-        assert it.reader.ranges.next_block == chain.head + 1
-
-
-async def test_a_reorganisation_is_found_after_a_restart_too(tmp_path: Path) -> None:
-    chain = Chain(logs=[log(NAMES[0], 60)])
-    async with reading(tmp_path, chain, from_block=10) as it:
-        for _ in range(100):
-            chain.head += 10
-            chain.push()
-            await trio.sleep(1)
-    chain.forks.append((50, 1))
-    chain.logs = [log(NAMES[1], 60, fork=1)]
-    async with reading(tmp_path, chain, from_block=10) as it:
-        await trio.sleep(CONFIRMING + 5)
-        assert it.recorded == [id_of(NAMES[1])]
-
-
-async def test_a_node_that_lags_takes_nothing_back(tmp_path: Path) -> None:
-    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 99)])) as it:
-        await trio.sleep(5)
-        chain.head -= 20
-        chain.push()
-        await trio.sleep(LAGGING / 2)
-        chain.head += 40
-        await trio.sleep(5)
-        assert it.bench.told(ChainReorganised) == []
-        assert it.bench.told(RequestsMoved) == []
         assert it.reader.ranges.next_block == chain.head + 1
 
 

@@ -227,17 +227,6 @@ async def test_calls_that_wait_for_a_stream_leave_for_another_connection_at_goaw
 # Cancelling.
 
 
-async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_connection_stays() -> None:
-    peer = Peer()
-    async with world(peer.methods) as (network, channel):
-        with trio.move_on_after(5):
-            await channel.unary("/t.P/Hang", [b"x"])
-        await wait_all_tasks_blocked()
-        assert (peer.hanging, peer.cancelled) == (0, 1)
-        assert await channel.unary("/t.P/Echo", [b"x"]) == b"x"
-        assert len(network.dials) == 1
-
-
 async def test_a_call_cancelled_at_any_point_leaves_the_channel_whole() -> None:
     """Cancel after 0, 1, 2 … rounds of the scheduler, until the call is over before that."""
     message = bytes(300_000)
@@ -322,15 +311,6 @@ async def test_no_more_calls_are_open_than_the_server_allows() -> None:
         await listener.answer(3)
         await wait_all_tasks_blocked()
         assert sorted(listener.requests) == [1, 3, 5]
-
-
-@shows("no more calls at once than the server allows; the others wait", SCRIPTED)
-async def test_calls_wait_while_the_server_allows_none() -> None:
-    async with listening(max_concurrent_streams=0) as (channel, listener, _):
-        with trio.move_on_after(5) as scope:
-            await channel.unary("/t.P/M", [b"x"])
-        assert scope.cancelled_caught
-        assert not listener.requests
 
 
 @shows("no more calls at once than the server allows; the others wait", SCRIPTED)

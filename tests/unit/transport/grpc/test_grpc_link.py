@@ -9,12 +9,10 @@ from contextlib import asynccontextmanager
 import h2.events
 import pytest
 import trio
-from hyperframe.frame import GoAwayFrame
 from trio.testing import MemorySendStream, memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import Broken, Unreachable
 from kmsconn.transport.grpc.frames import Allowance
-from kmsconn.transport.grpc.framing import Status, StatusError
 from kmsconn.transport.grpc.link import FAREWELL, PING_TIMEOUT, QUIET, Link
 from tests.behaviours import SCRIPTED, shows
 from tests.left_behind import left_behind
@@ -103,37 +101,12 @@ async def test_a_reply_that_is_none_breaks_only_its_call(data: bytes) -> None:
         assert link.usable
 
 
-async def test_a_reset_by_the_server_fails_one_call() -> None:
-    async def ask() -> None:
-        with pytest.raises(StatusError) as caught:
-            await link.unary("/t.P/M", [b"x"])
-        assert (caught.value.status, caught.value.spoken) == (Status.UNAVAILABLE, False)
-
-    async with linked() as (link, listener, nursery):
-        nursery.start_soon(ask)
-        await wait_all_tasks_blocked()
-        listener.h2.reset_stream(1, 7)
-        await listener.flush()
-        await wait_all_tasks_blocked()
-        assert link.usable
-
-
 async def test_when_the_peer_leaves_every_call_fails() -> None:
     async with linked() as (link, listener, nursery):
         nursery.start_soon(fails_unreachable, link, "host:50051: the peer closed")
         nursery.start_soon(fails_unreachable, link, "host:50051: the peer closed")
         await wait_all_tasks_blocked()
         await listener.stream.aclose()
-        await wait_all_tasks_blocked()
-        assert not link.usable
-
-
-@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
-async def test_when_the_peer_breaks_the_protocol_every_call_fails() -> None:
-    async with linked() as (link, listener, nursery):
-        nursery.start_soon(fails_unreachable, link, "HTTP/2")
-        await wait_all_tasks_blocked()
-        await listener.stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await wait_all_tasks_blocked()
         assert not link.usable
 
@@ -160,45 +133,6 @@ async def test_a_peer_that_breaks_the_protocol_and_takes_nothing_is_left() -> No
         nursery.start_soon(link.run)
         await server.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     assert trio.current_time() == FAREWELL
-
-
-async def test_when_the_link_is_cancelled_calls_fail() -> None:
-    client, _server = memory_stream_pair()
-    link = Link(client, "host:50051")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(fails_unreachable, link, "closed")
-        async with trio.open_nursery() as running:
-            running.start_soon(link.run)
-            await wait_all_tasks_blocked()
-            running.cancel_scope.cancel()
-
-
-async def test_goaway_lets_the_named_calls_end_and_then_the_link() -> None:
-    client, server = memory_stream_pair()
-    link, listener = Link(client, "host:50051"), Listener(server)
-    replies: list[bytes] = []
-
-    async def ask() -> None:
-        replies.append(await link.unary("/t.P/M", [b"x"]))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener.run)
-        nursery.start_soon(ask)
-        await wait_all_tasks_blocked()
-        async with trio.open_nursery() as running:
-            running.start_soon(link.run)
-            await wait_all_tasks_blocked()
-            await listener.stream.send_all(GoAwayFrame(0, last_stream_id=1).serialize())
-            await wait_all_tasks_blocked()
-            assert not link.usable
-            await listener.answer(1)
-        nursery.cancel_scope.cancel()
-    assert replies == [b"ok"]
-
-
-async def test_the_server_s_limit_of_streams_is_the_number_of_slots() -> None:
-    async with linked(max_concurrent_streams=3) as (link, _, _nursery):
-        assert link.slots.total_tokens == 3
 
 
 async def test_a_peer_that_takes_nothing_does_not_stop_reading() -> None:
