@@ -13,10 +13,10 @@ import trio
 
 from kmsconn.config.parties import CoreTls
 from kmsconn.emulator.network import reserve_ports
-from kmsconn.errors import Broken, Unreachable
+from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc import link
 from kmsconn.transport.grpc.channel import Channel
-from kmsconn.transport.grpc.framing import NotProcessed, Status, StatusError
+from kmsconn.transport.grpc.framing import Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, make_certificate, running_peer
 
@@ -58,23 +58,6 @@ async def test_a_question_over_the_server_s_limit(library: str) -> None:
                 await channel.unary("/test.Peer/Length", [bytes(MIB + 1)])
             assert caught.value.status is Status.RESOURCE_EXHAUSTED
             assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
-
-
-@shows("a reply over our limit breaks its call only, at its first bytes", *REAL)
-async def test_a_reply_over_our_limit(library: str) -> None:
-    with running_peer(library) as peer:
-        async with channel_to(peer.port, max_message=MIB) as channel:
-            assert len(await channel.unary("/test.Peer/Make", [b"%d" % MIB])) == MIB
-            with pytest.raises(Broken, match=f"reply of {20 * MIB} bytes"):
-                await channel.unary("/test.Peer/Make", [b"%d" % (20 * MIB)])
-            assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
-
-
-@shows("20 KB of metadata with the trailers", "grpcio", "grpclib")
-async def test_much_metadata_is_taken(library: str) -> None:
-    with running_peer(library) as peer:
-        async with channel_to(peer.port) as channel:
-            assert await channel.unary("/test.Peer/Trail", [b"20000"]) == b"20000"
 
 
 @shows("16 messages of 4 MiB at once both ways, through small windows", *REAL)
@@ -124,18 +107,6 @@ async def test_a_connection_that_the_server_ends_by_age_loses_no_call(library: s
                 await trio.sleep(0.004)
 
 
-@shows("GOAWAY: earlier calls end well, later ones go over a new connection", "emulated")
-@shows("GOAWAY: the call that was not processed is unreachable and says so", "emulated")
-async def test_a_call_that_was_not_processed_says_so(library: str) -> None:
-    with running_peer(library) as peer:
-        async with channel_to(peer.port) as channel, trio.open_nursery() as nursery:
-            nursery.start_soon(channel.unary, "/test.Peer/Sleep", [b"0.5"])
-            await channel.unary("/test.Peer/Echo", [b"1"])
-            with pytest.raises(NotProcessed):
-                await channel.unary("/test.Peer/GoAway", [b"x"])
-            assert await channel.unary("/test.Peer/Echo", [b"2"]) == b"2"
-
-
 # Signs of life.
 
 
@@ -145,29 +116,6 @@ async def test_a_server_that_asks_for_signs_of_life_gets_them(library: str) -> N
     with running_peer(library, ping_ms=1000) as peer:
         async with channel_to(peer.port) as channel:
             assert await channel.unary("/test.Peer/Sleep", [b"2.5"]) == b"2.5"
-
-
-@shows("our pings are answered: a long call on a silent connection goes on", *REAL)
-async def test_a_long_call_on_a_silent_connection_goes_on(
-    library: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Grpcio takes two pings without data between them."""
-    monkeypatch.setattr(link, "QUIET", 0.5)
-    with running_peer(library) as peer:
-        async with channel_to(peer.port) as channel:
-            assert await channel.unary("/test.Peer/Sleep", [b"1.4"]) == b"1.4"
-
-
-@shows("a server that refuses our pings gives a reason; the next call goes over a new connection", "grpcio")
-async def test_a_server_that_has_enough_of_our_pings(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the pace of ours, one in 45 s, grpcio has enough after 225 s without any data."""
-    monkeypatch.setattr(link, "QUIET", 0.01)
-    monkeypatch.setattr(link, "PING_TIMEOUT", 0.3)
-    with running_peer(library) as peer:
-        async with channel_to(peer.port) as channel:
-            with pytest.raises((StatusError, Unreachable), match=r"(?i)too.many.pings"):
-                await channel.unary("/test.Peer/Hang", [b"x"])
-            assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
 
 
 @shows("the connection to a frozen server ends after a deadline", *REAL)

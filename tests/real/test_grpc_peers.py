@@ -9,8 +9,10 @@ from contextlib import suppress
 import pytest
 import trio
 
+from kmsconn.errors import Broken, Unreachable
+from kmsconn.transport.grpc import link
 from kmsconn.transport.grpc.channel import Channel
-from kmsconn.transport.grpc.framing import Status, StatusError
+from kmsconn.transport.grpc.framing import NotProcessed, Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, running_peer
 
@@ -139,3 +141,48 @@ async def test_50_concurrent_calls_get_their_own_replies(peer: int) -> None:
     async with channel_to(peer) as channel, trio.open_nursery() as nursery:
         for number in range(50):
             nursery.start_soon(ask, number)
+
+
+@shows("a reply over our limit breaks its call only, at its first bytes", *REAL)
+async def test_a_reply_over_our_limit(peer: int) -> None:
+    async with channel_to(peer, max_message=MIB) as channel:
+        assert len(await channel.unary("/test.Peer/Make", [b"%d" % MIB])) == MIB
+        with pytest.raises(Broken, match=f"reply of {20 * MIB} bytes"):
+            await channel.unary("/test.Peer/Make", [b"%d" % (20 * MIB)])
+        assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
+
+
+@shows("20 KB of metadata with the trailers", "grpcio", "grpclib")
+async def test_much_metadata_is_taken(peer: int) -> None:
+    async with channel_to(peer) as channel:
+        assert await channel.unary("/test.Peer/Trail", [b"20000"]) == b"20000"
+
+
+@shows("GOAWAY: earlier calls end well, later ones go over a new connection", "emulated")
+@shows("GOAWAY: the call that was not processed is unreachable and says so", "emulated")
+async def test_a_call_that_was_not_processed_says_so(peer: int) -> None:
+    async with channel_to(peer) as channel, trio.open_nursery() as nursery:
+        nursery.start_soon(channel.unary, "/test.Peer/Sleep", [b"0.5"])
+        await channel.unary("/test.Peer/Echo", [b"1"])
+        with pytest.raises(NotProcessed):
+            await channel.unary("/test.Peer/GoAway", [b"x"])
+        assert await channel.unary("/test.Peer/Echo", [b"2"]) == b"2"
+
+
+@shows("our pings are answered: a long call on a silent connection goes on", *REAL)
+async def test_a_long_call_on_a_silent_connection_goes_on(peer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grpcio takes two pings without data between them."""
+    monkeypatch.setattr(link, "QUIET", 0.5)
+    async with channel_to(peer) as channel:
+        assert await channel.unary("/test.Peer/Sleep", [b"1.4"]) == b"1.4"
+
+
+@shows("a server that refuses our pings gives a reason; the next call goes over a new connection", "grpcio")
+async def test_a_server_that_has_enough_of_our_pings(peer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the pace of ours, one in 45 s, grpcio has enough after 225 s without any data."""
+    monkeypatch.setattr(link, "QUIET", 0.01)
+    monkeypatch.setattr(link, "PING_TIMEOUT", 0.3)
+    async with channel_to(peer) as channel:
+        with pytest.raises((StatusError, Unreachable), match=r"(?i)too.many.pings"):
+            await channel.unary("/test.Peer/Hang", [b"x"])
+        assert await channel.unary("/test.Peer/Echo", [b"x"]) == b"x"
