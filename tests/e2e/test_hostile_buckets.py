@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from bench.attacks import BUCKETS, MIB, hostile
@@ -19,6 +20,7 @@ BESIDE = 200_000_000
 LOAD = {"rate": 4, "seconds": EACH, "reply_timeout": 0.1}
 
 
+@pytest.mark.rotating
 async def test_no_hostile_bucket_takes_more_than_the_budget(tmp_path: Path) -> None:
     """Reproduced: bodies without an end took 9.7 GB of a process whose budget was 128 MiB."""
     most = dict[str, int]()

@@ -23,6 +23,12 @@ FORMS = ("public", "direct", "unified")
 ENFORCE = {"attestation": AttestationMode.ENFORCE}
 
 
+def lie_everywhere(scene: Scene, transaction: bytes) -> None:
+    """Let every coprocessor attest another digest for a request's ciphertexts."""
+    for index in range(len(scene.dependencies.buckets)):
+        lie(scene, transaction, index)
+
+
 def lie(scene: Scene, transaction: bytes, index: int, body: bytes | None = None) -> None:
     """Let a coprocessor attest another digest for a request's ciphertexts, in its bucket, and perhaps hold other bytes."""
     bucket, signer = scene.dependencies.buckets[index].bucket, key_for(f"coprocessor signer {index}")
@@ -51,8 +57,7 @@ async def test_what_is_not_attested_never_reaches_the_core_and_waits_until_it_is
     heard = started(scene)
     transaction = scene.traffic.public()
     kept = [dict(one.bucket.objects) for one in scene.dependencies.buckets]
-    for index in range(len(scene.dependencies.buckets)):
-        lie(scene, transaction, index)
+    lie_everywhere(scene, transaction)
     [bad] = await scene.on_chain([transaction])
     good = await scene.ask(*FORMS)
     async with scene.connected(**ENFORCE):
@@ -84,20 +89,6 @@ async def test_one_malicious_bucket_spoils_no_request_and_stops_one_only_where_a
         assert scene.answered == heard == (set(ids) if coprocessors > 2 else set())
 
 
-def attest_another_digest(scene: Scene, transaction: bytes) -> set[bytes]:
-    """Let every coprocessor attest another digest for a request's ciphertexts; return their handles."""
-    ciphertexts = scene.traffic._remembered[transaction]
-    for index, bucket in enumerate(scene.dependencies.buckets):
-        signer = key_for(f"coprocessor signer {index}")
-        for one in ciphertexts:
-            honest = attest(one, key_id=KEY_ID, stored=StoredFormat.COMPRESSED_ON_CPU, signer=signer)
-            lie = sign_attestation(one.handle, attrs.evolve(honest, sns_ciphertext_digest=bytes(32)), signer)
-            bucket.bucket.put(
-                ObjectForm.HANDLE.key(one), one.body, ((ATTESTATION_HEADER, attestation_header(lie)),)
-            )
-    return {one.handle for one in ciphertexts}
-
-
 async def test_honest_coprocessors_are_never_reported(scene: Scene) -> None:
     ids = await scene.ask(*FORMS * 3)
     async with scene.connected() as connector:
@@ -110,7 +101,8 @@ async def test_honest_coprocessors_are_never_reported(scene: Scene) -> None:
 
 async def test_an_attestation_of_another_digest_is_told_and_the_request_answered(scene: Scene) -> None:
     transaction = scene.traffic.public()
-    handles = attest_another_digest(scene, transaction)
+    handles = {one.handle for one in scene.traffic._remembered[transaction]}
+    lie_everywhere(scene, transaction)
     ids = [*await scene.on_chain([transaction]), *await scene.ask(*FORMS)]
     async with scene.connected():
         await scene.wait(lambda: scene.answered == set(ids))

@@ -21,14 +21,9 @@ from kmsconn.testing.world import EPOCH_SECONDS, WorldReport, run_world
 from tests import vectors
 
 TRACING = TracingSettings("http://collector:4318/v1/traces")
+COUNT = 6
 KILLED = 2.09  # the Core has the requests, and nothing is answered
 REPLIED = {"sign", "broadcast", "include"}
-
-
-def play(profile: str) -> WorldReport:
-    report = run_world([Ask(1.0, "any", 6), Kill(KILLED)], seed=5, profile=profile, tracing=TRACING)
-    report.check()
-    return report
 
 
 def recorded(report: WorldReport) -> list[events.RequestRecorded]:
@@ -50,18 +45,16 @@ def spans_of(report: WorldReport) -> tuple[list[Span], list[Span]]:
 
 
 @pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
-def test_a_request_has_one_trace_before_and_after_a_kill(profile: str) -> None:
-    report = play(profile)
+def test_a_request_has_one_trace_before_and_after_a_kill_with_its_stages_its_reply_and_one_span_of_its_own(
+    profile: str,
+) -> None:
+    report = run_world([Ask(1.0, "any", COUNT), Kill(KILLED)], seed=5, profile=profile, tracing=TRACING)
+    report.check()
     before, after = spans_of(report)
     traces = {trace_of(one.chain_id, one.kind, one.id).trace_id for one in recorded(report)}
-    assert len(traces) == 6
+    assert len(traces) == COUNT
     assert {span.trace_id for span in before} == traces
     assert {span.trace_id for span in after} == traces
-
-
-@pytest.mark.parametrize("profile", ["fhevm", "httpz-rc7"])
-def test_every_trace_has_its_stages_its_reply_and_one_span_of_the_request_itself(profile: str) -> None:
-    before, after = spans_of(play(profile))
     names = defaultdict(list)
     for span in (*before, *after):
         names[span.trace_id].append(span.name if span.parent_id is not None else "request")
@@ -71,7 +64,6 @@ def test_every_trace_has_its_stages_its_reply_and_one_span_of_the_request_itself
 
 
 STEPS = {(source.value, target.value) for sources, target in TRANSITIONS.values() for source in sources}
-COUNT = 6
 
 
 def lives(path: Path) -> dict[int, list[tuple[str | None, str]]]:

@@ -186,10 +186,10 @@ async def mined_in_vain() -> Wrong:
     world.request(1)
     world.node.on_sent = lambda _raw: _break(world, True)
     async with running(world):
-        wrong = await comes_about("its return", lambda: bool(world.said(ReplyReturned)))
+        wrong = await comes_about("its return", lambda: bool(world.said(ReplyReturned)), 20.0)
         world.node.on_sent = lambda _raw: None
         _break(world, False)
-        wrong += await comes_about("finality", is_in(world, State.FINALIZED))
+        wrong = wrong or await comes_about("finality", is_in(world, State.FINALIZED))
     return wrong + ([] if world.sent() == [0, 1] else [f"sent at {world.sent()}"])
 
 
