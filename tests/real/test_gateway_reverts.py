@@ -169,6 +169,13 @@ CASES = {
         "ECDSAInvalidSignature",
         signature=lambda scene, form: ours(scene, form)[:64] + bytes([ours(scene, form)[64] - 27]),
     ),
+    "a signature with a parity above": Case(
+        "ECDSAInvalidSignature",
+        signature=lambda scene, form: ours(scene, form)[:64] + bytes([ours(scene, form)[64] + 8]),
+    ),
+    "a signature of 66 bytes": Case(
+        "ECDSAInvalidSignatureLength", 66, signature=lambda scene, form: ours(scene, form) + b"\0"
+    ),
     "a signature of 64 bytes": Case(
         "ECDSAInvalidSignatureLength", 64, signature=lambda scene, form: ours(scene, form)[:64]
     ),

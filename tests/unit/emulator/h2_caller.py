@@ -12,7 +12,7 @@ import h2.events
 import h2.settings
 import trio
 
-from kmsconn.emulator.grpc_server import MAX_MESSAGE, Method, serve_grpc
+from kmsconn.emulator.grpc_server import Method, serve_grpc
 from kmsconn.emulator.network import Direction, PipeConnection
 
 
@@ -22,7 +22,6 @@ class Outcome:
 
     headers: dict[str, str] = attrs.field(factory=dict)
     body: bytes = b""
-    reset: int | None = None
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     @property
@@ -52,8 +51,6 @@ class Caller:
         self.h2.initiate_connection()
         self.hold = hold
         self.outcomes: dict[int, Outcome] = {}
-        self.goaway: int | None = None  # the last stream that the server will process
-        self._unparsed = b""
         self.closed = trio.Event()
         self._changed = trio.Event()
         self._sending = trio.Lock()
@@ -62,7 +59,7 @@ class Caller:
         await self.flush()
         try:
             async for data in self.stream:
-                for event in self.h2.receive_data(self._without_goaway(bytes(data))):
+                for event in self.h2.receive_data(bytes(data)):
                     self._take(event)
                 self._changed.set()
                 self._changed = trio.Event()
@@ -81,27 +78,10 @@ class Caller:
                 self.outcomes[event.stream_id].body += event.data
                 if not self.hold:
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            case h2.events.StreamEnded():
-                self.outcomes[event.stream_id].ended.set()
-            case h2.events.StreamReset():
-                self.outcomes[event.stream_id].reset = event.error_code
+            case h2.events.StreamEnded() | h2.events.StreamReset():
                 self.outcomes[event.stream_id].ended.set()
             case _:
                 pass
-
-    def _without_goaway(self, data: bytes) -> bytes:
-        """Take GOAWAY frames out: h2 would refuse whatever follows them, though earlier streams go on."""
-        self._unparsed += data
-        whole = b""
-        while len(self._unparsed) >= 9 and len(self._unparsed) >= (
-            end := 9 + int.from_bytes(self._unparsed[:3])
-        ):
-            frame, self._unparsed = self._unparsed[:end], self._unparsed[end:]
-            if frame[3] == 7:
-                self.goaway = int.from_bytes(frame[9:13])
-            else:
-                whole += frame
-        return whole
 
     async def flush(self) -> None:
         async with self._sending:
@@ -155,7 +135,6 @@ def framed(message: bytes) -> bytes:
 async def calling(
     methods: dict[str, Method],
     *,
-    max_message: int = MAX_MESSAGE,
     window: int = 65_535,
     hold: bool = False,
 ) -> AsyncIterator[Caller]:
@@ -164,7 +143,7 @@ async def calling(
 
     async def serve() -> None:
         async with pair.server:
-            await serve_grpc(pair.server, methods, max_message=max_message)
+            await serve_grpc(pair.server, methods)
 
     async with trio.open_nursery() as nursery:
         caller = Caller(pair.client, window=window, hold=hold)

@@ -6,23 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, MAGIC, Acl, Mood, WalletContract
+from kmsconn.emulator.contracts.acl import EVERY_CONTRACT, Acl
 from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresholds
-from kmsconn.emulator.contracts.request_calls import (
-    UNIFIED_TYPE,
-    Asking,
-    request_domain,
-    sign_unified,
-)
-from kmsconn.emulator.execution import Frame, Reverted, recover_strictly
-from kmsconn.ethereum.abi import hash_struct, signing_digest
+from kmsconn.emulator.execution import Frame
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
-from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.contracts import (
     ACL,
-    DECRYPTION,
-    ERC1271,
     LATER_EVENTS,
 )
 from tests.unit.emulator.small_world import (
@@ -36,10 +26,8 @@ from tests.unit.emulator.small_world import (
     world,
 )
 
-DAY = 86_400
 APP, OTHER_APP = Address(b"\xa1" * 20), Address(b"\xa2" * 20)
 USER, OWNER = SENDER, STRANGER
-ASKING = Asking(DECRYPTION_ADDRESS, b"public key", NOW - DAY, (APP, OTHER_APP))
 
 
 def test_after_the_upgrade_each_request_is_emitted_twice() -> None:
@@ -125,52 +113,3 @@ def test_a_delegation_holds_for_its_contract_until_it_ends(
         acl.delegate(frame, OWNER.address, USER.address, contract, expiry)
 
     assert delegated(prepare) is expected
-
-
-WALLET_ADDRESS = Address(b"\x3a" * 20)
-IS_VALID = ERC1271.function("isValidSignature")
-
-
-def wallet_answer(mood: Mood, signature: bytes, digest: bytes) -> bytes:
-    made, wallet = world(), WalletContract(WALLET_ADDRESS, USER.address)
-    made.chain.evm.deploy(wallet)
-    made.chain.evm.set_up(WALLET_ADDRESS, wallet.set_mood, mood)
-    call = IS_VALID.encode(digest, signature)
-    return made.chain.view().call(WALLET_ADDRESS, call, sender=ZERO_ADDRESS, gas=100_000)[0]
-
-
-DIGEST = b"\x11" * 32
-
-
-def test_a_wallet_accepts_what_its_owner_signed_for_it() -> None:
-    """The digest of a unified request names the wallet as user; its owner signs."""
-    values = (WALLET_ADDRESS, ASKING.public_key, ASKING.contracts, ASKING.start, ASKING.days * DAY, b"")
-    digest = signing_digest(request_domain(DECRYPTION_ADDRESS, 12345), hash_struct(UNIFIED_TYPE, *values))
-    signature = sign_unified(ASKING, USER, WALLET_ADDRESS, 12345)
-    assert wallet_answer(Mood.HONEST, signature, digest)[:4] == MAGIC
-
-
-SIGNING_KEY = PrivateKey(b"\x11" * 32)
-SIGNED = b"\x22" * 32
-SIGNATURE = SIGNING_KEY.sign(SIGNED)
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-HIGH_S = (ORDER - int.from_bytes(SIGNATURE[32:64])).to_bytes(32)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "error", "values"),
-    [
-        (lambda s: s[:64], "ECDSAInvalidSignatureLength", (64,)),
-        (lambda s: s + b"\0", "ECDSAInvalidSignatureLength", (66,)),
-        (lambda s: s[:32] + HIGH_S + bytes([55 - s[64]]), "ECDSAInvalidSignatureS", (HIGH_S,)),
-        (lambda s: s[:64] + bytes([s[64] - 27]), "ECDSAInvalidSignature", ()),
-        (lambda s: s[:64] + bytes([s[64] + 8]), "ECDSAInvalidSignature", ()),
-        (lambda _: bytes(64) + b"\x1b", "ECDSAInvalidSignature", ()),
-    ],
-)
-def test_every_other_form_reverts(
-    spoil: Callable[[bytes], bytes], error: str, values: tuple[object, ...]
-) -> None:
-    with pytest.raises(Reverted) as caught:
-        recover_strictly(SIGNED, spoil(SIGNATURE))
-    assert caught.value.data == DECRYPTION.error(error).encode(*values)

@@ -217,12 +217,6 @@ def test_a_scripted_fault_happens_as_often_as_asked() -> None:
     assert faults.counts[NodeFault.HANG] == 2
 
 
-def test_a_drawn_fault_happens_about_as_often_as_its_probability() -> None:
-    faults = NodeFaults()
-    faults.misbehave(NodeFault.SLOW, share=0.25)
-    assert 180 < sum(faults.happens(NodeFault.SLOW) for _ in range(1_000)) < 320
-
-
 def test_one_knob_does_not_move_when_another_fault_happens() -> None:
     def drawn(*, other: bool) -> list[bool]:
         faults = NodeFaults()

@@ -11,7 +11,6 @@ import trio
 import trio.testing
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn._generated.fhevm.kms.v1 import PublicDecryptionResponse
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_faults import (
     CoreFault,
@@ -25,14 +24,9 @@ from kmsconn.emulator.core_requests import DEFAULT_CONTEXT, DEFAULT_EPOCH, CoreI
 from kmsconn.emulator.core_spoils import ANSWERS
 from kmsconn.emulator.grpc_server import CutConnection, GoAway, GrpcFailure
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
-from kmsconn.ethereum.signing import recover
-from kmsconn.protocols.fhevm.decryptions import decrypted_result, public_digest
 from kmsconn.transport.grpc.framing import Status
 from tests.unit.emulator.core_worlds import (
-    DOMAIN,
-    ONE,
     SIGNER,
-    TWO,
     core,
     domain_message,
     name,
@@ -42,7 +36,6 @@ from tests.unit.emulator.core_worlds import (
     user_id,
     user_request,
 )
-from tests.unit.emulator.h2_caller import calling
 
 V0_14, V0_15, V0_16 = CoreRelease
 ECDSA, MLDSA65, UNKNOWN = (kms.SigningSchemeType(number) for number in (0, 3, 250))
@@ -278,19 +271,6 @@ Call = Callable[[CoreFaults], Awaitable[bytes]]
 HOUR = 3600.0
 
 
-async def public_with(fault: CoreFault) -> PublicDecryptionResponse:
-    spoilt = faults()
-    spoilt.script(PUBLIC.result, fault)
-    await start(spoilt)
-    return PublicDecryptionResponse.parse(await result(spoilt))
-
-
-def signer_of(answer: PublicDecryptionResponse) -> bytes | None:
-    assert answer.payload is not None
-    values = decrypted_result([(each.fhe_type, each.bytes) for each in answer.payload.plaintexts])
-    return recover(public_digest(DOMAIN, [ONE.handle, TWO.handle], values, b""), answer.external_signature)
-
-
 async def outcomes(spoilt: CoreFaults, *calls: Call) -> list[str]:
     """Return how calls end: by their status, or as the connection does."""
     found = []
@@ -384,16 +364,6 @@ async def test_what_happened_is_counted() -> None:
             (PUBLIC.result, "OK"): 1,
         }
     )
-
-
-async def test_faults_are_served_over_http2() -> None:
-    spoilt = faults()
-    spoilt.script(PUBLIC.start, FailingCore(code="RESOURCE_EXHAUSTED", message="busy"), None)
-    async with calling(spoilt.methods()) as caller:
-        path = f"/{SERVICE}/{PUBLIC.start}"
-        refused = await caller.call(path, bytes(public_request()))
-        taken = await caller.call(path, bytes(public_request()))
-    assert (refused.status, refused.message, taken.status) == (Status.RESOURCE_EXHAUSTED.value, "busy", 0)
 
 
 SLOW, FAILING = SlowCore(times=2), FailingCore()

@@ -263,12 +263,6 @@ async def test_estimates_of_one_reply_are_told_apart_by_function_and_id(desk: Ha
     assert answers == [True, False, True]
 
 
-async def test_a_share_of_the_calls_is_struck(desk: Handler) -> None:
-    await put_on(desk, "/gateway/error", method="eth_chainId", share=0.2)
-    struck = sum([isinstance(await rpc(desk, "eth_chainId"), dict) for _ in range(1_000)])
-    assert 150 < struck < 250
-
-
 @pytest.mark.parametrize(("fault", "place"), [("answer", "result"), ("error", "data")])
 async def test_an_answer_or_an_errors_data_may_be_nested_very_deep(
     desk: Handler, fault: str, place: str
@@ -515,15 +509,6 @@ async def test_results_stay_away(desk: Handler) -> None:
     assert await core(desk, "GetPublicDecryptionResult", NAMED) == "NOT_FOUND"
 
 
-async def test_calls_of_a_core_hang_or_are_late(desk: Handler) -> None:
-    await put_on(desk, "/core0/slow", seconds=3)
-    assert (await core(desk, "GetPublicDecryptionResult", NAMED), trio.current_time()) == ("NOT_FOUND", 3.0)
-    await put_on(desk, "/core0/hang", method="GetPublicDecryptionResult")
-    with trio.move_on_after(100) as scope:
-        await core(desk, "GetPublicDecryptionResult", NAMED)
-    assert scope.cancelled_caught
-
-
 # --- buckets --------------------------------------------------------------------------------------------------------
 
 
@@ -556,21 +541,6 @@ async def test_bodies_come_in_pieces_without_a_length() -> None:
     pieces = await body_of(response)
     assert "content-length" not in dict(response.headers)
     assert (b"".join(pieces), {len(piece) for piece in pieces}) == (honest[0], {1})
-
-
-async def test_bodies_stall_or_are_too_long_or_spoilt() -> None:
-    desk = with_requests(1)
-    honest = (await body_of(await fetch(desk)))[0]
-    await put_on(desk, "/bucket0/spoil", how="wrong bytes")
-    assert (await body_of(await fetch(desk)))[0] != honest
-    await put_on(desk, "/bucket0/oversized", bytes=200_000)
-    assert sum(map(len, await body_of(await fetch(desk)))) == 200_000
-    await put_on(desk, "/bucket0/stall", after=3)
-    with trio.move_on_after(100) as scope:
-        await body_of(await fetch(desk))
-    assert scope.cancelled_caught
-    await desk.delete("/faults")
-    assert (await body_of(await fetch(desk)))[0] == honest
 
 
 async def test_a_bucket_is_late_or_silent() -> None:

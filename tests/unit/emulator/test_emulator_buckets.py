@@ -14,12 +14,11 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from kmsconn.ciphertexts.attestation import parse_attestation
-from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault
+from kmsconn.emulator.aws_kms import EmulatedAwsKms
 from kmsconn.emulator.bucket_faults import (
     BucketFault,
     BucketFaults,
     OversizedBodies,
-    RedirectingBucket,
     RefusingBucket,
     SpoiledBodies,
     StalledBodies,
@@ -38,7 +37,6 @@ from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, recoverable
 from tests import vectors
 
-SIGNER = PrivateKey(bytes(31) + b"\x31")
 MADE = make_ciphertext("a", 1, 5, chain_id=12345, size=1000)
 BY_HANDLE = f"/ct/ct128/{MADE.handle.hex()}/1"
 
@@ -91,12 +89,6 @@ async def test_requests_are_counted() -> None:
     for request in (get(), get(method="HEAD"), get("/ct/other"), get()):
         await made.handle(request)
     assert made.counts == Counter({("GET", 200): 2, ("HEAD", 200): 1, ("GET", 404): 1})
-
-
-async def test_a_redirect_names_its_target() -> None:
-    assert ("location", "http://else/x") in (
-        await spoilt(RedirectingBucket(location="http://else/x"))
-    ).headers
 
 
 @pytest.mark.parametrize(
@@ -258,27 +250,3 @@ async def test_a_request_that_the_sdk_would_not_make_is_refused(
 ) -> None:
     status, answer = await ask(kms, "Sign", headers, **signing(DIGEST))
     assert (status, answer["__type"]) == (400, code)
-
-
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [
-        (KmsFault.THROTTLED, 400),
-        (KmsFault.DENIED, 400),
-        (KmsFault.DISABLED, 400),
-        (KmsFault.INTERNAL, 500),
-        (KmsFault.UNAVAILABLE, 503),
-    ],
-)
-async def test_a_fault_is_what_was_asked_for(kms: EmulatedAwsKms, fault: KmsFault, status: int) -> None:
-    kms.fault = lambda operation: fault if operation == "Sign" else None
-    found, answer = await ask(kms, "Sign", **signing(DIGEST))
-    assert found == status
-    assert answer is None or answer["__type"] == fault.value
-    assert (await ask(kms, "GetPublicKey"))[0] == 200
-
-
-async def test_the_wrong_key_is_another_one(kms: EmulatedAwsKms) -> None:
-    kms.fault = lambda _: KmsFault.WRONG_KEY
-    _, answer = await ask(kms, "Sign", **signing(DIGEST))
-    assert recoverable(DIGEST, *halves(answer), KEY.address) is None

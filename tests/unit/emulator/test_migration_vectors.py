@@ -43,7 +43,6 @@ from tests.unit.emulator.ceremony_world import (
 )
 from tests.unit.emulator.small_world import rpc
 
-DONE = LATER_KMS_GENERATION.function("isRequestDone")
 URLS = tuple(node.storage_url for node in COMMITTEE.nodes)
 
 
