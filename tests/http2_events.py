@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from kmsconn.emulator.http2 import Collected, Event
@@ -16,7 +16,7 @@ class WatchedStreams(Streams):
 
     events: list[Event]
 
-    def open(self, headers: Sequence[Header], parts: Iterable[bytes], taker: Any = None) -> int:
+    def open(self, headers: tuple[Header, ...], parts: Iterable[bytes], taker: Any = None) -> int:
         return super().open(headers, parts, taker or Collected(self.events, self._next))
 
 

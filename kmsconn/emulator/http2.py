@@ -276,4 +276,4 @@ def _check_request(fields: tuple[Header, ...]) -> None:
 
 @lru_cache(64)
 def _block(fields: tuple[tuple[str, str], ...]) -> bytes:
-    return encode((name.encode(), value.encode()) for name, value in fields)
+    return encode(tuple((name.encode(), value.encode()) for name, value in fields))

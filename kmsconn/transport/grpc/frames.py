@@ -145,35 +145,18 @@ class Cutter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._rest = bytearray()
+        self._wanted = 0
+        """How many bytes the rest needs to its header or, once that is there, to its whole frame."""
 
-    def cut(self, data: bytes) -> Iterator[Frame]:
+    def cut(self, data: bytes | bytearray) -> Iterator[Frame]:
         """Yield the frames that are whole now. Raises Http2Error (FRAME_SIZE_ERROR) at the first that is too large."""
-        view = memoryview(data)
-        while self._rest and view:
-            missing = self._missing()
-            self._rest += view[:missing]
-            view = view[missing:]
-            if len(self._rest) >= HEADER.size and not self._missing():
-                whole, self._rest = memoryview(self._rest), bytearray()
-                yield from self._frames(whole)
-        if view:
-            yield from self._frames(view)
-
-    def _missing(self) -> int:
-        """Return how many bytes the rest lacks to its header or, once that is there, to its whole frame."""
-        have = len(self._rest)
-        if have < HEADER.size:
-            return HEADER.size - have
-        return HEADER.size + self._size(self._rest, 0) - have
-
-    def _size(self, data: bytearray | memoryview, at: int) -> int:
-        size = (data[at] << 16) | (data[at + 1] << 8) | data[at + 2]
-        if size > self._limit:
-            raise size_error(f"a frame of {size} bytes, more than {self._limit}")
-        return size
-
-    def _frames(self, view: memoryview) -> Iterator[Frame]:
-        at, end = 0, len(view)
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return
+            data, self._rest = self._rest, bytearray()
+        view, at, end = memoryview(data), 0, len(data)
+        self._wanted = HEADER.size
         while end - at >= HEADER.size:
             high, low, kind, flags, stream = HEADER.unpack_from(view, at)
             size = (high << 8) | low
@@ -181,6 +164,7 @@ class Cutter:
                 raise size_error(f"a frame of {size} bytes, more than {self._limit}")
             start = at + HEADER.size
             if end - start < size:
+                self._wanted = HEADER.size + size
                 break
             at = start + size
             yield kind, flags, stream & STREAM_MASK, view[start:at]
@@ -195,6 +179,7 @@ MAX_FRAME_SIZE: Final = 0x5
 MAX_HEADER_LIST_SIZE: Final = 0x6
 
 FIRST_WINDOW: Final = 65_535  # of the connection, and of streams as long as nobody said otherwise
+MOST_STREAMS: Final = 100_000  # at once, whatever the peer allows
 
 _ENTRY: Final = struct.Struct(">HI")
 
@@ -206,11 +191,11 @@ def settings_frame(values: Mapping[int, int]) -> bytes:
 
 @attrs.frozen
 class PeerSettings:
-    """The limits that the peer sets; the defaults hold until it says otherwise. ``max_streams`` None: as many as we like."""
+    """The limits that the peer sets; the defaults hold until it says otherwise."""
 
     initial_window: int = FIRST_WINDOW
     max_frame: int = SMALLEST_MAX_FRAME
-    max_streams: int | None = None
+    max_streams: int = MOST_STREAMS
 
     def after(self, payload: memoryview) -> PeerSettings:
         """Return the settings after a SETTINGS frame. Raises Http2Error for a size or a value that the RFC forbids."""
@@ -226,7 +211,7 @@ class PeerSettings:
             case 0x2 if value != 0:  # ENABLE_PUSH
                 raise protocol_error("a server does not enable pushes")
             case 0x3:  # MAX_CONCURRENT_STREAMS
-                return attrs.evolve(self, max_streams=value)
+                return attrs.evolve(self, max_streams=min(value, MOST_STREAMS))
             case 0x4:  # INITIAL_WINDOW_SIZE
                 if value > LARGEST_WINDOW:
                     raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, f"an initial window of {value} bytes")

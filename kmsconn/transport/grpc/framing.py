@@ -116,11 +116,10 @@ class GrpcReply:
         self.large: Callable[[int], None] = lambda _size: None
         self._done = done
         self._limit = limit
-        self._prefix = bytearray()
         self._body = (
             bytearray()
         )  # not a list of pieces: bytes that come one by one would take fifty times their size
-        self._missing = 0
+        self._size: int | None = None  # of the message, once its prefix, which the body begins with, is read
         self._foreign = False
         self._fields: dict[bytes, bytes] = {}
         self._error: KmsconnError | None = None
@@ -138,36 +137,26 @@ class GrpcReply:
         if self._foreign:
             self._take_page(data)
             return
-        if len(self._prefix) < PREFIX.size:
-            data = self._take_prefix(data)
-        if len(data) > self._missing:
+        self._body += data
+        if self._size is None:
+            if len(self._body) < PREFIX.size:
+                return
+            compressed, self._size = PREFIX.unpack_from(self._body)
+            del self._body[: PREFIX.size]
+            if compressed:
+                self.fail(Broken("core", "compressed reply, but none was offered"))
+            elif self._size > self._limit:
+                self.fail(Broken("core", f"reply of {self._size} bytes, more than {self._limit}"))
+            elif self._size > STREAM_WINDOW:
+                self.large(self._size)
+        if len(self._body) > self._size:
             self.fail(Broken("core", "more than one message in a unary reply"))
-        elif data:
-            self._body += data
-            self._missing -= len(data)
 
     def _take_page(self, data: bytes | memoryview) -> None:
         """Keep the beginning of a body that is no gRPC; the rest is not awaited."""
         self._body += data[: PAGE_BYTES - len(self._body)]
         if len(self._body) == PAGE_BYTES:
             self.take_end()
-
-    def _take_prefix(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Move what belongs to the prefix out of ``data`` and return the rest."""
-        wanted = PREFIX.size - len(self._prefix)
-        self._prefix += data[:wanted]
-        if len(self._prefix) < PREFIX.size:
-            return b""
-        compressed, self._missing = PREFIX.unpack(self._prefix)
-        if compressed:
-            self.fail(Broken("core", "compressed reply, but none was offered"))
-            return b""
-        if self._missing > self._limit:
-            self.fail(Broken("core", f"reply of {self._missing} bytes, more than {self._limit}"))
-            return b""
-        if self._missing > STREAM_WINDOW:
-            self.large(self._missing)
-        return data[wanted:]
 
     def take_end(self) -> None:
         """Take the regular end of the stream: the status decides."""
@@ -182,7 +171,7 @@ class GrpcReply:
         status = _STATUSES.get(said, Status.UNKNOWN)  # also for a number that gRPC does not know, or none
         if status is not Status.OK:
             self._error = StatusError(status, percent_decoded(self._fields.get(b"grpc-message", b"")))
-        elif self._missing or len(self._prefix) < PREFIX.size:
+        elif len(self._body) != self._size:
             self._error = Broken("core", "status OK without a whole message")
 
     def take_reset(self, code: int) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -40,7 +39,8 @@ _OF_A_CONNECTION: Final = frozenset(
 )
 
 
-def encode(fields: Iterable[Header]) -> bytes:
+@functools.lru_cache(256)
+def encode(fields: tuple[Header, ...]) -> bytes:
     """Return a block of literals that no table remembers (RFC 7541, 6.2.2)."""
     return b"".join(map(_literal, fields))
 

@@ -134,7 +134,6 @@ class StreamFrames:
 MAX_FRAME = 64 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
 BURST = 128 * 1024  # message bytes per data_to_send: what may wait in front of a reset or a ping answer
-MAX_STREAMS = 100_000
 MAX_TEXT = 200  # characters of what a GOAWAY says
 
 _GREETING = (
@@ -162,6 +161,8 @@ class Connection:
         self.settled = self.broken = False
         self.goodbye: str | None = None
         self._peer = PeerSettings()
+        self.max_streams = 0
+        """How many streams the peer allows at once; none before it said so."""
         self._cutter = frames.Cutter(MAX_FRAME)
         self._outbox = Outbox()
         self._outbox.control.append(_GREETING)
@@ -183,27 +184,9 @@ class Connection:
         }
 
     @property
-    def draining(self) -> bool:
-        """Whether no new stream will ever be opened, and the connection is over with its last one."""
-        return self.goodbye is not None or self.streams.exhausted
-
-    @property
-    def usable(self) -> bool:
-        """Whether a new stream may be opened, now or once another one has ended."""
-        return self.goodbye is None and not self.streams.exhausted and not self.broken
-
-    @property
     def owes(self) -> bool:
         """Whether ``data_to_send`` may have something to write."""
         return bool(self.broken or self._outbox.control or self._outbox.turns)
-
-    @property
-    def max_streams(self) -> int:
-        """How many streams the peer allows at once; none before it said so."""
-        if not self.settled:
-            return 0
-        allowed = self._peer.max_streams
-        return MAX_STREAMS if allowed is None else min(allowed, MAX_STREAMS)
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
@@ -231,7 +214,7 @@ class Connection:
             raise
 
     def _break(self, error: Http2Error) -> None:
-        self.broken = True
+        self.broken = self.streams.over = True
         reason = bytes(4) + error.code.to_bytes(4) + str(error).encode()
         self._farewell = frames.frame(frames.GOAWAY, 0, 0, reason)
 
@@ -246,7 +229,7 @@ class Connection:
             self._reader.end_table()
             return
         self._peer = self._peer.after(payload)
-        self.settled = True
+        self.settled, self.max_streams = True, self._peer.max_streams
         self._outbox.max_frame = self._peer.max_frame
         self.streams.change_initial_window(self._peer.initial_window)
         self._outbox.answer(frames.frame(frames.SETTINGS, frames.ACK, 0))

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-import attrs
 import trio
 
 from kmsconn.errors import Unreachable
@@ -19,15 +18,6 @@ from kmsconn.transport.grpc import framing, http2
 from kmsconn.transport.grpc.frames import Allowance, Claim, Http2Error
 from kmsconn.transport.grpc.framing import GrpcReply
 from kmsconn.transport.grpc.headers import Header
-
-
-@attrs.define(eq=False)
-class ClientCall:
-    """One call: its reply, and the room that it claims."""
-
-    reply: GrpcReply
-    claim: Claim | None = None
-
 
 READ_SIZE = 64 * 1024  # a buffer of 128 KiB or more may be mapped anew for each read, and brings no speed
 QUIET = 30.0  # seconds without a byte, with calls in flight, before the peer is asked for a sign of life
@@ -60,14 +50,16 @@ class Link:
         self._origin = authority, "https" if isinstance(stream, trio.SSLStream) else "http"
         self._http2 = http2.Connection()
         self._max_message, self._allowance = max_message, allowance or Allowance()
-        self._in_flight: dict[int, ClientCall] = {}
+        self._in_flight: dict[int, GrpcReply] = {}
+        self._claims: dict[int, Claim] = {}
+        """The room for large ones of these."""
         self._wake_up = trio.Event()
         self._scope = trio.CancelScope()
 
     @property
     def usable(self) -> bool:
         """Whether new calls may be made."""
-        return self.lost is None and self._http2.usable
+        return self.lost is None and not self._http2.streams.over
 
     async def unary(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header] = ()) -> bytes:
         """Make one call and return the reply's message.
@@ -75,23 +67,22 @@ class Link:
         Raises StatusError when it ends with another status than OK, Broken when the reply is none, Unreachable when
         the connection is lost before. Cancellation: the stream is reset, the connection stays as it is.
         """
-        headers = [*framing.request_headers(path, *self._origin), *metadata]
+        headers = (*framing.request_headers(path, *self._origin), *metadata)
         prefix = framing.PREFIX.pack(0, sum(map(len, parts)))
         done = trio.Event()
         reply = GrpcReply(self._max_message, done.set)
         stream = self._http2.streams.open(headers, [prefix, *parts], reply)
         reply.large = partial(self._claim, stream)
-        call = self._in_flight[stream] = ClientCall(reply)
+        self._in_flight[stream] = reply
         self._wake_up.set()
         try:
             await done.wait()
         finally:
             del self._in_flight[stream]
             self._http2.streams.close(stream)
-            if call.claim is not None:
-                self._allowance.give_back(call.claim)
-            self._wake()
-            self._leave_if_drained()
+            if (claim := self._claims.pop(stream, None)) is not None:
+                self._allowance.give_back(claim)
+            self._go_on()
         return reply.message()
 
     async def run(self) -> None:
@@ -118,19 +109,22 @@ class Link:
         if self.lost is not None:
             return
         self.lost = f"{self._origin[0]}: {reason}"
-        for (
-            call
-        ) in self._in_flight.values():  # each an error of its own: a shared one would hold what all had sent
-            call.reply.fail(Unreachable(self.lost))
+        for reply in self._in_flight.values():
+            reply.fail(Unreachable(self.lost))  # each with its own: a shared one would hold what all had sent
         self.slots.total_tokens = math.inf
         self.ready.set()
         self._wake_up.set()
         self._scope.deadline = trio.current_time() + grace
 
-    def _wake(self) -> None:
-        """Wake the writer if it has something to write: a task that wakes for nothing costs as much as one that writes."""
+    def _go_on(self) -> None:
+        """Wake the writer if it has something to write, and end the connection if it is over with its last call.
+
+        A task that wakes for nothing costs as much as one that writes.
+        """
         if self._http2.owes:
             self._wake_up.set()
+        if self._http2.streams.over and not self._in_flight:
+            self.lose(f"the peer went away: {self._http2.goodbye}")
 
     async def _write(self) -> None:
         try:
@@ -149,7 +143,15 @@ class Link:
     async def _read(self) -> None:
         try:
             while data := await self._stream.receive_some(READ_SIZE):
-                self._take(bytes(data))
+                self._heard += 1
+                self._http2.receive(bytes(data))
+                # as many callers as the peer allows; all of them once they have to find another connection
+                places = math.inf if self._http2.streams.over else self._http2.max_streams
+                if self.slots.total_tokens != places:
+                    self.slots.total_tokens = places
+                if self._http2.settled:
+                    self.ready.set()
+                self._go_on()
             self.lose("the peer closed the connection")
         except Http2Error as error:
             self.lose(str(error), FAREWELL)
@@ -171,31 +173,14 @@ class Link:
         await trio.sleep(seconds)
         return self._heard != before
 
-    def _take(self, data: bytes) -> None:
-        self._heard += 1
-        self._http2.receive(data)
-        # as many callers as the peer allows; all of them once they have to find another connection
-        places = self._http2.max_streams if self._http2.usable else math.inf
-        if self.slots.total_tokens != places:
-            self.slots.total_tokens = places
-        if self._http2.settled:
-            self.ready.set()
-        self._wake()
-        self._leave_if_drained()
-
     def _claim(self, stream: int, size: int) -> None:
         """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
         self._http2.streams.hold(stream)
-        # the stream's number only: the call holds the claim, and a claim that held the call would keep the reply
-        self._in_flight[stream].claim = self._allowance.ask(size, partial(self._come, stream))
+        self._claims[stream] = self._allowance.ask(size, partial(self._come, stream))
 
     def _come(self, stream: int) -> None:
         self._http2.streams.resume(stream)
-        self._wake()
-
-    def _leave_if_drained(self) -> None:
-        if self._http2.draining and not self._in_flight:
-            self.lose(f"the peer went away: {self._http2.goodbye}")
+        self._go_on()
 
 
 def _cause(error: BaseException) -> str:

@@ -11,7 +11,7 @@ Source: RFC 9113; stream states 5.1, windows 5.2, DATA 6.1.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 import attrs
@@ -65,57 +65,36 @@ class Outbox:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the peer asks more than it takes answers")
         self.control.append(frame)
 
-    def drop(self, message: Message) -> None:
-        """Send no more of a message."""
-        if message.unsent:
-            message.unsent.clear()
-            self.turns.remove(message)  # its turn may never come
-
     def fill(self, budget: int) -> list[Piece]:
         """Return the next frames, in pieces: about ``budget`` message bytes, as far as the windows allow."""
         out, self.control, self.owed = self.control, [], 0
-        for _ in range(len(self.turns)):
-            if budget <= 0 or self.window.left <= 0:
-                break
-            budget -= self._take_turn(budget, out)
+        shut = 0  # messages in a row whose windows let nothing pass
+        while budget > 0 and self.window.left > 0 and shut < len(self.turns):
+            message = self.turns.popleft()
+            size = self._send_frame(message, out)
+            shut = 0 if size else shut + 1
+            budget -= size
+            if message.unsent:
+                self.turns.append(message)
         return out
-
-    def _take_turn(self, budget: int, out: list[Piece]) -> int:
-        """Give the first message frames while it is alone, else one, and put it last; return the bytes of them."""
-        message, sent = self.turns.popleft(), 0
-        while message.unsent and sent < budget and (size := self._send_frame(message, out)):
-            sent += size
-            if self.turns:
-                break
-        if message.unsent:
-            self.turns.append(message)
-        return sent
 
     def _send_frame(self, message: Message, out: list[Piece]) -> int:
         """Add one frame and return its size; 0 when a window is closed."""
         room = min(message.window.left, self.window.left, self.max_frame)
         if room <= 0:
             return 0
-        pieces = _take(message.unsent, room)
-        size = sum(map(len, pieces))
+        pieces, size, unsent = [], 0, message.unsent
+        while unsent and size < room:
+            piece = unsent.popleft()
+            if len(piece) > room - size:
+                unsent.appendleft(piece[room - size :])
+                piece = piece[: room - size]
+            pieces.append(piece)
+            size += len(piece)
         message.window.left -= size
         self.window.left -= size
-        out.append(head(DATA, 0 if message.unsent else END_STREAM, message.stream, size))
-        out += pieces
+        out += (head(DATA, 0 if unsent else END_STREAM, message.stream, size), *pieces)
         return size
-
-
-def _take(unsent: deque[memoryview], room: int) -> list[memoryview]:
-    """Take up to ``room`` bytes from the front."""
-    taken = []
-    while unsent and room:
-        piece = unsent.popleft()
-        if len(piece) > room:
-            unsent.appendleft(piece[room:])
-            piece = piece[:room]
-        taken.append(piece)
-        room -= len(piece)
-    return taken
 
 
 STREAM_WINDOW = 1024 * 1024
@@ -161,22 +140,22 @@ class Streams:
         self._outbox = outbox
         self._open: dict[int, Stream] = {}
         self._next = 1
-        self.exhausted = False
-        """Whether there is no number left for another stream."""
+        self.over = False
+        """Whether no other stream may be opened: there is no number left, or the peer takes none."""
 
     # What the caller does.
 
-    def open(self, headers: Sequence[Header], parts: Iterable[bytes], taker: StreamTaker) -> int:
+    def open(self, headers: tuple[Header, ...], parts: Iterable[bytes], taker: StreamTaker) -> int:
         """Open a stream, queue its headers and message, and return its number; ``taker`` has what is answered."""
         number = self._next
         self._next += 2
-        self.exhausted = self._next > _LAST_STREAM
+        self.over = self.over or self._next > _LAST_STREAM
         unsent = deque([memoryview(part) for part in parts if part])
         message = Message(number, Window(self.initial_window), unsent)
         self._open[number] = Stream(message, Credit(STREAM_WINDOW), taker)
         block = (NO_TABLE if number == 1 else b"") + encode(headers)
         flags = frames.END_HEADERS | (0 if message.unsent else frames.END_STREAM)
-        self._outbox.control.append(frames.frame(frames.HEADERS, flags, number, block))
+        self._outbox.control += (head(frames.HEADERS, flags, number, len(block)), block)
         if message.unsent:
             self._outbox.turns.append(message)
         return number
@@ -237,7 +216,8 @@ class Streams:
             self._forget(number).taker.take_reset(code)
 
     def refuse_above(self, last: int) -> None:
-        """End the streams that the peer did not process."""
+        """Open no other stream, and end those that the peer did not process."""
+        self.over = True
         for number in sorted(number for number in self._open if number > last):
             self.take_reset(number, ErrorCode.REFUSED_STREAM)
 
@@ -247,5 +227,7 @@ class Streams:
 
     def _forget(self, number: int) -> Stream:
         stream = self._open.pop(number)
-        self._outbox.drop(stream.message)
+        if stream.message.unsent:
+            stream.message.unsent.clear()
+            self._outbox.turns.remove(stream.message)  # its turn may never come
         return stream

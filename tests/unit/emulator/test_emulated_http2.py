@@ -50,7 +50,7 @@ def open_h2() -> h2.connection.H2Connection:
 
 
 def headers(fields: list[tuple[bytes, bytes]], stream: int = 1, flags: int = frames.END_HEADERS) -> bytes:
-    return frames.frame(frames.HEADERS, flags, stream, encode(fields))
+    return frames.frame(frames.HEADERS, flags, stream, encode(tuple(fields)))
 
 
 def data(size: int, stream: int = 1, flags: int = 0) -> bytes:
@@ -84,8 +84,8 @@ TAKEN = {
     "a call that ends with trailers": headers(REQUEST) + data(5) + headers([(b"x", b"y")], flags=WHOLE),
     "two calls": headers(REQUEST) + headers(REQUEST, 3) + data(2, 3, frames.END_STREAM) + data(1, 1, frames.END_STREAM),
     "a reset": headers(REQUEST) + frames.word_frame(frames.RST_STREAM, 1, 8),
-    "a block in parts": frames.frame(frames.HEADERS, 0, 1, encode(REQUEST)[:9])
-    + frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, encode(REQUEST)[9:]),
+    "a block in parts": frames.frame(frames.HEADERS, 0, 1, encode(tuple(REQUEST))[:9])
+    + frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, encode(tuple(REQUEST))[9:]),
     "Huffman's code and a table": b"".join(
         frames.frame(frames.HEADERS, WHOLE, stream, block)
         for encoder in [hpack.Encoder()]

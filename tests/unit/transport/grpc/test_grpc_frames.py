@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 from hyperframe.frame import Frame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
+from kmsconn.emulator.http2 import Collected
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.frames import (
     DATA,
     END_STREAM,
     LARGEST_WINDOW,
+    RST_STREAM,
     Allowance,
     Claim,
     Credit,
@@ -24,7 +26,7 @@ from kmsconn.transport.grpc.frames import (
     code_name,
     settings_frame,
 )
-from kmsconn.transport.grpc.streams import Message, Outbox
+from kmsconn.transport.grpc.streams import Message, Outbox, Streams
 
 LIMIT = 100
 ONE, TWO = frames.frame(frames.DATA, 1, 3, b"one"), frames.frame(frames.PING, 0, 0, b"12345678")
@@ -133,7 +135,7 @@ def test_codes_have_their_names_and_others_their_number() -> None:
     assert (code_name(7), code_name(99)) == ("REFUSED_STREAM", "code 99")
 
 
-STANDARD = PeerSettings(65_535, 16_384, None)
+STANDARD = PeerSettings(65_535, 16_384, frames.MOST_STREAMS)
 SAID = PeerSettings(7, 20_000, 5)
 
 
@@ -209,8 +211,7 @@ def test_a_frame_is_no_larger_than_the_peer_takes_and_the_budget_ends_a_burst_at
 def test_messages_take_turns() -> None:
     outbox = holding(message(1, bytes(30_000)), message(3, bytes(30_000)))
     assert [stream for stream, _ in sizes(outbox, 16_384)] == [1]
-    assert [stream for stream, _ in sizes(outbox)] == [3, 1]
-    assert [stream for stream, _ in sizes(outbox)] == [3]
+    assert [stream for stream, _ in sizes(outbox)] == [3, 1, 3]
 
 
 def test_a_message_whose_window_is_shut_lets_others_pass() -> None:
@@ -229,11 +230,11 @@ def test_of_what_was_dropped_nothing_is_kept_while_the_window_is_closed() -> Non
     """A peer that grants nothing and answers pings: call after call is given up."""
     outbox = Outbox()
     outbox.window.left = 0
+    streams = Streams(outbox)
     for stream in range(1, 200, 2):
-        given_up = message(stream, b"x")
-        outbox.turns.append(given_up)
-        outbox.drop(given_up)
-        outbox.drop(given_up)
+        given_up = streams.open((), [b"x"], Collected([], stream))
+        streams.close(given_up)
+        streams.close(given_up)
     assert len(outbox.turns) == 0
 
 

@@ -190,7 +190,7 @@ def test_a_reset_after_the_end_is_harmless() -> None:
     pair.exchange()
     pair.client.streams.open(HEADERS, [b"y"])
     assert pair.client.receive(RstStreamFrame(stream, error_code=0).serialize()) == []
-    assert pair.client.usable
+    assert not pair.client.streams.over
 
 
 # GOAWAY.
@@ -214,10 +214,9 @@ def test_the_streams_that_goaway_names_still_end() -> None:
 
 def test_after_goaway_no_stream_may_be_opened() -> None:
     pair = Pair()
-    assert pair.client.usable
+    assert not pair.client.streams.over
     pair.client.receive(goaway(2**31 - 1))
-    assert not pair.client.usable
-    assert pair.client.draining
+    assert pair.client.streams.over
 
 
 # Limits and signs of life.
@@ -227,7 +226,7 @@ def test_before_the_settings_no_stream_is_allowed_and_a_server_without_a_limit_g
     connection = Watched()
     assert (connection.settled, connection.max_streams) == (False, 0)
     connection.receive(SettingsFrame(0).serialize())
-    assert connection.max_streams == http2.MAX_STREAMS
+    assert connection.max_streams == frames.MOST_STREAMS
 
 
 @pytest.mark.parametrize("limit", [0, 1, 250])
@@ -275,7 +274,7 @@ def test_a_broken_protocol_ends_the_connection(data: bytes) -> None:
     pair = Pair()
     with pytest.raises(Http2Error):
         pair.client.receive(data)
-    assert not pair.client.usable
+    assert pair.client.streams.over
 
 
 def test_a_broken_connection_takes_orders_without_complaint() -> None:
@@ -319,7 +318,7 @@ def answering() -> Watched:
 def headers(
     fields: list[tuple[bytes, bytes]], stream: int = 1, flags: int = frames.END_HEADERS, pad: int = 0
 ) -> bytes:
-    block = encode(fields)
+    block = encode(tuple(fields))
     if pad:
         flags, block = flags | frames.PADDED, bytes([pad]) + block + bytes(pad)
     return frames.frame(frames.HEADERS, flags, stream, block)
@@ -365,7 +364,7 @@ def test_a_peer_that_does_not_begin_with_settings_speaks_something_else(first: b
 
 def test_the_end_of_a_stream_stands_in_the_first_frame_of_its_trailers() -> None:
     connection = answering()
-    block = encode([(b"grpc-status", b"0")])
+    block = encode(((b"grpc-status", b"0"),))
     connection.receive(frames.frame(frames.HEADERS, frames.END_STREAM, 1, block[:5]))
     rest = frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[5:])
     assert connection.receive(rest) == TRAILERS_CAME
@@ -416,7 +415,7 @@ def test_interim_responses_are_passed_over() -> None:
 @shows("header blocks in many frames, with padding, with a table", SCRIPTED)
 def test_headers_may_be_padded_and_carry_a_priority() -> None:
     flags = frames.END_HEADERS | frames.WITH_PRIORITY | frames.PADDED
-    payload = b"\x03" + bytes(5) + encode([(b":status", b"200")]) + bytes(3)
+    payload = b"\x03" + bytes(5) + encode(((b":status", b"200"),)) + bytes(3)
     assert raw().receive(frames.frame(frames.HEADERS, flags, 1, payload)) == [CAME]
     assert raw().receive(headers([(b":status", b"200")], pad=200)) == [CAME]
 
@@ -445,7 +444,7 @@ def test_a_malformed_response_resets_its_stream_only(chunk: bytes) -> None:
     connection = raw()
     assert [event for event in connection.receive(chunk) if event != CAME] == MALFORMED
     assert connection.data_to_send() == RESET
-    assert connection.usable
+    assert not connection.streams.over
 
 
 def test_what_still_comes_after_a_malformed_response_is_passed_over() -> None:
@@ -471,7 +470,7 @@ def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
     monkeypatch.setattr(streams, "STREAM_WINDOW", 100)
     connection = answering()
     assert connection.receive(data(bytes(101))) == [StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR)]
-    assert connection.usable
+    assert not connection.streams.over
 
 
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
@@ -613,7 +612,7 @@ def test_what_comes_late_for_a_closed_stream_is_passed_over(chunk: bytes) -> Non
     connection.data_to_send()
     assert connection.receive(chunk) == []
     assert connection.data_to_send() == b""
-    assert connection.usable
+    assert not connection.streams.over
 
 
 @shows("header blocks in many frames, with padding, with a table", SCRIPTED)
@@ -663,10 +662,9 @@ def test_of_a_stream_that_goaway_refused_nothing_more_is_sent() -> None:
 def test_after_the_last_stream_number_the_connection_drains() -> None:
     connection = raw()
     connection.streams._next = 2**31 - 3
-    assert connection.usable
+    assert not connection.streams.over
     assert connection.streams.open(HEADERS, []) == 2**31 - 3
-    assert connection.draining
-    assert not connection.usable
+    assert connection.streams.over
 
 
 @shows("unbounded input is stopped: header blocks, pings, settings", SCRIPTED)
