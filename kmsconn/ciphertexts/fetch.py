@@ -278,7 +278,7 @@ class Fetcher:
                 name = self.counts.tried(source.address)
                 lost += 1
                 was_asked = ahead and ahead[-1].url == source.address
-                asking = ahead.pop().open if was_asked else source.open
+                asking = partial(source.open, asked=ahead.pop()) if was_asked else source.open
                 try:
                     found = await self._object(source, asking, reference, lease, hedged=hedged)
                 except (Unreachable, Overloaded) as error:

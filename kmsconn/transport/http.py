@@ -151,8 +151,8 @@ class HttpClient:
         self._way, self._limit, self._judge = way, limit, judge
         self._proxied = way.ports.proxies.plain is not None
         self._places: defaultdict[str, trio.Semaphore] = defaultdict(lambda: trio.Semaphore(limit))
-        self._idle: dict[str, list[_HttpConnection]] = {}
-        """The idle connections to each origin, the one used last at the end."""
+        self._idle: dict[_HttpConnection, None] = {}
+        """The idle connections, to whatever origin, the one used last at the end."""
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str] | None = None, *, max_bytes: int = MAX_BODY
@@ -237,18 +237,16 @@ class HttpClient:
         a place must be waited for.
         Cancellation: closes the connection. Repeating: harmless.
         """
-        place = self._places.get(show_origin(url))
-        if place is not None and not place.value:
-            raise Overloaded(f"{show(url)}: every connection is in use")
         request = self._request("GET", url, None)
-        if request.origin not in self._idle:
-            return None
         place = self._places[request.origin]
+        if not place.value:
+            raise Overloaded(f"{show(url)}: every connection is in use")
         place.acquire_nowait()
         leave = partial(self._leave, request.origin, place)
         try:
             if (connection := await self._kept(request.origin)) is not None:
-                return Asked(self, request, leave, connection, await connection.send(request))
+                await connection.send(request)
+                return Asked(request, leave, connection)
         except BaseException:
             leave(None)
             raise
@@ -262,9 +260,9 @@ class HttpClient:
 
         A kept connection that was dead is replaced by a new one, where asking twice does no harm.
         """
-        answer = kept = exchange = None
+        answer = kept = None
         if asked is not None:
-            leave, (kept, exchange) = asked.leave, asked.take()
+            leave, kept, asked.connection = asked.leave, asked.connection, None
         else:
             place = self._places[request.origin]
             if place.value:
@@ -279,7 +277,7 @@ class HttpClient:
                 kept = await self._kept(request.origin)
             if kept is not None:
                 try:
-                    answer = await kept.ask(request, exchange)
+                    answer = await kept.ask(request)
                 except NoAnswer:
                     if request.method not in _HARMLESS_TWICE:
                         raise
@@ -297,16 +295,21 @@ class HttpClient:
         """Give a place back, and a connection that is kept; an origin that nobody asks any more is forgotten."""
         if kept is not None:
             kept.used = trio.current_time()
-            self._idle.setdefault(origin, []).append(kept)
+            self._idle[kept] = None
         place.release()
         if place.value == self._limit:
             self._places.pop(origin, None)
 
     def _onward(self, request: _Request, answer: Download) -> _Request | None:
-        """Return the request that a redirect asks for; None where the answer is none, or leads elsewhere and nobody judges that."""
-        if (target := _redirect(request, answer)) is None:
+        """Return the request that a redirect asks for; None where it says no URL, or leads elsewhere and nobody judges that."""
+        if not (location := answer.headers.get("location")):
             return None
-        if parse(target).origin == request.origin:
+        try:
+            target = urljoin(request.text, location)
+            origin = parse(target).origin
+        except ValueError:
+            return None
+        if origin == request.origin:
             return self._request(request.method, target, request.headers)
         if self._judge is None:
             return None
@@ -318,33 +321,29 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        for idle in self._idle.values():
-            while idle:
-                await idle.pop().aclose()
+        while self._idle:
+            await self._idle.popitem()[0].aclose()
 
     async def _drop_idle(self) -> None:
         """Close what was idle for too long, to whatever origin, and the oldest of what is more than IDLE."""
         while self._idle:
-            origin, idle = min(self._idle.items(), key=lambda item: item[1][0].used)
-            recent = trio.current_time() - idle[0].used <= IDLE_SECONDS
-            if recent and sum(map(len, self._idle.values())) <= IDLE:
+            oldest = next(iter(self._idle))
+            if len(self._idle) <= IDLE and trio.current_time() - oldest.used <= IDLE_SECONDS:
                 return
-            await self._taken(origin, 0).aclose()
+            del self._idle[oldest]
+            await oldest.aclose()
 
     async def _kept(self, origin: str) -> _HttpConnection | None:
-        while origin in self._idle:
-            connection = self._taken(origin, -1)
-            if not connection.disturbed:
-                return connection
-            await connection.aclose()
-        return None
-
-    def _taken(self, origin: str, index: int) -> _HttpConnection:
-        idle = self._idle[origin]
-        connection = idle.pop(index)
-        if not idle:
-            del self._idle[origin]
-        return connection
+        while True:
+            for found in reversed(self._idle):
+                if found.origin == origin:
+                    break
+            else:
+                return None
+            del self._idle[found]
+            if not found.disturbed():
+                return found
+            await found.aclose()
 
     async def _dialled(self, request: _Request) -> _HttpConnection:
         if request.forwarder is not None:
@@ -352,7 +351,7 @@ class HttpClient:
         else:
             url = request.url
             stream = await self._way(url.host, url.port, tls=url.tls)
-        return _HttpConnection(stream)
+        return _HttpConnection(stream, request.origin)
 
 
 @frozen
@@ -397,46 +396,41 @@ def _fields(
     return tuple(fields.items())
 
 
-def _redirect(request: _Request, answer: Download) -> str | None:
-    """Return the URL that an answer redirects to; None where it does not say one."""
-    location = answer.headers.get("location")
-    if not location:
-        return None
-    try:
-        target = urljoin(request.text, location)
-        parse(target)
-    except ValueError:
-        return None
-    return target
-
-
 # Connections: one request on each at a time, then kept until it is old.
 
 
 class _HttpConnection:
-    """One stream, and when it was last used. ``sound``: whatever was sent went out whole."""
+    """One stream to an origin, and when it was last used. ``sound``: whatever was sent went out whole."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream, self._socket = stream, _socket_of(stream)
+    def __init__(self, stream: trio.abc.Stream, origin: str) -> None:
+        self._stream, self.origin = stream, origin
         self.sound = True
         self.used = trio.current_time()
+        self._exchange: HttpExchange | None = None
+        """What was sent and is not answered yet."""
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        self.disturbed = stream.is_readable if isinstance(stream, LeanStream) else bool
+        """Says whether something came that nobody asked for, such as the end."""
 
-    async def send(self, request: _Request) -> HttpExchange:
+    async def send(self, request: _Request) -> None:
         """Send a request. Cancellation: closes the connection."""
-        exchange = HttpExchange(request.head, request.body)
+        self._exchange = HttpExchange(request.head, request.body)
         try:
-            await self._stream.send_all(exchange.request)
+            await self._stream.send_all(self._exchange.request)
         except (trio.BrokenResourceError, OSError):
             self.sound = False  # there may be an answer all the same
         except BaseException:
             await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
             raise
-        return exchange
 
-    async def ask(self, request: _Request, exchange: HttpExchange | None = None) -> Download:
+    async def ask(self, request: _Request) -> Download:
         """Send a request, unless it was, and return its answer, which must be closed. Closes the connection where there is none."""
         try:
-            exchange = exchange or await self.send(request)
+            if self._exchange is None:
+                await self.send(request)
+            exchange, self._exchange = self._exchange, None
+            assert exchange is not None, "it was sent"
             piece: bytes = b""
             while (answer := exchange.answer) is None or answer.head is None:
                 piece = await self.feed(answer or exchange)
@@ -457,11 +451,6 @@ class _HttpConnection:
             taker.receive_end()
         return taker.receive(bytes(data))
 
-    @property
-    def disturbed(self) -> bool:
-        """Whether something came that nobody asked for, such as the end."""
-        return self._socket is not None and self._socket.is_readable()
-
     async def aclose(self) -> None:
         """Close without waiting for the peer."""
         with trio.move_on_after(1, shield=True):
@@ -472,39 +461,22 @@ class _HttpConnection:
 class Asked:
     """A request that was sent ahead: it holds its place and its connection until it is taken, or closed."""
 
-    _client: HttpClient
     request: _Request
     leave: Callable[[_HttpConnection | None], None]
-    _connection: _HttpConnection | None
-    _exchange: HttpExchange
+    connection: _HttpConnection | None
+    """None once it is taken: whoever takes it closes it, and gives the place back."""
 
     @property
     def url(self) -> str:
         """What it asks for."""
         return self.request.text
 
-    async def open(self, *, max_bytes: int, begun: Callable[[], None]) -> Download:
-        """Return the answer as ``stream_get`` does; once."""
-        return await self._client.stream_get(self.url, max_bytes=max_bytes, begun=begun, asked=self)
-
-    def take(self) -> tuple[_HttpConnection, HttpExchange]:
-        """Return what the answer comes over; whoever takes it closes that, and gives the place back."""
-        connection, self._connection = self._connection, None
-        assert connection is not None, "it is taken once"
-        return connection, self._exchange
-
     async def aclose(self) -> None:
         """Close the connection of what nobody took."""
-        if self._connection is not None:
-            connection, _ = self.take()
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
             self.leave(None)
             await connection.aclose()
-
-
-def _socket_of(stream: trio.abc.Stream) -> LeanStream | None:
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return stream if isinstance(stream, LeanStream) else None
 
 
 @asynccontextmanager

@@ -59,19 +59,14 @@ class Url:
 
     tls: bool = attrs.field(eq=False, repr=False)
     """Whether the scheme asks for TLS."""
+    authorization: str | None = attrs.field(eq=False, repr=False)
+    """The ``Authorization`` header that the user info asks for (RFC 7617)."""
 
     @property
     def target(self) -> str:
         """Path and query as a request has them: what must not stand there is percent-encoded. May hold a key: never show it."""
         target = f"{self.path}?{self.query}" if self.query else self.path
         return target if _IS_TARGET(target) else quote(target, safe=_STAYS_IN_TARGET)
-
-    @property
-    def authorization(self) -> str | None:
-        """The ``Authorization`` header that the user info asks for (RFC 7617), or None."""
-        if not self.user_info:
-            return None
-        return "Basic " + base64.b64encode(unquote(self.user_info).encode()).decode()
 
 
 @lru_cache(REMEMBERED_URLS)
@@ -84,7 +79,7 @@ def parse(url: str) -> Url:
     if before is None:
         return server
     path, _, query = url[before.end() :].partition("#")[0].partition("?")
-    rest = (server.user_info, server.authority, server.origin, server.tls)
+    rest = server.user_info, server.authority, server.origin, server.tls, server.authorization
     return Url(server.scheme, server.host, server.port, path or "/", query, *rest)
 
 
@@ -102,8 +97,9 @@ def _server(url: str) -> Url:
     authority = f"[{host}]" if ":" in host else host
     authority += "" if port == DEFAULT_PORTS[scheme] else f":{port}"
     origin = f"{scheme}://{authority}"
-    tls = scheme in TLS_SCHEMES
-    return Url(scheme, host, port, parts.path or "/", parts.query, user_info, authority, origin, tls)
+    basic = f"Basic {base64.b64encode(unquote(user_info).encode()).decode()}" if user_info else None
+    rest = user_info, authority, origin, scheme in TLS_SCHEMES, basic
+    return Url(scheme, host, port, parts.path or "/", parts.query, *rest)
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:
