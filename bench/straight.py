@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
-from kmsconn.chain.logs import decode_log, decode_logs
+from kmsconn.chain.logs import decode_logs
 from kmsconn.ciphertexts.attestation import ciphertext_format
 from kmsconn.ciphertexts.places import by_handle
 from kmsconn.ciphertexts.registry import Registry
@@ -95,7 +95,8 @@ class Straight:
             if push is None:
                 subscribed.set()
             else:
-                self.hear(decode_log(msgspec.json.decode(push)))
+                for log in decode_logs([msgspec.json.decode(push)])[0]:
+                    self.hear(log)
 
         self.nursery.start_soon(self.gateway.listen, ("logs", criteria), notify)
         await subscribed.wait()

@@ -91,9 +91,10 @@ async def _answers(rpc: Rpc, questions: Sequence[ContractQuery[T]], results: Seq
     answers: list[T] = []
     for question, result in zip(questions, results, strict=True):
         try:
-            answers.append(_understand(question, result))
+            answer = _understand(question, result)
         except Instead as other:
-            answers.append(await ask(rpc, other.question))
+            answer = await ask(rpc, other.question)
+        answers.append(answer)
     return answers
 
 

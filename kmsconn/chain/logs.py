@@ -194,20 +194,12 @@ def decode_logs(found: Any) -> tuple[list[Log], tuple[str, ...]]:
     malformed: list[str] = []
     for item in found:
         try:
-            log = decode_log(item)
+            raw = read(item, _JsonLog)
+            if not raw.removed:
+                logs.append(_log(raw) if len(raw.data) <= _LONGEST_KEPT else _log.__wrapped__(raw))
         except ValueError as error:
             malformed.append(clean(str(error)))
-        else:
-            logs.extend([log] if log is not None else [])
     return logs, tuple(malformed)
-
-
-def decode_log(item: Any) -> Log | None:
-    """Read one JSON log; None for a removed one. Raises ValueError that says what is wrong."""
-    raw = msgspec.convert(item, _JsonLog)  # its ValidationError is a ValueError
-    if raw.removed:
-        return None
-    return _log(raw) if len(raw.data) <= _LONGEST_KEPT else _log.__wrapped__(raw)
 
 
 @lru_cache(1024)

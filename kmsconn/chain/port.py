@@ -242,23 +242,19 @@ def decode(data: bytes | str) -> list[Message]:
     messages: list[Message] = []
     for one in wire if isinstance(wire, list) else [wire]:
         outcome = one.result if one.error == _NULL else rpc_error(bytes(one.error))
-        if isinstance(one.method, str):
-            messages += _notification(one)
+        if one.method == "eth_subscription":
+            try:
+                pushed = _pushed_decoder.decode(one.params)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            messages.append(Notification(pushed.subscription, bytes(pushed.result)))
+        elif isinstance(one.method, str):
+            continue
         elif type(one.id) is int and outcome is not msgspec.UNSET:
             messages.append(RpcAnswer(one.id, outcome))
         elif isinstance(outcome, RpcError):
             messages.append(RpcAnswer(None, outcome))
     return messages
-
-
-def _notification(wire: _Wire) -> list[Notification]:
-    if wire.method != "eth_subscription":
-        return []
-    try:
-        pushed = _pushed_decoder.decode(wire.params)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []
-    return [Notification(pushed.subscription, bytes(pushed.result))]
 
 
 def rpc_error(text: bytes) -> RpcError:

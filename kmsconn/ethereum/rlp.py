@@ -21,11 +21,11 @@ def encode(item: Rlp | int) -> bytes:
     if isinstance(item, int):
         item = item.to_bytes((item.bit_length() + 7) // 8)  # nothing for 0
     elif isinstance(item, tuple):
-        return encode_list(encode_all(*item))
+        return framed(encode_all(*item))
     size = len(item)
     if size == 1 and item[0] < _STRING:
         return item
-    return (_BYTES[_STRING + size] if size <= _LONGEST_SHORT else _prefix(_STRING, size)) + item
+    return _BYTES[_STRING + size] + item if size <= _LONGEST_SHORT else framed(item, _STRING)
 
 
 def encode_all(*items: Rlp | int) -> bytes:
@@ -33,9 +33,13 @@ def encode_all(*items: Rlp | int) -> bytes:
     return b"".join(map(encode, items))
 
 
-def encode_list(body: bytes) -> bytes:
-    """Write the list of the items in ``body``."""
-    return _prefix(_LIST, len(body)) + body
+def framed(body: bytes, kind: int = _LIST) -> bytes:
+    """Write a list of the items in ``body``, or a string of its bytes."""
+    size = len(body)
+    if size <= _LONGEST_SHORT:
+        return _BYTES[kind + size] + body
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return _BYTES[kind + _LONGEST_SHORT + len(length)] + length + body
 
 
 def decode(data: bytes) -> Rlp:
@@ -51,13 +55,6 @@ def decode_int(item: Rlp) -> int:
     if not isinstance(item, bytes) or item[:1] == b"\0":
         raise Undecodable("RLP: no integer without leading zeros")
     return int.from_bytes(item)
-
-
-def _prefix(kind: int, size: int) -> bytes:
-    if size <= _LONGEST_SHORT:
-        return _BYTES[kind + size]
-    length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes([kind + _LONGEST_SHORT + len(length)]) + length
 
 
 def _item(data: bytes, at: int, end: int, depth: int) -> tuple[Rlp, int]:

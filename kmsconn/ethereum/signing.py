@@ -17,6 +17,7 @@ _SECRET_BYTES = 32
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _ETHEREUM_V = 27
 _EIP155_V = 35
+_TAKEN_V = frozenset({0, 1, _ETHEREUM_V, _ETHEREUM_V + 1, *range(_EIP155_V, 256)})
 
 
 class PrivateKey:
@@ -74,11 +75,9 @@ def recover(digest: bytes, signature: bytes) -> Address | None:
     """
     if len(digest) != DIGEST_BYTES:
         raise ValueError("a digest has 32 bytes")
-    if len(signature) != SIGNATURE_BYTES:
+    if len(signature) != SIGNATURE_BYTES or (v := signature[64]) not in _TAKEN_V:
         return None
-    parity = _parity(signature[64])
-    if parity is None:
-        return None
+    parity = v if v < _ETHEREUM_V else (v - _EIP155_V) % 2
     from btclib_secp256k1 import recovery
 
     try:
@@ -101,14 +100,6 @@ def is_canonical(signature: bytes) -> bool:
     if len(signature) != SIGNATURE_BYTES or signature[64] not in {_ETHEREUM_V, _ETHEREUM_V + 1}:
         return False
     return int.from_bytes(signature[32:64]) <= _ORDER // 2
-
-
-def _parity(v: int) -> int | None:
-    if v in {0, 1}:
-        return v
-    if v in {_ETHEREUM_V, _ETHEREUM_V + 1}:
-        return v - _ETHEREUM_V
-    return (v - _EIP155_V) % 2 if v >= _EIP155_V else None
 
 
 def address_of_key(point: bytes) -> Address:

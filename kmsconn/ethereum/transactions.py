@@ -57,16 +57,16 @@ class Transaction:
     def signing_digest(self) -> bytes:
         """What the sender signs."""
         if self.is_legacy:
-            return keccak256(rlp.encode_list(self._fields + rlp.encode_all(self.chain_id, b"", b"")))
-        return keccak256(_DYNAMIC_FEE + rlp.encode_list(self._fields))
+            return keccak256(rlp.framed(self._fields + rlp.encode_all(self.chain_id, b"", b"")))
+        return keccak256(_DYNAMIC_FEE + rlp.framed(self._fields))
 
     def signed(self, signature: bytes) -> bytes:
         """Return the raw transaction with a signature r ‖ s ‖ v, v 27 or 28."""
-        r, s, parity = _split(signature)
+        r, s = signature[:32].lstrip(b"\0"), signature[32:64].lstrip(b"\0")
+        parity = signature[64] - _ETHEREUM_V
         if self.is_legacy:
-            v = _EIP155_V + 2 * self.chain_id + parity
-            return rlp.encode_list(self._fields + rlp.encode_all(v, r, s))
-        return _DYNAMIC_FEE + rlp.encode_list(self._fields + rlp.encode_all(parity, r, s))
+            return rlp.framed(self._fields + rlp.encode_all(_EIP155_V + 2 * self.chain_id + parity, r, s))
+        return _DYNAMIC_FEE + rlp.framed(self._fields + rlp.encode_all(parity, r, s))
 
 
 @attrs.frozen
@@ -124,10 +124,6 @@ def _legacy(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:
 
 def _transfer(to: rlp.Rlp, value: rlp.Rlp, data: rlp.Rlp) -> tuple[Address, int, bytes]:
     return _to(to), rlp.decode_int(value), _bytes(data)
-
-
-def _split(signature: bytes) -> tuple[int, int, int]:
-    return int.from_bytes(signature[:32]), int.from_bytes(signature[32:64]), signature[64] - _ETHEREUM_V
 
 
 def _bit(parity: int) -> int:

@@ -51,6 +51,8 @@ class Url:
     port: int
     path: str
     query: str = attrs.field(repr=False)
+    target: str = attrs.field(eq=False, repr=False)
+    """Path and query as a request has them: what must not stand there is percent-encoded. May hold a key: never show it."""
     user_info: str = attrs.field(repr=False)
     authority: str = attrs.field(eq=False, repr=False)
     """Host and port as a ``Host`` header has them: the scheme's own port is left out (RFC 9110, 7.2)."""
@@ -62,25 +64,21 @@ class Url:
     authorization: str | None = attrs.field(eq=False, repr=False)
     """The ``Authorization`` header that the user info asks for (RFC 7617)."""
 
-    @property
-    def target(self) -> str:
-        """Path and query as a request has them: what must not stand there is percent-encoded. May hold a key: never show it."""
-        target = f"{self.path}?{self.query}" if self.query else self.path
-        return target if _IS_TARGET(target) else quote(target, safe=_STAYS_IN_TARGET)
-
 
 @lru_cache(REMEMBERED_URLS)
 def parse(url: str) -> Url:
     """Take a URL apart. Raises ValueError that says what is wrong without repeating the URL."""
     if " " in url or "\\" in url or not url.isprintable():
         raise ValueError("the URL holds white space, a backslash or control characters")
-    before = _BEFORE_PATH.match(url)
-    server = _server(url if before is None else before[0])
-    if before is None:
-        return server
-    path, _, query = url[before.end() :].partition("#")[0].partition("?")
+    found = _BEFORE_PATH.match(url)
+    before = found[0] if found else url  # which is no server then
+    server = _server(before)
+    path, _, query = url[len(before) :].partition("#")[0].partition("?")
+    path = path or "/"
+    target = f"{path}?{query}" if query else path
+    target = target if _IS_TARGET(target) else quote(target, safe=_STAYS_IN_TARGET)
     rest = server.user_info, server.authority, server.origin, server.tls, server.authorization
-    return Url(server.scheme, server.host, server.port, path or "/", query, *rest)
+    return Url(server.scheme, server.host, server.port, path, query, target, *rest)
 
 
 @lru_cache(REMEMBERED_URLS)
@@ -98,8 +96,7 @@ def _server(url: str) -> Url:
     authority += "" if port == DEFAULT_PORTS[scheme] else f":{port}"
     origin = f"{scheme}://{authority}"
     basic = f"Basic {base64.b64encode(unquote(user_info).encode()).decode()}" if user_info else None
-    rest = user_info, authority, origin, scheme in TLS_SCHEMES, basic
-    return Url(scheme, host, port, parts.path or "/", parts.query, *rest)
+    return Url(scheme, host, port, "/", "", "/", user_info, authority, origin, scheme in TLS_SCHEMES, basic)
 
 
 def _split(url: str) -> tuple[SplitResult, str, int | None]:

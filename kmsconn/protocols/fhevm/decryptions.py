@@ -244,12 +244,9 @@ def decrypted_result(plaintexts: Sequence[tuple[int, bytes]]) -> bytes:
 
     Raises Broken for a type that the Gateway does not take, or more than 32 bytes.
     """
-    return b"".join(_word(fhe_type, plaintext) for fhe_type, plaintext in plaintexts)
-
-
-def _word(fhe_type: int, plaintext: bytes) -> bytes:
-    if fhe_type not in PLAINTEXT_BITS:
-        raise Broken(DEPENDENCY, f"a plaintext has FHE type {fhe_type}, which the Gateway does not take")
-    if len(plaintext) > WORD:
-        raise Broken(DEPENDENCY, f"a plaintext has {len(plaintext)} bytes, more than a word")
-    return plaintext[::-1].rjust(WORD, b"\0")
+    for fhe_type, plaintext in plaintexts:
+        if fhe_type not in PLAINTEXT_BITS:
+            raise Broken(DEPENDENCY, f"a plaintext has FHE type {fhe_type}, which the Gateway does not take")
+        if len(plaintext) > WORD:
+            raise Broken(DEPENDENCY, f"a plaintext has {len(plaintext)} bytes, more than a word")
+    return b"".join(plaintext[::-1].rjust(WORD, b"\0") for _, plaintext in plaintexts)

@@ -225,15 +225,10 @@ class PeerSettings:
 
 @attrs.define
 class Credit:
-    """The bytes that the peer may still send, of ``size``; half of them used up is granted again."""
+    """The bytes that the peer may still send, of ``size``; half of them used up is granted again. Below 0: it sent too many."""
 
     size: int
     left: int = attrs.Factory(lambda self: self.size, takes_self=True)
-
-    def take(self, amount: int) -> bool:
-        """Count what came; False when it was more than was granted."""
-        self.left -= amount
-        return self.left >= 0
 
     def grant(self) -> int:
         """Return how much to grant now: nothing while more than half is left."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from kmsconn.errors import Broken, KmsconnError
-from kmsconn.transport.grpc.frames import ErrorCode, code_name
+from kmsconn.transport.grpc.frames import Claim, ErrorCode, code_name
 from kmsconn.transport.grpc.headers import Header
 from kmsconn.transport.grpc.streams import STREAM_WINDOW
 
@@ -114,6 +114,8 @@ class GrpcReply:
     def __init__(self, limit: int = MAX_MESSAGE, done: Callable[[], None] = lambda: None) -> None:
         self.finished = False
         self.large: Callable[[int], None] = lambda _size: None
+        self.claim: Claim | None = None
+        """The room that it needs where it is large."""
         self._done = done
         self._limit = limit
         self._body = (

@@ -49,17 +49,19 @@ class StreamFrames:
 
     def take_data(self, flags: int, number: int, payload: memoryview) -> None:
         """Take DATA; its padding counts against the windows."""
-        stream = self.streams.find(number)
-        if not self.credit.take(len(payload)):
+        stream, size = self.streams.find(number), len(payload)
+        self.credit.left -= size
+        if self.credit.left < 0:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was not kept")
         if grant := self.credit.grant():
             self.outbox.control.append(frames.word_frame(frames.WINDOW_UPDATE, 0, grant))
         data = frames.unpadded(flags, payload) if flags & frames.PADDED else payload
         if stream is None:
             return
+        stream.credit.left -= size
         if not stream.answered:
             self.streams.fail(number, ErrorCode.PROTOCOL_ERROR)
-        elif not stream.credit.take(len(payload)):
+        elif stream.credit.left < 0:
             self.streams.fail(number, ErrorCode.FLOW_CONTROL_ERROR)
         else:
             if data:

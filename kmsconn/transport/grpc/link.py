@@ -15,7 +15,7 @@ import trio
 
 from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc import framing, http2
-from kmsconn.transport.grpc.frames import Allowance, Claim, Http2Error
+from kmsconn.transport.grpc.frames import Allowance, Http2Error
 from kmsconn.transport.grpc.framing import GrpcReply
 from kmsconn.transport.grpc.headers import Header
 
@@ -51,8 +51,6 @@ class Link:
         self._http2 = http2.Connection()
         self._max_message, self._allowance = max_message, allowance or Allowance()
         self._in_flight: dict[int, GrpcReply] = {}
-        self._claims: dict[int, Claim] = {}
-        """The room for large ones of these."""
         self._wake_up = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -80,8 +78,8 @@ class Link:
         finally:
             del self._in_flight[stream]
             self._http2.streams.close(stream)
-            if (claim := self._claims.pop(stream, None)) is not None:
-                self._allowance.give_back(claim)
+            if reply.claim is not None:
+                self._allowance.give_back(reply.claim)
             self._go_on()
         return reply.message()
 
@@ -176,7 +174,7 @@ class Link:
     def _claim(self, stream: int, size: int) -> None:
         """Let a large reply come once there is room. It has brought less than half its window: nothing was granted."""
         self._http2.streams.hold(stream)
-        self._claims[stream] = self._allowance.ask(size, partial(self._come, stream))
+        self._in_flight[stream].claim = self._allowance.ask(size, partial(self._come, stream))
 
     def _come(self, stream: int) -> None:
         self._http2.streams.resume(stream)
