@@ -91,9 +91,17 @@ async def _answers(rpc: Rpc, questions: Sequence[ContractQuery[T]], results: Seq
     answers: list[T] = []
     for question, result in zip(questions, results, strict=True):
         try:
-            answer = _understand(question, result)
+            if not isinstance(result, RpcError):
+                said = whole_logs(result) if question.method == "eth_getLogs" else from_hex(result)
+                answer = question.understand(said)
+            elif (refused := question.refused(result.message, result.data)) is not None:
+                answer = refused
+            else:
+                raise Unreachable(f"chain {question.chain_id}: {result}") from result
         except Instead as other:
             answer = await ask(rpc, other.question)
+        except (Undecodable, ValueError, TypeError, AttributeError) as error:
+            raise Unreachable(f"chain {question.chain_id} returned an undecodable result: {error}") from error
         answers.append(answer)
     return answers
 
@@ -108,20 +116,6 @@ async def run_query_plan(rpc: Rpc, plan: QueryPlan[T]) -> T:
     except StopIteration as end:
         found: T = end.value
         return found
-
-
-def _understand(question: ContractQuery[T], result: Any) -> T:
-    if isinstance(result, RpcError):
-        answer = question.refused(result.message, result.data)
-        if answer is None:
-            raise Unreachable(f"chain {question.chain_id}: {result}") from result
-        return answer
-    try:
-        return question.understand(
-            whole_logs(result) if question.method == "eth_getLogs" else from_hex(result)
-        )
-    except (Undecodable, ValueError, TypeError, AttributeError) as error:
-        raise Unreachable(f"chain {question.chain_id} returned an undecodable result: {error}") from error
 
 
 def whole_logs(result: Any) -> list[Log]:

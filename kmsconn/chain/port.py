@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
-import attrs
 import msgspec
 
 from kmsconn.errors import KmsconnError, Overloaded, Unreachable
@@ -192,25 +191,18 @@ class _Wire(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw()
 
 
-@frozen
-class RpcAnswer:
+class RpcAnswer(msgspec.Struct, frozen=True):
     """The answer to question ``id``: a JSON result or an RpcError. None: an error that is about everything that was asked."""
 
     id: int | None
     outcome: Any
 
 
-class _Pushed(msgspec.Struct):
-    subscription: str
-    result: msgspec.Raw
-
-
-@attrs.frozen
-class Notification:
+class Notification(msgspec.Struct, frozen=True):
     """Something that happened, for a subscription. It stays JSON text: most who are notified do not read it."""
 
     subscription: str
-    result: bytes
+    result: msgspec.Raw
 
 
 Message = RpcAnswer | Notification
@@ -218,7 +210,7 @@ Message = RpcAnswer | Notification
 _NULL = msgspec.Raw(b"null")
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[_Wire | list[_Wire]] = msgspec.json.Decoder(_Wire | list[_Wire])
-_pushed_decoder = msgspec.json.Decoder(_Pushed)
+_pushed_decoder = msgspec.json.Decoder(Notification)
 
 
 def encode(first_id: int, calls: Sequence[Call], *, batch: bool) -> bytes:
@@ -241,19 +233,17 @@ def decode(data: bytes | str) -> list[Message]:
         raise Unreachable(f"the node's answer is no JSON-RPC: {clean(str(error))}") from error
     messages: list[Message] = []
     for one in wire if isinstance(wire, list) else [wire]:
-        outcome = one.result if one.error == _NULL else rpc_error(bytes(one.error))
-        if one.method == "eth_subscription":
+        if not isinstance(one.method, str):
+            outcome = one.result if one.error == _NULL else rpc_error(bytes(one.error))
+            if type(one.id) is int and outcome is not msgspec.UNSET:
+                messages.append(RpcAnswer(one.id, outcome))
+            elif isinstance(outcome, RpcError):
+                messages.append(RpcAnswer(None, outcome))
+        elif one.method == "eth_subscription":
             try:
-                pushed = _pushed_decoder.decode(one.params)
+                messages.append(_pushed_decoder.decode(one.params))
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-            messages.append(Notification(pushed.subscription, bytes(pushed.result)))
-        elif isinstance(one.method, str):
-            continue
-        elif type(one.id) is int and outcome is not msgspec.UNSET:
-            messages.append(RpcAnswer(one.id, outcome))
-        elif isinstance(outcome, RpcError):
-            messages.append(RpcAnswer(None, outcome))
     return messages
 
 

@@ -95,7 +95,7 @@ class Exchanges:
         for message in messages:
             if not isinstance(message, RpcAnswer):
                 if (notify := self.subscriptions.get(message.subscription)) is not None:
-                    notify(message.result)
+                    notify(bytes(message.result))
             elif message.id is None:
                 for asked in set(self.waiting.values()):
                     asked.refuse(message.outcome)

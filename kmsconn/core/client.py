@@ -42,7 +42,7 @@ class Started:
 
 SERVICE = "kms_service.v1.CoreServiceEndpoint"
 HEALTH_PATH = "/grpc.health.v1.Health/Check"
-SERVING = 1
+SERVING, _STATUS_KEY = 1, 1 << 3  # which is a varint
 
 PATHS: Mapping[str, str] = {
     method: f"/{SERVICE}/{method}"
@@ -174,7 +174,7 @@ class CoreClient:
         request = b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode()
         try:
             reply = await self._channels[index].unary(HEALTH_PATH, [request])
-            serves = [value for number, _, value in fields(reply) if number == 1] == [SERVING]
+            serves = [value for key, value in fields(reply) if key == _STATUS_KEY] == [SERVING]
         except StatusError as error:
             lacking = error.spoken and error.status is Status.UNIMPLEMENTED
             return "" if lacking else f"its health check failed: {error}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=betterproto2.Message)
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 MAX_DEPTH = 32
-_MAX_FIELD_NUMBER = (1 << 29) - 1
+_LEAST_KEY, _LARGEST_KEY = 1 << 3, (1 << 32) - 1
 _MAX_VARINT = (1 << 64) - 1
 _VARINT_BYTES = 10
 _CONTINUES = 0x80
@@ -43,13 +43,34 @@ _WIRE_TYPES = {
 }
 
 
-def decode(message_type: type[M], data: bytes) -> M:
+def decode(message_type: type[M], data: bytes | memoryview, depth: int = MAX_DEPTH) -> M:
     """Parse a whole message. Raises Undecodable when a byte is missing, too many or of the wrong kind."""
-    return _walk(message_type, memoryview(data), MAX_DEPTH)
+    if not depth:
+        raise Undecodable("messages are nested too deeply")
+    by_key, by_number, plain = _shape(message_type)
+    values: dict[str, Any] = {}
+    raw: Any
+    for key, raw in fields(data):
+        field = by_key.get(key)
+        if field is None:
+            if (field := by_number.get(key >> 3)) is not None:
+                values.setdefault(field.attribute, []).extend(map(field.read, _packed(field, key & 7, raw)))
+            continue
+        try:
+            value = field.read(raw) if field.sub is None else decode(field.sub, raw, depth - 1)
+        except UnicodeDecodeError as error:
+            raise Undecodable(f"{field.name} is not UTF-8") from error
+        if field.repeated:
+            values.setdefault(field.attribute, []).append(value)
+        elif field.sub is not None and field.attribute in values:
+            raise Undecodable(f"{field.name} occurs twice")
+        else:
+            values[field.attribute] = value
+    return message_type(**values) if plain else message_type.parse(bytes(data))
 
 
-def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """Yield field number, wire type and raw value of each field of a message.
+def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield the key, which is field number << 3 | wire type, and the raw value of each field of a message.
 
     A varint is an int, the other wire types are views of their bytes.
 
@@ -60,25 +81,25 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
         key, at = view[at], at + 1
         if key >= _CONTINUES:
             key, at = _read_varint(view, at - 1)
-        number, wire = key >> 3, key & 7
-        if not number or number > _MAX_FIELD_NUMBER:
-            raise Undecodable(f"field number {number} is out of range")
+        if not _LEAST_KEY <= key <= _LARGEST_KEY:
+            raise Undecodable(f"field number {key >> 3} is out of range")
+        wire = key & 7
         if wire in _BY_VARINT:
             if at < end and (size := view[at]) < _CONTINUES:  # most are one byte
                 at += 1
             else:
                 size, at = _read_varint(view, at)
             if wire == VARINT:
-                yield number, wire, size
+                yield key, size
                 continue
         elif wire in _FIXED_SIZES:
             size = _FIXED_SIZES[wire]
         else:
-            raise Undecodable(f"field {number} has wire type {wire}")
-        if size > end - at:
-            raise Undecodable(f"field {number} needs {size} bytes, {end - at} are left")
-        yield number, wire, view[at : at + size]
-        at += size
+            raise Undecodable(f"field {key >> 3} has wire type {wire}")
+        begin, at = at, at + size
+        if at > end:
+            raise Undecodable(f"field {key >> 3} needs {size} bytes, {end - begin} are left")
+        yield key, view[begin:at]
 
 
 def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
@@ -130,11 +151,14 @@ class _Field:
 
 
 @functools.cache
-def _shape(message_type: type[betterproto2.Message]) -> tuple[Mapping[int, _Field], bool]:
-    """Return the fields of a class by their numbers, and whether the values of all are made here."""
+def _shape(
+    message_type: type[betterproto2.Message],
+) -> tuple[Mapping[int, _Field], Mapping[int, _Field], bool]:
+    """Return the fields of a class by their keys and by their numbers, and whether the values of all are made here."""
     described: Any = dataclasses.fields(message_type)  # type: ignore[arg-type]
     known = {betterproto2.FieldMetadata.get(each).number: _describe(message_type, each) for each in described}
-    return known, all(field.plain for field in known.values())
+    by_key = {number << 3 | field.wire: field for number, field in known.items()}
+    return by_key, known, all(field.plain for field in known.values())
 
 
 def _describe(message_type: type[betterproto2.Message], described: dataclasses.Field[Any]) -> _Field:
@@ -156,37 +180,13 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
     )
 
 
-def _walk(message_type: type[M], view: memoryview, depth: int) -> M:
-    if not depth:
-        raise Undecodable("messages are nested too deeply")
-    known, plain = _shape(message_type)
-    values: dict[str, Any] = {}
-    raw: Any
-    for number, wire, raw in fields(view):
-        if (field := known.get(number)) is None:
-            continue
-        sub, attribute = field.sub, field.attribute
-        if wire == field.wire:
-            try:
-                value = field.read(raw) if sub is None else _walk(sub, raw, depth - 1)
-            except UnicodeDecodeError as error:
-                raise Undecodable(f"{field.name} is not UTF-8") from error
-        elif field.repeated and wire == LENGTH:
-            values.setdefault(attribute, []).extend(map(field.read, _packed(field, raw)))
-            continue
-        else:
-            raise Undecodable(f"{field.name} has wire type {wire}, not {field.wire}")
-        if field.repeated:
-            values.setdefault(attribute, []).append(value)
-        elif sub is not None and attribute in values:
-            raise Undecodable(f"{field.name} occurs twice")
-        else:
-            values[attribute] = value
-    return message_type(**values) if plain else message_type.parse(bytes(view))
+def _packed(field: _Field, wire: int, value: memoryview) -> Iterator[int]:
+    """Yield the numbers of a packed repeated field, varints only.
 
-
-def _packed(field: _Field, value: memoryview) -> Iterator[int]:
-    """Yield the numbers of a packed repeated field, varints only. Raises Undecodable where it does not end with its last number."""
+    Raises Undecodable where it does not end with its last number, and for a field that is not packed but of another wire type.
+    """
+    if wire != LENGTH or not field.repeated:
+        raise Undecodable(f"{field.name} has wire type {wire}, not {field.wire}")
     if size := _FIXED_SIZES.get(field.wire):
         if len(value) % size:
             raise Undecodable(f"{field.name} does not hold whole numbers")
@@ -197,11 +197,26 @@ def _packed(field: _Field, value: memoryview) -> Iterator[int]:
         yield number
 
 
+SPLICED = 16 * 1024
+"""Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
+
+Parts = list[bytes]
+
+
 class Chunks:
     """A protobuf message cut into pieces, so that large ciphertexts are never copied into one buffer."""
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self.parts = tuple(parts)
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        """Put parts together: adjacent parts that are small become one, large ones are not copied."""
+        joined: Parts = []
+        small: Parts = []
+        for part in parts:
+            if len(part) < SPLICED:
+                small.append(part)
+                continue
+            joined += [b"".join(small), part] if small else [part]
+            small = []
+        self.parts = (*joined, b"".join(small)) if small else tuple(joined)
         self.size = sum(map(len, self.parts))
 
     def __bytes__(self) -> bytes:
@@ -212,10 +227,6 @@ _INT64 = 1 << 64
 _WHOLE = "_whole"  # where a message has its bytes that are written once
 _ONE_BYTE = [bytes([number]) for number in range(_CONTINUES)]  # most are tags and small sizes
 
-SPLICED = 16 * 1024
-"""Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
-
-Parts = list[bytes]
 Write = Callable[[Any, Parts], None]
 """Appends the encoding of a value to the parts."""
 
@@ -224,7 +235,7 @@ def encode(message: betterproto2.Message) -> Chunks:
     """Return the bytes of a message in pieces. Raises TypeError for a kind of field that no request to the Core has."""
     parts: Parts = []
     _write_message(message, parts)
-    return splice(parts)
+    return Chunks(parts)
 
 
 def shared(message: M) -> M:
@@ -243,19 +254,6 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def splice(parts: Sequence[bytes]) -> Chunks:
-    """Put parts together: adjacent parts that are small become one, large ones are not copied."""
-    joined: Parts = []
-    small: Parts = []
-    for part in parts:
-        if len(part) < SPLICED:
-            small.append(part)
-            continue
-        joined += [b"".join(small), part] if small else [part]
-        small = []
-    return Chunks([*joined, b"".join(small)] if small else joined)
 
 
 _Writing = tuple[str, bool, Write]

@@ -273,7 +273,6 @@ class HttpClient:
         try:
             begun()
             if kept is None:
-                await self._drop_idle()
                 kept = await self._kept(request.origin)
             if kept is not None:
                 try:
@@ -324,16 +323,17 @@ class HttpClient:
         while self._idle:
             await self._idle.popitem()[0].aclose()
 
-    async def _drop_idle(self) -> None:
-        """Close what was idle for too long, to whatever origin, and the oldest of what is more than IDLE."""
+    async def _kept(self, origin: str) -> _HttpConnection | None:
+        """Take the connection to an origin that was used last, if there is one.
+
+        Close what was idle for too long, to whatever origin, and the oldest of what is more than IDLE.
+        """
         while self._idle:
             oldest = next(iter(self._idle))
             if len(self._idle) <= IDLE and trio.current_time() - oldest.used <= IDLE_SECONDS:
-                return
+                break
             del self._idle[oldest]
             await oldest.aclose()
-
-    async def _kept(self, origin: str) -> _HttpConnection | None:
         while True:
             for found in reversed(self._idle):
                 if found.origin == origin:

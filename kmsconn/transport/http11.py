@@ -70,30 +70,27 @@ class PlainAnswer:
 
 
 def read_plain_answer(method: str, data: bytes) -> tuple[PlainAnswer, bytes] | None:
-    """Return the answer to a request that begins with these bytes, and the bytes behind its head; None where it is not plain."""
+    """Return the answer to a request that begins with these bytes, and the bytes behind its head; None where it is not plain.
+
+    Its headers say nothing about the connection, and how long the body is but once.
+    """
     found = _HEAD.match(data, 0, MAX_PLAIN_HEAD)
     if found is None or method == "CONNECT":
         return None
-    status, headers = int(found[1]), _headers(found[2])
-    if headers is None:
+    status, headers = int(found[1]), dict[str, str]()
+    for line in found[2].decode().split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        name = name.lower()
+        if name in _OF_LENGTH and (name in headers or name != "content-length"):
+            return None
+        headers[name] = value.strip(" \t")
+    if headers.get("connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE:
         return None
     bodiless = method == "HEAD" or status in _WITHOUT_BODY
     length = headers.get("content-length", "0" if bodiless else "")
     if not _LENGTH.fullmatch(length):
         return None
     return PlainAnswer(HttpHead(status, headers), 0 if bodiless else int(length)), data[found.end() :]
-
-
-def _headers(lines: bytes) -> dict[str, str] | None:
-    """Return the headers in such lines; None where they say something about the connection, or how long the body is but once."""
-    headers: dict[str, str] = {}
-    for line in lines.decode().split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        name = name.lower()
-        if name in _OF_LENGTH and (name in headers or name != "content-length"):
-            return None
-        headers[name] = value.strip(" \t")
-    return headers if headers.get("connection", _KEEP_ALIVE).lower() == _KEEP_ALIVE else None
 
 
 _KEEP_ALIVE = "keep-alive"

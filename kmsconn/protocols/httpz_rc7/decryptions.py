@@ -47,7 +47,7 @@ from kmsconn.protocols.httpz_rc7.messages import (
     user_digest,
 )
 from kmsconn.protocols.port import Facts, RequestEvent, Verdict, id_in_topic
-from kmsconn.protocols.protobuf import fields
+from kmsconn.protocols.protobuf import LENGTH, fields
 from kmsconn.protocols.queries import ContractQuery
 
 
@@ -298,9 +298,5 @@ def _payload_and_signature(reply: bytes) -> tuple[Any, bytes]:
         return payload_of(message), message.external_signature
     inner: bytes = message.external_signature
     payload = read_message(kms.ReencryptionResponsePayload, inner)
-    found = [
-        bytes(value)
-        for number, _, value in fields(inner)
-        if number == _SIGNATURE_IN_PAYLOAD and not isinstance(value, int)
-    ]
+    found = [bytes(value) for key, value in fields(inner) if key == _SIGNATURE_IN_PAYLOAD << 3 | LENGTH]
     return payload, found[-1] if found else b""

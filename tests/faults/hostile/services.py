@@ -33,7 +33,7 @@ def _rewritten(write_value: Callable[[int, int | bytes], bytes]) -> Change:
     """Return what writes a message anew, each value that is no message changed; what can be read as a message is one."""
 
     def write(message: bytes | memoryview, left: int = 3) -> bytes:
-        return b"".join(one(number, raw, left) for number, _, raw in fields(message))
+        return b"".join(one(key >> 3, raw, left) for key, raw in fields(message))
 
     def one(number: int, raw: int | memoryview, left: int) -> bytes:
         if not isinstance(raw, int) and left and raw:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from kmsconn.chain.port import (
     MAX_MESSAGE,
@@ -55,7 +56,7 @@ def test_a_batch_is_an_array_with_ids_that_count_up_even_if_it_has_one_call() ->
         pytest.param('{"id":1,"result":"a","error":null}', [RpcAnswer(1, "a")], id="null is no error"),
         pytest.param(
             '{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1","result":{"n":1}}}',
-            [Notification("0x1", b'{"n":1}')], id="a push",
+            [Notification("0x1", Raw(b'{"n":1}'))], id="a push",
         ),
     ],
 )  # fmt: skip
