@@ -14,7 +14,6 @@ from kmsconn.transport.grpc.frames import (
     DATA,
     END_STREAM,
     LARGEST_WINDOW,
-    RST_STREAM,
     Allowance,
     Claim,
     Credit,
