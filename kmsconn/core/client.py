@@ -6,7 +6,7 @@ Source: fhevm-0.14.md sections 5.1 and 5.5, outcomes.md rows submit and answer.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
@@ -44,38 +44,8 @@ SERVICE = "kms_service.v1.CoreServiceEndpoint"
 HEALTH_PATH = "/grpc.health.v1.Health/Check"
 SERVING, _STATUS_KEY = 1, 1 << 3  # which is a varint
 
-PATHS: Mapping[str, str] = {
-    method: f"/{SERVICE}/{method}"
-    for method in (
-        "PublicDecrypt",
-        "GetPublicDecryptionResult",
-        "UserDecrypt",
-        "GetUserDecryptionResult",
-        "KeyGenPreproc",
-        "GetKeyGenPreprocResult",
-        "KeyGen",
-        "GetKeyGenResult",
-        "AbortKeyGen",
-        "CrsGen",
-        "GetCrsGenResult",
-        "AbortCrsGen",
-        "NewMpcContext",
-        "DestroyMpcContext",
-        "NewMpcEpoch",
-        "GetEpochResult",
-        "DestroyMpcEpoch",
-        "GetKeyMaterialAvailability",
-        "GetHealthStatus",
-        # of later Cores (annex C)
-        "PublicDecryptSync",
-        "UserDecryptSync",
-        # of the first generation
-        "Decrypt",
-        "GetDecryptResult",
-        "Reencrypt",
-        "GetReencryptResult",
-    )
-}
+METHOD_PATH = f"/{SERVICE}/"
+"""What stands before a method's bare name."""
 
 
 class CoreClient:
@@ -102,7 +72,9 @@ class CoreClient:
             index = self.index_of(call)
         where = f"{self.endpoints[index]} {call.method}"
         try:
-            reply = await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
+            reply = await self._channels[index].unary(
+                METHOD_PATH + call.method, call.message.parts, call.metadata
+            )
         except StatusError as error:
             meaning = _meaning(call, error)
             if meaning is Meaning.REFUSED:
@@ -140,7 +112,7 @@ class CoreClient:
         if self.waits(call):
             try:
                 return Started(
-                    reply=await channel.unary(PATHS[call.at_once], call.message.parts, call.metadata)
+                    reply=await channel.unary(METHOD_PATH + call.at_once, call.message.parts, call.metadata)
                 )
             except StatusError as error:
                 if error.status is not Status.UNIMPLEMENTED:
@@ -158,7 +130,9 @@ class CoreClient:
         """
         index = self.index_of(call)
         try:
-            return await self._channels[index].unary(PATHS[call.method], call.message.parts, call.metadata)
+            return await self._channels[index].unary(
+                METHOD_PATH + call.method, call.message.parts, call.metadata
+            )
         except StatusError as error:
             meaning = result_error(error, f"{self.endpoints[index]} {call.method}")
             assert meaning is not None, "a StatusError is never OK"
@@ -190,7 +164,7 @@ class CoreClient:
         Raises as ``result``. Cancellation: resets the stream. Repeating: reads only.
         """
         try:
-            return await self._channels[index].unary(PATHS[method], [b""])
+            return await self._channels[index].unary(METHOD_PATH + method, [b""])
         except StatusError as error:
             if error.spoken and error.status is Status.UNIMPLEMENTED:
                 return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,12 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from kmsconn.chain.asking import PROFILES
 from kmsconn.config.parties import CoreTls
 from kmsconn.core import statuses
 from kmsconn.core.client import (
     HEALTH_PATH,
-    PATHS,
+    METHOD_PATH,
     SERVICE,
     CoreClient,
     Started,
@@ -42,13 +43,26 @@ from kmsconn.errors import (
     Terminal,
     Unreachable,
 )
-from kmsconn.protocols.port import CoreCall, Meaning
+from kmsconn.protocols import fhevm, httpz_rc7
+from kmsconn.protocols.fhevm.profile import MATERIAL_METHOD, STATUS_METHOD
+from kmsconn.protocols.port import CoreCall, HandedOver, Meaning
 from kmsconn.protocols.protobuf import Chunks
 from kmsconn.transport.grpc.framing import MAX_TEXT, Status, StatusError, printable
 from kmsconn.transport.ports import Ports, offload_inline
 
 PROTOS = Path(__file__).parents[3] / "protos"
 START, RESULT = "PublicDecrypt", "GetPublicDecryptionResult"
+
+
+NOT_OURS = {"Init", "InsecureKeyGen", "GetInsecureKeyGenResult", "InsecureCrsGen", "GetInsecureCrsGenResult"}
+"""Calls of the first generation for operators and for insecure builds."""
+LATER = {"PublicDecryptSync", "UserDecryptSync"}
+"""Calls of Cores after that of 0.14; they take and give the messages of the calls that they stand for (annex C)."""
+METHODS = {
+    method
+    for path in PROTOS.rglob("kms-service.v1.proto")
+    for method in re.findall(r"rpc (\w+)\(", path.read_text())
+} - NOT_OURS | LATER
 
 
 @attrs.define
@@ -69,7 +83,9 @@ class Cores:
         return b"answer of %d" % port
 
     def methods(self, port: int) -> dict[str, Method]:
-        answers: dict[str, Method] = {path: partial(self.answer, port, name) for name, path in PATHS.items()}
+        answers: dict[str, Method] = {
+            METHOD_PATH + name: partial(self.answer, port, name) for name in METHODS
+        }
         health = health_method({SERVICE: lambda: self.serving})
         return {**answers, HEALTH_PATH: health} if self.has_health else answers
 
@@ -235,16 +251,17 @@ async def test_health_is_what_the_core_says(serving: bool) -> None:
 # Paths and endpoints.
 
 
-NOT_OURS = {"Init", "InsecureKeyGen", "GetInsecureKeyGenResult", "InsecureCrsGen", "GetInsecureCrsGenResult"}
-"""Calls of the first generation for operators and for insecure builds."""
-LATER = {"PublicDecryptSync", "UserDecryptSync"}
-"""Calls of Cores after that of 0.14; they take and give the messages of the calls that they stand for (annex C)."""
+def rows(kind: type[Any]) -> Iterator[type[Any]]:
+    for one in kind.__subclasses__():
+        if one.__module__.startswith((fhevm.__name__, httpz_rc7.__name__)):  # not those of other tests
+            yield one
+        yield from rows(one)
 
 
-def test_the_paths_are_those_of_the_service_texts() -> None:
-    texts = [path.read_text() for path in PROTOS.rglob("kms-service.v1.proto")]
-    methods = {method for text in texts for method in re.findall(r"rpc (\w+)\(", text)} - NOT_OURS | LATER
-    assert {method: f"/kms_service.v1.CoreServiceEndpoint/{method}" for method in methods} == PATHS
+def test_what_operations_call_are_methods_of_the_service() -> None:
+    assert PROFILES, "their rows are imported"
+    called = {name for row in rows(HandedOver) for name in (row.start, row.result, row.at_once) if name}
+    assert called | {MATERIAL_METHOD, STATUS_METHOD} == METHODS
 
 
 @pytest.mark.parametrize(
@@ -351,7 +368,7 @@ async def test_an_endpoint_that_stops_in_the_middle_of_a_large_reply_takes_nothi
         client, server = memory_stream_pair()
         if port == 1:
             server.send_stream.send_all_hook = partial(flow_or_stop, server.send_stream.send_all_hook)
-        nursery.start_soon(serve_grpc, server, {PATHS[RESULT]: partial(answer, port)})
+        nursery.start_soon(serve_grpc, server, {METHOD_PATH + RESULT: partial(answer, port)})
         return client
 
     ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
