@@ -200,14 +200,6 @@ class ArrayType(AbiType):
         return decode_all([self.item] * count, data, base, base + count * self.item.head, exact=exact)
 
 
-class FixedArrayType(TupleType):
-    """``T[n]``: a tuple of n."""
-
-    def __init__(self, item: AbiType, count: int) -> None:
-        super().__init__([item] * count)
-        self.name = f"{item.name}[{count}]"
-
-
 def read_length(data: bytes, at: int, unit: int) -> int:
     """Read a length word and see that so many units still follow. Raises Undecodable."""
     start = at + WORD
@@ -254,7 +246,6 @@ def decode_all(
 
 
 _ELEMENTARY = re.compile(r"(uint|int|bytes)(\d+)")
-_SUFFIX = re.compile(r"(.*)\[(\d*)\]")
 _PLAIN: dict[str, AbiType] = {
     item.name: item for item in (BoolType(), AddressType(), BytesType(), StringType())
 }
@@ -263,11 +254,9 @@ _MAX_BITS = 256
 
 @cache
 def parse_type(text: str) -> AbiType:
-    """Read a canonical type name, ``(bytes32,address[])[]`` say. Raises ValueError."""
-    suffix = _SUFFIX.fullmatch(text)
-    if suffix:
-        item = parse_type(suffix[1])
-        return FixedArrayType(item, int(suffix[2])) if suffix[2] else ArrayType(item)
+    """Read a canonical type name, ``(bytes32,address[])[]`` say. Raises ValueError, also for ``T[n]``, which no contract here has."""
+    if text.endswith("[]"):
+        return ArrayType(parse_type(text[:-2]))
     if text.startswith("(") and text.endswith(")"):
         return TupleType([parse_type(part) for part in split_types(text[1:-1])])
     return _PLAIN.get(text) or _elementary(text)
