@@ -131,11 +131,3 @@ def test_who_changes_its_lane_leaves_the_other_one() -> None:
     progress.hold(LANES[2], 1, REASONS[1], now=1.0)
     [found] = progress.holdups(1.0)
     assert (found.reason, found.count, found.stopped) == (REASONS[1], 1, ("keygen",))
-
-
-def test_what_works_again_is_forgiven_for_these_causes_only() -> None:
-    progress = Progress()
-    for rid, reason in enumerate(REASONS):
-        progress.hold(LANES[0], rid, reason, now=0.0)
-    progress.forgive("core[0]", {"calls-fail"})
-    assert [one.reason for one in progress.holdups(PATIENCE)] == [REASONS[1]]

@@ -92,21 +92,6 @@ def test_a_file_open_to_others_is_warned_about(path: Path, mode: int) -> None:
     db.close()
 
 
-def test_committed_rows_are_there_after_opening_again_and_uncommitted_ones_are_gone(
-    db: Database, path: Path
-) -> None:
-    db.begin()
-    new_row(db, 7)
-    db.commit()
-    kept = dump(db)
-    db.begin()
-    new_row(db, 8)
-    db.close()
-    db.close()  # is closed once
-    with closing(opened(path)) as again:
-        assert dump(again) == kept
-
-
 def test_the_free_bytes_are_those_of_the_file_system(path: Path) -> None:
     path.touch()
     assert free_bytes(path) == pytest.approx(shutil.disk_usage(path).free, abs=1 << 30)

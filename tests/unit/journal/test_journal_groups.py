@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,7 +14,7 @@ from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
-from tests.unit.journal.samples import AutocommitDatabase, dump, keep, new_row, opened, row_of
+from tests.unit.journal.samples import AutocommitDatabase, dump, keep, new_row, row_of
 
 T = TypeVar("T")
 
@@ -332,23 +331,6 @@ async def test_what_is_queued_at_a_cancellation_is_committed(db: Database) -> No
     assert rows(db) == 3
 
 
-async def test_a_caller_cancelled_while_waiting_disturbs_nobody(db: Database) -> None:
-    gate = Gate()
-    async with writing(db, gate) as journal:
-        gate.open = trio.Event()
-        outcomes: dict[int, Any] = {}
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as cancelled:
-                    cancelled.start_soon(journal.run, adds(1))
-                    nursery.start_soon(gather, outcomes, 0, journal, adds(2))
-                    await wait_all_tasks_blocked()
-                    scope.cancel()
-            gate.open.set()
-        assert isinstance(outcomes[0], int)
-        assert await journal.run(rows) == 2
-
-
 async def test_a_disk_that_hangs_does_not_hold_up_the_end_for_ever(db: Database) -> None:
     gate = Gate()
     outcomes: dict[int, Any] = {}
@@ -388,20 +370,3 @@ async def test_a_bug_ends_the_journal_and_everybody_learns_it(db: Database) -> N
                 gate.open.set()
                 await trio.sleep_forever()
     assert [type(outcome) for outcome in outcomes.values()] == [JournalFailed, JournalFailed]
-
-
-async def test_nothing_of_a_group_stays_when_the_process_dies_before_the_commit(
-    db: Database, path: Path
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    def dies(_: Database) -> None:
-        raise Killed
-
-    with pytest.raises(Killed):
-        await apply_group(db, [Execution(adds(1)), Execution(dies)], Gate())
-    db.close()
-    again = opened(path)
-    assert rows(again) == 0
-    again.close()

@@ -136,28 +136,6 @@ def test_all_that_a_unified_request_carries(entry: dict[str, Any]) -> None:
     assert content.signature == from_hex(expected["user_request_eip712"]["signature"])
 
 
-@pytest.mark.parametrize(
-    "event",
-    [decryptions.EVENT, user_decryption.LEGACY, user_decryption.UNIFIED],
-    ids=lambda event: event.signature,
-)
-def test_abi_valid_logs_of_random_values_decode(event: Any) -> None:
-    """Times beyond 64 bits, unknown extraData and mismatched handles are for the checks to refuse, not for decoding."""
-    given = vectors.abi_source()["event_test_vectors"]["Decryption"][event.signature]
-    log = Log(
-        address=vectors.log_of(REQUESTS[0]).address,
-        topics=tuple(from_hex(topic) for topic in given["topics"]),
-        data=from_hex(given["data"]),
-        block_number=1,
-        block_hash=bytes(32),
-        transaction_hash=bytes(32),
-        log_index=0,
-    )
-    content = EVENTS.decode(log)
-    assert content is not None
-    assert content.id == int(given["topics"][1], 16)
-
-
 @pytest.mark.parametrize("topic0", LATER_EVENTS, ids=lambda topic: topic.hex()[:8])
 def test_the_recorded_logs_of_the_later_forms_decode_with_bare_references(topic0: bytes) -> None:
     given = next(

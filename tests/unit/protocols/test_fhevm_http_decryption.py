@@ -225,13 +225,6 @@ def test_a_request_that_begins_later_is_another_one() -> None:
 # --- what is read
 
 
-def test_a_public_body_is_read() -> None:
-    content = read_public(public(handle(seed=1), handle(BOOL, seed=2)), LIMITS)
-    assert [to_hex(one) for one in content.raw_handles] == [handle(seed=1), handle(BOOL, seed=2)]
-    assert all(one.is_bare for one in content.references)
-    assert content.extra_data == b"\x00"
-
-
 def test_a_user_body_is_read() -> None:
     content = read_user(user(), LIMITS)
     assert content == HttpUserDecryption.of(

@@ -13,7 +13,6 @@ import trio
 
 from kmsconn.chain.follower import HeadTracker
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator import core_faults
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import inspecting, recording, retention
 from kmsconn.journal.database import Database
@@ -242,26 +241,3 @@ async def test_a_journal_file_that_is_replaced_is_told_so(components: FewCompone
         another.rename(components.journal)
         await trio.sleep(5)
     assert [e.critical for e in seen if isinstance(e, AlertRaised) and "was replaced" in e.text] == [True]
-
-
-@pytest.mark.slow
-async def test_a_damaged_row_does_not_crash_the_start_and_its_request_is_answered(tmp_path: Path) -> None:
-    """Its event is read again from the chain: the proof of completeness finds its id missing."""
-    with trio.fail_after(3600):
-        async with few_components(tmp_path, block_time=2.0) as components:
-            async with components.running(decryption_from_block_number=0) as (_, seen):
-                core = components.dependencies.cores[0]
-                core.strike(core_faults.FailingCore(code="UNAVAILABLE"))
-                bad = components.traffic.forms["public"]()
-                good = components.traffic.forms["public"]()
-                await trio.sleep(20)
-            file = sqlite3.connect(components.journal)
-            file.execute("UPDATE request SET log = x'00' WHERE rid = 1")
-            file.commit()
-            file.close()
-            assert not [e for e in seen if isinstance(e, ReplyIncluded)]
-            async with components.running(decryption_from_block_number=0) as (_, seen):
-                components.dependencies.cores[0].heal()
-                await trio.sleep(300)
-    assert [e for e in seen if isinstance(e, AlertRaised) and e.cause == "damaged-rows"]
-    assert len({e.rid for e in seen if isinstance(e, ReplyIncluded)}) == 2, (bad, good)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.chain.follower import HeadTracker
-from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over, Rejected
+from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.life import Seen
 from kmsconn.model.requests import EventPlace, Kind, Request
@@ -162,20 +162,6 @@ async def test_a_node_of_the_previous_context_works_on_the_epoch_too() -> None:
     checker, _ = made(getKmsNodeForContext=node_of)
     await checker.check(seen("epoch_2_context_switch"))
     assert await checker.identity.signer_for(seen("epoch_2_context_switch").request) is None
-
-
-async def test_an_epoch_is_nothing_to_a_node_of_neither_context() -> None:
-    """Its Core would refuse it for ever, and the end of the context behind it would never be told."""
-    checker, head = made(getKmsNodeForContext=NOBODY)
-    with pytest.raises(Over):
-        await confirmed(head, lambda: checker.check(seen("epoch_2_context_switch")))
-
-
-@pytest.mark.parametrize("name", ["context_2_new", "epoch_2_context_switch"])
-async def test_what_was_destroyed_is_rejected(name: str) -> None:
-    checker, head = made({mapping_slot(CONFIG_BASE + 10, 7 << 248 | 2): 1})
-    with pytest.raises(Rejected, match="destroyed"):
-        await confirmed(head, lambda: checker.check(seen(name)))
 
 
 async def test_a_component_runs_at_once_and_nothing_meanwhile_or_after_waiting_was_stopped(

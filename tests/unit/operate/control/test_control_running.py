@@ -13,7 +13,6 @@ import pytest
 import trio
 
 from kmsconn.connector.connector import open_connector
-from kmsconn.emulator import core_faults
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded
 from kmsconn.observe.monitor import Monitor
 from kmsconn.operate.commands.operators import COMMANDS as OPERATORS
@@ -71,19 +70,6 @@ async def test_status_has_all_that_an_operator_asks_about(tmp_path: Path) -> Non
             lines = [*OPERATORS["status"].shown["status"](status)]
             assert len(lines) < 30
             assert [line for line in lines if line.startswith("sends gateway")]
-
-
-async def test_a_core_that_is_down_stands_in_the_status_with_a_remedy(tmp_path: Path) -> None:
-    with trio.fail_after(3600):
-        async with few_components(tmp_path) as components, operated(tmp_path, components) as one:
-            components.dependencies.cores[0].strike(core_faults.FailingCore(code="UNAVAILABLE"))
-            for _ in range(5):
-                components.traffic.forms["public"]()
-            await trio.sleep(400)
-            status = await one.ask("status")
-            assert status["oldest_request"]["kind"] == "public_decryption"
-            assert any(alert["remedy"] for alert in status["alerts"])
-            assert any(line.strip().startswith("→") for line in OPERATORS["status"].shown["status"](status))
 
 
 async def test_a_paused_kind_waits_and_is_answered_once_it_is_resumed(tmp_path: Path) -> None:
