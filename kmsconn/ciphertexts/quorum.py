@@ -15,7 +15,6 @@ from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, con
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.errors import NoCiphertext, NotAttested, Retryable, Undecodable, Unreachable
-from kmsconn.frozen import frozen
 from kmsconn.model.events import AttestationMismatch, OnEvent
 from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
@@ -140,13 +139,8 @@ def _read(header: str) -> list[Attestation]:
         return []
 
 
-@frozen
-class Comparison:
-    """A reference to look at, and what the bucket whose bytes were taken attests with them, if anything."""
-
-    reference: CiphertextReference
-    bucket: str = ""
-    header: str = ""
+Comparison = tuple[CiphertextReference, str, str]
+"""A reference to look at, and what the bucket whose bytes were taken attests with them, if anything."""
 
 
 @attrs.define
@@ -172,7 +166,7 @@ class Comparer:
         if reference.is_bare:
             return
         try:
-            self._send.send_nowait(Comparison(reference, found.bucket, found.attestation))
+            self._send.send_nowait((reference, found.bucket, found.attestation))
         except trio.WouldBlock:
             self.skipped += 1
 
@@ -184,17 +178,15 @@ class Comparer:
                 nursery.start_soon(self._worker)
 
     async def _worker(self) -> None:
-        async for look in self._receive.clone():
+        async for reference, bucket, header in self._receive.clone():
             started = trio.current_time()
-            reason = await self.mismatch(look)
-            if reason:
-                self.on_event(AttestationMismatch(look.reference.handle, reason))
+            if reason := await self.mismatch(reference, bucket, header):
+                self.on_event(AttestationMismatch(reference.handle, reason))
             await trio.sleep_until(started + COMPARISON_WORKERS / COMPARISONS_PER_SECOND)
 
-    async def mismatch(self, look: Comparison) -> str:
+    async def mismatch(self, reference: CiphertextReference, bucket: str = "", header: str = "") -> str:
         """Return why the coprocessors' quorum does not stand behind a reference; empty when it does.
 
         Repeating: reads only. Cancellation: at any time.
         """
-        told = await self.quorum.told(look.reference.handle, look.bucket, look.header)
-        return self.quorum.mismatch(look.reference, told)
+        return self.quorum.mismatch(reference, await self.quorum.told(reference.handle, bucket, header))

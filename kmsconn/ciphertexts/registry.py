@@ -34,7 +34,8 @@ class Registry:
     refresh: float
     on_event: OnEvent
     _coprocessors: dict[Address, Coprocessor] = attrs.field(factory=dict)
-    _threshold: int = 0
+    threshold: int = 0
+    """How many coprocessors are a quorum; 0 before the first snapshot."""
     _loaded: trio.Event = attrs.field(factory=trio.Event)
 
     async def find(self, tx_senders: Sequence[Address]) -> list[str]:
@@ -56,11 +57,6 @@ class Registry:
         """Return the tx senders of the coprocessors that attest with these keys."""
         return tuple(one.tx_sender for one in self._coprocessors.values() if one.signer in signers)
 
-    @property
-    def threshold(self) -> int:
-        """How many coprocessors are a quorum; 0 before the first snapshot."""
-        return self._threshold
-
     async def load(self) -> None:
         """Read the registry.
 
@@ -79,7 +75,7 @@ class Registry:
         if not any(coprocessor.bucket for coprocessor in found):
             raise NotYet("no coprocessor has a bucket registered")
         self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}
-        self._threshold = threshold
+        self.threshold = threshold
         self._loaded.set()
 
     def _zero_threshold(self) -> StartRefused | NotYet:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Never
 
 import attrs
@@ -21,6 +22,7 @@ from kmsconn.errors import JournalFailed
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.queries import Counts
+from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.alerts import Board, alert_of
 from kmsconn.model.events import AlertRaised
 from kmsconn.requests.components import ChainContext, Components
@@ -148,13 +150,13 @@ class JournalWatch:
     beat: Callable[[], None] = lambda: None
     """Is called after each look."""
     counts: Counts | None = None
-    measure: Callable[[], int | None] = lambda: None
-    """Returns the bytes left on the file system of the journal."""
+    path: Path | None = None
     free: int | None = None
+    """Bytes left on the file system of the journal at its path; what is left to a database server is not for its clients to see."""
 
     async def look(self) -> float:
         """Look once. Cancellation: at any time."""
-        misplaced, self.free = "", self.measure()
+        misplaced, self.free = "", None if self.path is None else free_bytes(self.path)
         with trio.move_on_after(LOOKING), suppress(JournalFailed):
             misplaced = await self.journal.run(queries.misplaced)
             self.counts = await self.journal.run(queries.counts, self.wall())

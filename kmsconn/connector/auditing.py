@@ -5,7 +5,7 @@ A log that cannot be written is an alert, and requests go on: their transitions 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Final, Never
 
 import attrs
@@ -15,7 +15,7 @@ from kmsconn import __version__
 from kmsconn.errors import JournalFailed
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal import audit
-from kmsconn.journal.audit import AuditFile, Transition
+from kmsconn.journal.audit import AuditFile
 from kmsconn.journal.journal import Journal
 from kmsconn.model.alerts import Board
 from kmsconn.requests.components import Components
@@ -75,7 +75,8 @@ class Auditing:
         try:
             await self._open()
             while happened := await self.journal.run(audit.pending, AUDIT_BATCH):
-                await self._append(happened)
+                await self.offload("audit", partial(self.file.append, happened))
+                await self.journal.run(audit.written, self.file.end)
         except OSError as error:
             self._opened = False
             text = f"{error.strerror or error}: {error.filename or 'the audit log'}"
@@ -93,7 +94,3 @@ class Auditing:
         for warning in await self.offload("audit", lambda: self.file.open(known)):
             self.board.set("misplaced", AUDIT_LOG, warning, critical=False, remedy=_LOOK)
         self._opened = True
-
-    async def _append(self, happened: Sequence[Transition]) -> None:
-        await self.offload("audit", lambda: self.file.append(happened))
-        await self.journal.run(audit.written, self.file.end)

@@ -31,7 +31,6 @@ from kmsconn.connector.following import follow_pauses, forget_ended
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import HttpServing, open_components, open_http_serving, serving
 from kmsconn.ethereum.addresses import checksum
-from kmsconn.journal.sqlite import free_bytes
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
@@ -220,7 +219,7 @@ class Connector:
                 nursery.start_soon(follow_head, contract)
                 continue
             reader = LogReader.of(contract)
-            proof = Completeness.of(reader.ranges)
+            proof = Completeness(reader.ranges)
             self._ranges.append(reader.ranges)
             self._proofs.append(proof)
             name = f"reads {contract.endpoint.chain_id} {contract.name} {contract.tag}"
@@ -297,11 +296,6 @@ def _age(timestamp: float | None, now: float) -> float | None:
     return None if timestamp is None else max(0.0, now - timestamp)
 
 
-def _measure(journal: Path | PostgresAddress) -> Callable[[], int | None]:
-    """Return what measures the room that is left for a journal; that of a database server is not for its clients to see."""
-    return partial(free_bytes, journal) if isinstance(journal, Path) else lambda: None
-
-
 @asynccontextmanager
 async def open_connector(
     settings: Settings, *, ports: Ports | None = None, on_event: OnEvent = ignore
@@ -316,6 +310,7 @@ async def open_connector(
     foreign_replies, waiters = ShadowFindings() if settings.is_shadow else ForeignReplies(), HttpWaiters()
     table = GENERATIONS[settings.protocol.profile].table
     hook = EventHook(in_words_of(table, on_event), foreign_replies, waiters)
+    journal = settings.storage.journal
     async with (
         open_components(settings, ports or real_ports(), hook, waiters) as components,
         open_http_serving(components) as http,
@@ -325,7 +320,7 @@ async def open_connector(
             components.ports.wall,
             components.board,
             components.heartbeats.part("journal", "journal"),
-            measure=_measure(settings.storage.journal),
+            path=journal if isinstance(journal, Path) else None,
         )
         connector = Connector(components, hook, watch, foreign_replies, http)
         async with trio.open_nursery() as nursery:

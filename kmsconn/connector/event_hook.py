@@ -12,8 +12,8 @@ its own bytes were not in the chain. In shadow mode another part takes its place
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator
-from typing import ClassVar, Never, Protocol
+from collections.abc import Callable, Iterator
+from typing import ClassVar, Never
 
 import attrs
 import trio
@@ -36,6 +36,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.shadow import Likeness
+from kmsconn.requests.http_decryption import HttpWaiters
 
 SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
 MEMORY = 3600.0  # seconds for which a foreign reply counts, and what a shadow found
@@ -54,23 +55,10 @@ def in_words_of(table: OptionTable, on_event: OnEvent) -> OnEvent:
     return tell if table.names else on_event
 
 
-class Taker(Protocol):
-    """A part of the connector that takes events of some types."""
-
-    @property
-    def takes(self) -> Collection[type[Event]]:
-        """The types."""
-        ...
-
-    def note(self, event: Event, now: float) -> None:
-        """Take an event, with Trio's time."""
-        ...
-
-
 class EventHook:
-    """Tells the takers, then calls the hook; after its first exception never again."""
+    """Tells each taker of the events that it takes, with Trio's time, then calls the hook; after its first exception never again."""
 
-    def __init__(self, on_event: OnEvent, *takers: Taker) -> None:
+    def __init__(self, on_event: OnEvent, *takers: ForeignReplies | ShadowFindings | HttpWaiters) -> None:
         self._on_event = on_event
         self._notes: dict[type, list[Callable[[Event, float], object]]] = {}
         self._error: Exception | None = None

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Never
 
-import attrs
 import trio
 
 from kmsconn.journal import moves, queries
@@ -28,22 +27,16 @@ Wake = Callable[[str], None]
 """Wakes who waits for something by its name; an empty name wakes all."""
 
 
-@attrs.define
-class Topics:
-    """Who is woken by which word."""
+Topics = dict[str, Wake]
+"""Who is woken by which word."""
 
-    _by_word: dict[str, Wake] = attrs.field(factory=dict)
 
-    def on(self, word: str, wake: Wake) -> None:
-        """Let a word wake somebody."""
-        self._by_word[word] = wake
-
-    def tell(self, told: Collection[str]) -> None:
-        """Wake who waits for these topics; without any, everybody: something may have been told that nobody heard."""
-        for topic in told or self._by_word:
-            word, _, name = topic.partition(" ")
-            if (wake := self._by_word.get(word)) is not None:
-                wake(name)
+def tell(topics: Topics, told: Collection[str]) -> None:
+    """Wake who waits for these topics; without any, everybody: something may have been told that nobody heard."""
+    for topic in told or topics:
+        word, _, name = topic.partition(" ")
+        if (wake := topics.get(word)) is not None:
+            wake(name)
 
 
 FORGET_INTERVAL: Final = 5.0  # seconds between looks
@@ -92,9 +85,7 @@ def wake_by(topics: Topics, components: Components) -> None:
             if not chain_id or chain_id == str(known):
                 chain_context.wake_up.notify()
 
-    topics.on("due", due)
-    topics.on("answered", answered)
-    topics.on("closed", components.http_decryptions.waiters.closed)
+    topics |= {"due": due, "answered": answered, "closed": components.http_decryptions.waiters.closed}
 
 
 async def recovered(

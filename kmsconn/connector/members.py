@@ -31,7 +31,7 @@ from kmsconn.config.assembly import common_settings
 from kmsconn.config.description import PostgresAddress, Role
 from kmsconn.config.settings import Settings
 from kmsconn.connector.alerting import JOURNAL
-from kmsconn.connector.following import Topics
+from kmsconn.connector.following import Topics, tell
 from kmsconn.errors import JournalFailed, LeaseLost
 from kmsconn.journal import members, queries
 from kmsconn.journal.journal import Journal
@@ -256,7 +256,7 @@ class Member(Membership):
         if not told or any(topic.startswith("answered") for topic in told):
             with suppress(JournalFailed):
                 self.journal.note_tick(await self.claiming.ask(members.tick))
-        topics.tell(told)
+        tell(topics, told)
 
     async def leave(self) -> None:
         """Be a member no more, with the last commit of this process; beside the journal where that has ended, so that nobody waits."""
@@ -298,15 +298,15 @@ async def open_member(
             shards=len(settings.core.core_endpoints),
             ours=journal.join(token),
         )
-        topics.on("lease", member.wake_up.notify)
+        topics["lease"] = member.wake_up.notify
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(member.run)
                 hear = partial(member.hear, topics)
                 nursery.start_soon(listen, address, "listening", offload, hear, member.ours)
                 if len(address.hosts) > 1:
-                    tell = partial(board.set, "old-primary", JOURNAL)
-                    nursery.start_soon(watch_servers, address, "servers", offload, tell)
+                    alert = partial(board.set, "old-primary", JOURNAL)
+                    nursery.start_soon(watch_servers, address, "servers", offload, alert)
                 yield member
                 nursery.cancel_scope.cancel()
         finally:

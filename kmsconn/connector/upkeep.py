@@ -42,7 +42,7 @@ from kmsconn.model.requests import DECRYPTION_KINDS, Kind
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 from kmsconn.requests.range_reader import WatchedContract, watched_contracts
-from kmsconn.requests.retaining import Retaining
+from kmsconn.requests.retaining import retain
 from kmsconn.requests.rows import request_of
 
 UNKNOWN_EVENT = "unknown-event"
@@ -143,7 +143,7 @@ async def keep_looking(look: Look, first: float = 0.0) -> Never:
 async def run_upkeep(components: Components) -> None:
     """Run these tasks until cancelled. Cancellation: at any time. Repeating: each begins anew from the journal."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Retaining(components).run)
+        nursery.start_soon(retain, components)
         for look, first in _looks(components):
             nursery.start_soon(keep_looking, look, first)
 

@@ -44,7 +44,7 @@ async def open_components(
     asked yet, where the wallet's key lies there: whose journal it is depends on the wallet's address.
     """
     async with AsyncExitStack() as stack:
-        topics = Topics()
+        topics: Topics = {}
         base = Resources(
             settings=settings,
             ports=attrs.evolve(ports, proxies=settings.proxies),

@@ -60,11 +60,9 @@ class JournalFailures:
         alone = self._alone if trio.current_time() - self._alone_at < TOLD else ""
         return self.unwritten or alone or self._unclaimed
 
-    def note_alone(self, group: Iterable[Execution[Any]]) -> None:
-        """Note what operations of a group failed with that was written otherwise."""
-        for execution in group:
-            if isinstance(execution.error, JournalFailed):
-                self._alone, self._alone_at = str(execution.error), trio.current_time()
+    def note_alone(self, error: JournalFailed) -> None:
+        """Note what an operation failed with whose group was written otherwise."""
+        self._alone, self._alone_at = str(error), trio.current_time()
 
     async def noting(self, claiming: Awaitable[T]) -> T:
         """Wait for what is claimed beside the journal; that it failed is told until it is answered. Raises JournalFailed."""
@@ -219,8 +217,9 @@ class Journal:
             failed = await apply_group(self._db, group, self._offload)
             if failed is not None:
                 self.failures.unwritten = failed
-            if not failed:
-                self.failures.note_alone(group)
+            for execution in () if failed else group:
+                if isinstance(execution.error, JournalFailed):
+                    self.failures.note_alone(execution.error)
             self.answers_tick = self._db.answers_tick
         finally:
             for execution in group:

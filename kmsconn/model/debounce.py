@@ -56,16 +56,13 @@ class Debounce:
         """
         said, before = self._noted.get(subject, (says, None))
         if before is None or said != says or (self.anew_below and head < before.first_head):
-            self._make_room(subject)
+            self.clear(subject)
+            if self.most is not None and len(self._noted) >= self.most:
+                del self._noted[next(iter(self._noted))]
             before = None
         suspicion = Suspicion.noted(before, head, now)
         self._noted[subject] = says, suspicion
         return suspicion.is_confirmed(self.seconds, self.least)
-
-    def _make_room(self, subject: Hashable) -> None:
-        self._noted.pop(subject, None)
-        if self.most is not None and len(self._noted) >= self.most:
-            del self._noted[next(iter(self._noted))]
 
     def clear(self, subject: Hashable) -> None:
         """Forget a suspicion: another look says otherwise."""

@@ -35,15 +35,26 @@ from kmsconn.requests.retaining import final_block
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
 
 
-@attrs.define
-class KnownIds:
-    """The ids of one contract that the journal knows: up to which it is complete, and which are missing above.
+_id = attrgetter("id")
 
-    By kind: tags do not tell the counters of the first generation apart.
+
+NAME = "completeness"
+PROOF_INTERVAL = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself
+READER_CHECK_INTERVAL = 0.5  # seconds until it is looked again whether the reader has begun
+SHOWN = 3  # gaps that are named
+_SENSE = 1 << 62  # no contract has numbered so many requests
+
+
+@attrs.define
+class Completeness:
+    """The proof for one contract; ``missing`` is how many requests the last round did not find.
+
+    The ids that the journal knows are held by kind: tags do not tell the counters of the first generation apart.
     """
 
     ranges: RangeReader
-    numberings: Mapping[Kind, Numbering] = attrs.field(factory=dict)
+    missing: int = 0
+    _numberings: Mapping[Kind, Numbering] = attrs.field(factory=dict)
     _began: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """The newest id when this process began, and a block below all later ones."""
     _complete: dict[Kind, JournalPlace] = attrs.field(factory=dict)
@@ -52,26 +63,85 @@ class KnownIds:
     """An earlier one of these, which becomes the journal's low-water mark once its block is final."""
     _lost: tuple[int, int, int] = (0, 0, 0)
     """How many rows were set aside, how many left the chain, and its generation."""
+    _issued: Mapping[Kind, int] = attrs.field(factory=dict)
+    """The newest id of each kind, a round ago."""
+    _head: int = 0
+    _generation: int = 0
+    """That of the chain when the round began."""
 
-    def note_issued(self, issued: Mapping[Kind, int], block: int) -> None:
-        """Note the newest ids; the first ones are where this process began, above ``block``."""
+    async def run(self) -> Never:
+        """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
+        interval = max(PROOF_INTERVAL, self.ranges.contract.components.settings.reading.reorg_window)
+        while True:
+            reading = self.ranges.next_block is not None
+            if reading:
+                with suppress(
+                    Retryable
+                ):  # an alert of its own names the dependency; without an answer nothing is proved
+                    await self._round()
+            await trio.sleep(interval if reading else READER_CHECK_INTERVAL)
+
+    async def _round(self) -> None:
+        self._generation = self.ranges.generation
+        self._heed_losses()
+        issued = await self._counters()
+        if self._is_rewound:
+            return
+        if self._issued and (self.ranges.next_block or 0) > self._head:
+            sure = {kind: min(before, issued.get(kind, 0)) for kind, before in self._issued.items()}
+            spans = await self._look(sure)
+            for first, last in merged(spans):
+                await self.ranges.read_again(first, last)
+            if spans:
+                await self._look(sure)
+        head = self.ranges.contract.head
+        if not self._is_rewound:
+            await self._raise_marks(min(final_block(head) or 0, self.ranges.settled))
+        self._issued, self._head = issued, head.number or 0
+
+    @property
+    def _is_rewound(self) -> bool:
+        """Whether the reader has gone back to a fork since the round began: what the round has seen is of a chain that is gone."""
+        return self._generation != self.ranges.generation
+
+    async def _counters(self) -> dict[Kind, int]:
+        """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
+        contract = self.ranges.contract
+        numberings = contract.components.profile.numberings(contract.subscription)
+        self._numberings = {numbering.kind: numbering for numbering in numberings}
+        found = await ask_all(contract.chain_context.follower, [numbering.newest for numbering in numberings])
+        newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
+        issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
         for kind, number in issued.items():
-            self._began.setdefault(kind, JournalPlace(number, block))
+            self._began.setdefault(kind, JournalPlace(number, max(0, self.ranges.settled)))
+        return issued
 
-    def heed_losses(self) -> None:
+    async def _look(self, sure: Mapping[Kind, int]) -> list[Span]:
+        """Compare with the journal and tell; return the blocks where the missing ones must stand."""
+        aside = await self._set_aside()
+        found = [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
+        if self._is_rewound:  # rows above the fork are off chain until they are read again, and miss nothing
+            return []
+        self.missing = sum(len(gap) for gap, _ in found)
+        self._tell([gap for gap, _ in found])
+        return [span for _, span in found]
+
+    def _tell(self, missing: list[Gap]) -> None:
+        names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])
+        more = " …" if self.missing > len(missing[:SHOWN]) else ""
+        reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
+        name = f"{NAME} {self.ranges.contract.name}"
+        self.ranges.contract.components.board.set("missing-requests", name, reason)
+
+    def _heed_losses(self) -> None:
         """Begin at the low-water mark again where a row was set aside, or left the chain: its id is to be found missing."""
-        lost = len(self.ranges.contract.journal.damaged), self.ranges.gone, self.ranges.generation
+        lost = len(self.ranges.contract.components.journal.damaged), self.ranges.gone, self.ranges.generation
         if lost != self._lost:
             self._lost = lost
             self._complete.clear()
             self._marks.clear()
 
-    async def missing(self, sure: Mapping[Kind, int]) -> list[tuple[Gap, Span]]:
-        """Return what is missing up to these ids, each with the blocks where it must stand. Repeating: reads only."""
-        aside = await self._set_aside()
-        return [one for kind, newest in sure.items() for one in await self._gaps(kind, newest, aside)]
-
-    async def raise_marks(self, final: int) -> None:
+    async def _raise_marks(self, final: int) -> None:
         """Remember in the journal what is complete up to a block that is final."""
         generation = self.ranges.generation
         for kind, complete in tuple(self._complete.items()):
@@ -82,7 +152,7 @@ class KnownIds:
 
     async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[tuple[Gap, Span]]:
         found: list[tuple[Gap, Span]] = []
-        tag = self.numberings[kind].tag
+        tag = self._numberings[kind].tag
         place = self._complete.get(kind) or await self._low_water(kind, newest)
         end = (self.ranges.next_block or 1) - 1
         while place.id < newest:
@@ -101,7 +171,7 @@ class KnownIds:
 
     async def _low_water(self, kind: Kind, newest: int) -> JournalPlace:
         """Return where the journal begins to be complete: nothing older was ever its business."""
-        contract, numbering, began = self.ranges.contract, self.numberings[kind], self._began[kind]
+        contract, numbering, began = self.ranges.contract, self._numberings[kind], self._began[kind]
         if mark := await contract.run(retention.low_water, kind):
             return mark
         if contract.chain_context.from_block == 0:
@@ -117,94 +187,3 @@ class KnownIds:
         return [
             JournalPlace(found, log.block_number) for log in read if log and (found := id_of(log)) is not None
         ]
-
-
-_id = attrgetter("id")
-
-
-NAME = "completeness"
-PROOF_INTERVAL = 30.0  # seconds between rounds, or the reorg window where that is longer: till then what a lagging node hid comes by itself
-READER_CHECK_INTERVAL = 0.5  # seconds until it is looked again whether the reader has begun
-SHOWN = 3  # gaps that are named
-_SENSE = 1 << 62  # no contract has numbered so many requests
-
-
-@attrs.define
-class Completeness:
-    """The proof for one contract; ``missing`` is how many requests the last round did not find."""
-
-    ranges: RangeReader
-    ids: KnownIds
-    missing: int = 0
-    _issued: Mapping[Kind, int] = attrs.field(factory=dict)
-    """The newest id of each kind, a round ago."""
-    _head: int = 0
-    _generation: int = 0
-    """That of the chain when the round began."""
-
-    @classmethod
-    def of(cls, ranges: RangeReader) -> Completeness:
-        """Make the proof over what a reader reads."""
-        return cls(ranges, KnownIds(ranges))
-
-    async def run(self) -> Never:
-        """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
-        interval = max(PROOF_INTERVAL, self.ranges.contract.components.settings.reading.reorg_window)
-        while True:
-            reading = self.ranges.next_block is not None
-            if reading:
-                with suppress(
-                    Retryable
-                ):  # an alert of its own names the dependency; without an answer nothing is proved
-                    await self._round()
-            await trio.sleep(interval if reading else READER_CHECK_INTERVAL)
-
-    async def _round(self) -> None:
-        self._generation = self.ranges.generation
-        self.ids.heed_losses()
-        issued = await self._counters()
-        if self._is_rewound:
-            return
-        if self._issued and (self.ranges.next_block or 0) > self._head:
-            sure = {kind: min(before, issued.get(kind, 0)) for kind, before in self._issued.items()}
-            spans = await self._look(sure)
-            for first, last in merged(spans):
-                await self.ranges.read_again(first, last)
-            if spans:
-                await self._look(sure)
-        head = self.ranges.contract.head
-        if not self._is_rewound:
-            await self.ids.raise_marks(min(final_block(head) or 0, self.ranges.settled))
-        self._issued, self._head = issued, head.number or 0
-
-    @property
-    def _is_rewound(self) -> bool:
-        """Whether the reader has gone back to a fork since the round began: what the round has seen is of a chain that is gone."""
-        return self._generation != self.ranges.generation
-
-    async def _counters(self) -> dict[Kind, int]:
-        """Ask for the newest ids; 0 or the bare tag are none, anything else without the tag is no counter."""
-        contract = self.ranges.contract
-        numberings = contract.components.profile.numberings(contract.subscription)
-        self.ids.numberings = {numbering.kind: numbering for numbering in numberings}
-        found = await ask_all(contract.chain_context.follower, [numbering.newest for numbering in numberings])
-        newest = {one: number or make_id(one.tag, 0) for one, number in zip(numberings, found, strict=True)}
-        issued = {one.kind: n for one, n in newest.items() if tag_of(n) == one.tag and counter_of(n) < _SENSE}
-        self.ids.note_issued(issued, max(0, self.ranges.settled))
-        return issued
-
-    async def _look(self, sure: Mapping[Kind, int]) -> list[Span]:
-        """Compare with the journal and tell; return the blocks where the missing ones must stand."""
-        found = await self.ids.missing(sure)
-        if self._is_rewound:  # rows above the fork are off chain until they are read again, and miss nothing
-            return []
-        self.missing = sum(len(gap) for gap, _ in found)
-        self._tell([gap for gap, _ in found])
-        return [span for _, span in found]
-
-    def _tell(self, missing: list[Gap]) -> None:
-        names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])
-        more = " …" if self.missing > len(missing[:SHOWN]) else ""
-        reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
-        name = f"{NAME} {self.ranges.contract.name}"
-        self.ranges.contract.components.board.set("missing-requests", name, reason)

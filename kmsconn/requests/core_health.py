@@ -75,15 +75,14 @@ class CoreHealth:
 
     def statistics(self) -> Mapping[str, CoreStatistics]:
         """Return what is known of each endpoint."""
-        return {name: self._statistics_of(index, name) for index, name in enumerate(self.core.endpoints)}
-
-    def _statistics_of(self, index: int, name: str) -> CoreStatistics:
-        _, wrong = self._wrong.get(index, (0.0, ""))
-        return (
-            CoreStatistics(False, wrong)
-            if wrong
-            else CoreStatistics(True if name in self._served_at else None)
-        )
+        wrong = {
+            self.core.endpoints[index]: CoreStatistics(False, text)
+            for index, (_, text) in self._wrong.items()
+        }
+        served = {
+            name: CoreStatistics(True if name in self._served_at else None) for name in self.core.endpoints
+        }
+        return served | wrong
 
     @property
     def gone(self) -> frozenset[int]:

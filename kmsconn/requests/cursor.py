@@ -51,11 +51,6 @@ class ReadPlan:
     again: tuple[Range, ...] = ()
     backfill: Range | None = None
 
-    @property
-    def ranges(self) -> tuple[Range, ...]:
-        """All of them, in the order in which they matter."""
-        return (self.tail, *self.again, *((self.backfill,) if self.backfill else ()))
-
 
 @attrs.frozen
 class Island:
@@ -74,11 +69,6 @@ class Cursor:
     origin: int = 0
     island: Island | None = None
     calm: int = 0
-
-    def behind(self, head: int) -> int:
-        """Return how many blocks up to ``head`` lie at or above the cursor; the island's do not count."""
-        island = self.island.last - self.island.first + 1 if self.island else 0
-        return max(0, head - self.next_block + 1 - island)
 
 
 def plan(cursor: Cursor, head: int, again: int | None = None) -> ReadPlan:

@@ -65,10 +65,8 @@ class NodeIdentity:
         if isinstance(context_id, int):
             self.outside.recall((request.chain_id, context_id))
 
-    async def has_answered(self, request: Request, *, otherwise: bool = False) -> bool:
-        """Say whether this node's answer to a request is in the contract, or ``otherwise`` where it cannot be asked for one.
-
-        Raises as ``signer_for``.
+    async def has_answered(self, request: Request) -> bool:
+        """Say whether this node's answer to a request is in the contract; not where it cannot be asked for one. Raises as ``signer_for``.
 
         Where the request's context must be asked for, so is the answer of the signer learnt last, in the same batch: it mostly is the one.
         """
@@ -78,7 +76,7 @@ class NodeIdentity:
         if alternative is None or alternative.signer != signer:
             alternative = self._alternative(request, signer)
         if alternative is None:
-            return otherwise
+            return False
         return await self._ask(alternative.question) if alternative.said is None else alternative.said
 
     def _alternative(self, request: Request, signer: Address | None) -> _Alternative | None:

@@ -23,7 +23,7 @@ from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.journal import queries, recording
 from kmsconn.journal.database import Database
-from kmsconn.journal.journal import Journal, until_kept
+from kmsconn.journal.journal import until_kept
 from kmsconn.journal.queries import ReadUpTo
 from kmsconn.journal.recording import Read, Recorded
 from kmsconn.model.events import CursorMoved
@@ -48,7 +48,6 @@ class WatchedContract:
     """One contract. ``head`` is what is known of the block up to which is read, ``tag`` the name of that block."""
 
     components: Components
-    journal: Journal
     subscription: Subscription
     chain_context: ChainContext
     endpoint: Endpoint
@@ -62,7 +61,7 @@ class WatchedContract:
         """Find the chain of a subscription."""
         chain, name = components.chain_contexts[subscription.chain_id], checksum(subscription.contract)
         head, tag = (chain.finalized, FINALIZED) if subscription.finalized else (chain.head, LATEST)
-        return cls(components, components.journal, subscription, chain, chain.endpoint, head, tag, name)
+        return cls(components, subscription, chain, chain.endpoint, head, tag, name)
 
     @property
     def reorg_window(self) -> float:
@@ -89,12 +88,12 @@ class WatchedContract:
         """
         of = self.subscription
         return await until_kept(
-            lambda: self.journal.run(operation, of.chain_id, of.contract, *args, **kwargs)
+            lambda: self.components.journal.run(operation, of.chain_id, of.contract, *args, **kwargs)
         )
 
     def tell(self, cause: str, text: str | None, part: str = "") -> None:
         """Say why reading fails, or that it works; a chain that is down has an alert of its own, and so has the journal."""
-        if not text or not (self.endpoint.is_down or self.journal.failures.text):
+        if not text or not (self.endpoint.is_down or self.components.journal.failures.text):
             self.components.board.set(cause, f"{self.endpoint.name} {self.name}{part}", text)
 
 
@@ -245,7 +244,7 @@ class RangeReader:
             headers=headers,
             head=head,
         )
-        recorded = await self.contract.journal.run(recording.record, read)
+        recorded = await components.journal.run(recording.record, read)
         tell_recorded(components, of.chain_id, recorded, decoded.undecodable)
         if recorded.outdated:
             await follower.load()
@@ -256,12 +255,9 @@ class RangeReader:
         self.gone += recorded.gone
         self.last = found
         if not recorded.clean:
-            self._anew()
+            self.learned += 1
+            self.progress = attrs.evolve(self.progress, since=float(found.head.timestamp))
         return recorded
-
-    def _anew(self) -> None:
-        self.learned += 1
-        self.progress = attrs.evolve(self.progress, since=float(self.last.head.timestamp))
 
     async def headers(self, blocks: Collection[int]) -> dict[int, bytes]:
         """Ask for the hashes of blocks, of a node that shows the chain that is followed; nothing where one of them is not to be had."""

@@ -143,72 +143,6 @@ async def _what_to_read(ranges: RangeReader) -> Reread | None:
     return Reread(from_block, from_block, cursor.next_block - 1)
 
 
-@attrs.frozen
-class Settling:
-    """The settling of what a reader reads."""
-
-    ranges: RangeReader
-
-    async def settle(self, lowest: int, learned: int) -> None:
-        """Settle blocks after all from ``lowest`` on were read again, where they are old enough and nothing was learned of them since.
-
-        ``learned`` is what it was before that. What cannot be settled now is settled later. Repeating: harmless.
-        """
-        ranges, progress = self.ranges, self.ranges.progress
-        now = float(ranges.last.head.timestamp)
-        if now < progress.since:  # the node of then had a wild time
-            ranges.progress = attrs.evolve(progress, since=now)
-        if ranges.learned != learned or lowest > progress.settled + 1 or ranges.cursor.island is not None:
-            return
-        due, end = now - progress.since >= ranges.contract.reorg_window, ranges.cursor.next_block - 1
-        if due and await self._agree(progress.settled + 1, progress.passed) and ranges.learned == learned:
-            await self._settle(attrs.evolve(progress, settled=progress.passed, passed=end, since=now))
-
-    def unsettled(self, head: int) -> Range | None:
-        """Return a range of blocks that are not settled though they are far below the head: a back-fill has read them."""
-        ranges, first = self.ranges, self.ranges.settled + 1
-        last = min(first + ranges.cursor.size, head - ranges.contract.near, ranges.cursor.next_block) - 1
-        return Range(first, last) if first <= last else None
-
-    async def settle_old(self, blocks: Range) -> bool:
-        """Read once more and settle what is older than any window; say whether it could be done. Repeating: harmless."""
-        ranges, learned, last = self.ranges, self.ranges.learned, blocks.last
-        if last is None or not await ranges.read(blocks) or ranges.learned != learned:
-            return False
-        if not await self._agree(blocks.first, last):
-            return False
-        passed = max(ranges.progress.passed, last)
-        return await self._settle(attrs.evolve(ranges.progress, settled=last, passed=passed))
-
-    async def _settle(self, now: ReadUpTo) -> bool:
-        ranges, generation = self.ranges, self.ranges.generation
-        done = await ranges.contract.run(recording.settle, generation, now)
-        if done and generation == ranges.generation:
-            ranges.progress = now
-        return done
-
-    async def _agree(self, first: int, last: int) -> bool:
-        """Say whether the chain's headers are those under which the requests in some blocks were read; those of others leave the chain."""
-        ranges = self.ranges
-        while first <= last:
-            standing = await ranges.contract.run(queries.standing, (first, last), HEADERS_AT_ONCE)
-            if not standing:
-                return True
-            try:
-                headers = await ranges.headers([block.number for block in standing])
-            except Retryable as error:
-                ranges.reason = str(error)
-                return False
-            if not headers:
-                return False
-            if any(headers[block.number] != block.hash for block in standing):
-                nothing = attrs.evolve(ranges.last, logs=(), from_block=1, to_block=0)
-                await ranges.keep(nothing, ranges.cursor.next_block, ranges.generation, headers=headers)
-                return False
-            first = standing[-1].number + 1
-        return True
-
-
 BACKFILL_REPORT_INTERVAL = 10.0
 """Seconds between two reports: often enough for somebody who watches, rare enough for a log."""
 
@@ -242,15 +176,13 @@ class LogReader:
 
     contract: WatchedContract
     ranges: RangeReader
-    settling: Settling
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     _behind: trio.Event = attrs.field(factory=trio.Event)
 
     @classmethod
     def of(cls, contract: WatchedContract) -> LogReader:
         """Make the reader of a contract."""
-        ranges = RangeReader.of(contract)
-        return cls(contract, ranges, Settling(ranges))
+        return cls(contract, RangeReader.of(contract))
 
     async def run(self) -> None:
         """Listen and read until cancelled. Cancellation: what was not recorded is read again. Repeating: reads are idempotent."""
@@ -300,7 +232,7 @@ class LogReader:
                 return False
         if lowest is not None:
             ranges.read_again_at = now + contract.reorg_window / 4
-            await self.settling.settle(lowest, learned)
+            await self._settle_read(lowest, learned)
         return True
 
     async def _backfill(self) -> None:
@@ -319,8 +251,8 @@ class LogReader:
                 else:
                     self.contract.tell("back-fill", self.ranges.reason)
                     await trio.sleep(self.contract.chain_context.polling)
-            while (blocks := self.settling.unsettled(self.contract.head.number or 0)) is not None:
-                if not await self.settling.settle_old(blocks):
+            while (blocks := self._unsettled(self.contract.head.number or 0)) is not None:
+                if not await self._settle_old(blocks):
                     await trio.sleep(self.contract.chain_context.polling)
 
     def _tell(self, progress: BackfillProgress, read: Range) -> None:
@@ -335,6 +267,65 @@ class LogReader:
     def _next_backfill(self) -> Range | None:
         head = self.contract.head.number
         return None if head is None else plan(self.ranges.cursor, head).backfill
+
+    async def _settle_read(self, lowest: int, learned: int) -> None:
+        """Settle blocks after all from ``lowest`` on were read again, where they are old enough and nothing was learned of them since.
+
+        ``learned`` is what it was before that. What cannot be settled now is settled later. Repeating: harmless.
+        """
+        ranges, progress = self.ranges, self.ranges.progress
+        now = float(ranges.last.head.timestamp)
+        if now < progress.since:  # the node of then had a wild time
+            ranges.progress = attrs.evolve(progress, since=now)
+        if ranges.learned != learned or lowest > progress.settled + 1 or ranges.cursor.island is not None:
+            return
+        due, end = now - progress.since >= ranges.contract.reorg_window, ranges.cursor.next_block - 1
+        if due and await self._agree(progress.settled + 1, progress.passed) and ranges.learned == learned:
+            await self._settle(attrs.evolve(progress, settled=progress.passed, passed=end, since=now))
+
+    def _unsettled(self, head: int) -> Range | None:
+        """Return a range of blocks that are not settled though they are far below the head: a back-fill has read them."""
+        ranges, first = self.ranges, self.ranges.settled + 1
+        last = min(first + ranges.cursor.size, head - ranges.contract.near, ranges.cursor.next_block) - 1
+        return Range(first, last) if first <= last else None
+
+    async def _settle_old(self, blocks: Range) -> bool:
+        """Read once more and settle what is older than any window; say whether it could be done. Repeating: harmless."""
+        ranges, learned, last = self.ranges, self.ranges.learned, blocks.last
+        if last is None or not await ranges.read(blocks) or ranges.learned != learned:
+            return False
+        if not await self._agree(blocks.first, last):
+            return False
+        passed = max(ranges.progress.passed, last)
+        return await self._settle(attrs.evolve(ranges.progress, settled=last, passed=passed))
+
+    async def _settle(self, now: ReadUpTo) -> bool:
+        ranges, generation = self.ranges, self.ranges.generation
+        done = await ranges.contract.run(recording.settle, generation, now)
+        if done and generation == ranges.generation:
+            ranges.progress = now
+        return done
+
+    async def _agree(self, first: int, last: int) -> bool:
+        """Say whether the chain's headers are those under which the requests in some blocks were read; those of others leave the chain."""
+        ranges = self.ranges
+        while first <= last:
+            standing = await ranges.contract.run(queries.standing, (first, last), HEADERS_AT_ONCE)
+            if not standing:
+                return True
+            try:
+                headers = await ranges.headers([block.number for block in standing])
+            except Retryable as error:
+                ranges.reason = str(error)
+                return False
+            if not headers:
+                return False
+            if any(headers[block.number] != block.hash for block in standing):
+                nothing = attrs.evolve(ranges.last, logs=(), from_block=1, to_block=0)
+                await ranges.keep(nothing, ranges.cursor.next_block, ranges.generation, headers=headers)
+                return False
+            first = standing[-1].number + 1
+        return True
 
 
 async def follow_heads(chain_context: ChainContext, board: Board) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Never
 
-import attrs
 import trio
 
 from kmsconn.chain.follower import HeadTracker
@@ -14,6 +13,7 @@ from kmsconn.ethereum.ids import tag_of
 from kmsconn.journal import inspecting, retention
 from kmsconn.journal.journal import until_kept
 from kmsconn.journal.retention import Position, RetentionStep
+from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 from kmsconn.requests.range_reader import WatchedContract, watched_contracts
 
@@ -33,61 +33,53 @@ def final_block(head: HeadTracker, finalized: HeadTracker | None = None) -> int 
     return deep if finalized is None or finalized.number is None else min(deep, finalized.number)
 
 
-@attrs.frozen
-class Retaining:
-    """The task that drops what is old."""
-
-    components: Components
-
-    async def run(self) -> Never:
-        """Drop for ever. Cancellation: at any time. Repeating: a round begins at the oldest rows again."""
-        while True:
-            plan = self._plan()
-            await self._round(plan)
-            for contract in watched_contracts(self.components):
-                await self._forget_logs(contract, plan)
-            await trio.sleep(RETENTION_INTERVAL)
-
-    async def _round(self, plan: RetentionStep) -> None:
+async def retain(components: Components) -> Never:
+    """Drop what is old for ever. Cancellation: at any time. Repeating: a round begins at the oldest rows again."""
+    while True:
+        plan = _plan(components)
         position: Position | None = Position()
         while position is not None:
             began, at = trio.current_time(), position
-            position = await until_kept(lambda: self.components.journal.run(retention.step, plan, at))  # noqa: B023 - called at once
+            position = await until_kept(lambda: components.journal.run(retention.step, plan, at))  # noqa: B023 - called at once
             await trio.sleep(max(RETENTION_STEP_DELAY, REST * (trio.current_time() - began)))
+        for contract in watched_contracts(components):
+            await _forget_logs(contract, plan)
+        await trio.sleep(RETENTION_INTERVAL)
 
-    async def _forget_logs(self, contract: WatchedContract, plan: RetentionStep) -> None:
-        """Delete the undecodable logs of a contract that are old and final, and whose ids the proof of completeness has passed."""
-        if (before := plan.delete_before) is None:
-            return
-        of, components = contract.subscription, self.components
-        logs, last = await contract.run(inspecting.undecodable_logs), plan.final.get(of.chain_id, -1)
-        final = [one for one in logs if one.place[0] <= last and one.found < before]
-        if not final:
-            return
-        numberings = components.profile.numberings(of)
-        found = [(one.tag, await contract.run(retention.low_water, one.kind)) for one in numberings]
-        marks = [(tag, -1 if mark is None else mark.id) for tag, mark in found]
-        passed = [
-            {"log": one} for one in final if one.log is not None and not self._is_counted(one.log, marks)
-        ]
-        await until_kept(lambda: components.journal.run_each(inspecting.drop_log, passed))
 
-    def _is_counted(self, log: Log, marks: Iterable[tuple[int, int]]) -> bool:
-        """Say whether the proof of completeness may look for the id of a log: it is above the low-water mark of its numbering."""
-        found = self.components.profile.id_of(log)
-        return found is not None and any(tag_of(found) == tag and found > mark for tag, mark in marks)
+async def _forget_logs(contract: WatchedContract, plan: RetentionStep) -> None:
+    """Delete the undecodable logs of a contract that are old and final, and whose ids the proof of completeness has passed."""
+    if (before := plan.delete_before) is None:
+        return
+    of, profile = contract.subscription, contract.components.profile
+    logs, last = await contract.run(inspecting.undecodable_logs), plan.final.get(of.chain_id, -1)
+    final = [one for one in logs if one.place[0] <= last and one.found < before]
+    if not final:
+        return
+    found = [(one.tag, await contract.run(retention.low_water, one.kind)) for one in profile.numberings(of)]
+    marks = [(tag, -1 if mark is None else mark.id) for tag, mark in found]
+    passed = [
+        {"log": one} for one in final if one.log is not None and not _is_counted(profile, one.log, marks)
+    ]
+    await until_kept(lambda: contract.components.journal.run_each(inspecting.drop_log, passed))
 
-    def _plan(self) -> RetentionStep:
-        components, profile = self.components, self.components.profile
-        retention, now = components.settings.storage.retention, components.ports.wall()
-        blocks = {
-            chain: final_block(chain_context.head, chain_context.finalized)
-            for chain, chain_context in components.chain_contexts.items()
-        }
-        numbered = {one.kind for of in profile.subscriptions() for one in profile.numberings(of)}
-        return RetentionStep(
-            clear_before=now - retention.contents if retention.contents else None,
-            delete_before=now - retention.rows if retention.rows else None,
-            final={chain: block for chain, block in blocks.items() if block is not None},
-            numbered=frozenset(numbered),
-        )
+
+def _is_counted(profile: Profile, log: Log, marks: Iterable[tuple[int, int]]) -> bool:
+    """Say whether the proof of completeness may look for the id of a log: it is above the low-water mark of its numbering."""
+    found = profile.id_of(log)
+    return found is not None and any(tag_of(found) == tag and found > mark for tag, mark in marks)
+
+
+def _plan(components: Components) -> RetentionStep:
+    profile, wanted, now = components.profile, components.settings.storage.retention, components.ports.wall()
+    blocks = {
+        chain: final_block(chain_context.head, chain_context.finalized)
+        for chain, chain_context in components.chain_contexts.items()
+    }
+    numbered = {one.kind for of in profile.subscriptions() for one in profile.numberings(of)}
+    return RetentionStep(
+        clear_before=now - wanted.contents if wanted.contents else None,
+        delete_before=now - wanted.rows if wanted.rows else None,
+        final={chain: block for chain, block in blocks.items() if block is not None},
+        numbered=frozenset(numbered),
+    )

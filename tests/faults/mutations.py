@@ -37,14 +37,14 @@ from kmsconn.replies.asking import read_finding
 from kmsconn.replies.state import Tracks
 from kmsconn.requests import decoding, dispatcher, failures, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
-from kmsconn.requests.completeness import Completeness, KnownIds
+from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
 from kmsconn.requests.cursor import Cursor, plan
 from kmsconn.requests.decoding import DecodeCache
 from kmsconn.requests.failures import RULES, SOON, Rule, Waits
 from kmsconn.requests.pipeline import Pipeline
 from kmsconn.requests.range_reader import WatchedContract
-from kmsconn.requests.reader import Settling, first_head
+from kmsconn.requests.reader import first_head
 from kmsconn.requests.row_outcomes import RowOutcomes
 from kmsconn.requests.stages import Stages
 from kmsconn.serving import wire
@@ -189,7 +189,7 @@ def headers_not_compared(monkeypatch: Any) -> None:
         await trio.lowlevel.checkpoint()
         return True
 
-    monkeypatch.setattr(Settling, "_agree", agree)
+    monkeypatch.setattr(reader.LogReader, "_agree", agree)
     monkeypatch.setattr(recording, "_true", lambda read, _changes: iter(read.arrivals))
     monkeypatch.setattr(recording, "REPLACED", f"{recording.REPLACED} AND rid < 0")
 
@@ -479,9 +479,9 @@ def commands_of_any_size(monkeypatch: Any) -> None:
 def the_mark_of_the_proof_ignored(monkeypatch: Any) -> None:
     """The proof of completeness counts from the first id, whatever the journal says to be complete."""
 
-    async def from_the_first(ids: KnownIds, kind: Any, _newest: int) -> JournalPlace:
+    async def from_the_first(ids: Completeness, kind: Any, _newest: int) -> JournalPlace:
         await trio.lowlevel.checkpoint()
-        numbering = ids.numberings[kind]
+        numbering = ids._numberings[kind]
         return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
 
-    monkeypatch.setattr(KnownIds, "_low_water", from_the_first)
+    monkeypatch.setattr(Completeness, "_low_water", from_the_first)

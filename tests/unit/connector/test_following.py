@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from kmsconn.connector.event_hook import MEMORY, ShadowFindings
-from kmsconn.connector.following import FORGET_INTERVAL, Topics, follow_pauses, forget_ended
+from kmsconn.connector.following import FORGET_INTERVAL, Topics, follow_pauses, forget_ended, tell
 from kmsconn.errors import Unreachable
 from kmsconn.journal import inspecting, moves
 from kmsconn.journal.inspecting import PausedKind
@@ -56,11 +56,12 @@ async def test_a_pause_that_came_into_the_journal_holds_and_ends(tmp_path: Path)
 
 def test_a_topic_wakes_its_own_and_where_nobody_heard_which_one_everybody_is_woken() -> None:
     woken: list[str] = []
-    topics = Topics()
-    topics.on("due", lambda name: woken.append(f"due {name}"))
-    topics.on("answered", lambda name: woken.append(f"answered {name}"))
-    topics.tell({"due keygen", "of a later version"})
-    topics.tell(())
+    topics: Topics = {
+        "due": lambda name: woken.append(f"due {name}"),
+        "answered": lambda name: woken.append(f"answered {name}"),
+    }
+    tell(topics, {"due keygen", "of a later version"})
+    tell(topics, ())
     assert woken == ["due keygen", "due ", "answered "]
 
 

@@ -158,11 +158,11 @@ def numbered(counters: Sequence[int], /, *, issued: int | None = None, **others:
 async def proving(world: World) -> AsyncIterator[Completeness]:
     world.head.note(100, 1000)
     world.components = SimpleNamespace(
-        profile=world.profile, settings=SETTINGS,
+        profile=world.profile, settings=SETTINGS, journal=world,
         on_event=world.events.append,
         board=Board(world.events.append, trio.current_time),
     )  # fmt: skip
-    proof = Completeness.of(world)  # type: ignore[arg-type]
+    proof = Completeness(world)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(proof.run)
         await trio.sleep(1)
@@ -383,9 +383,7 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
         world.blocks([8])
         await rounds(1)
         world.marks.clear()
-        proof.ids._marks = {
-            kind: attrs.evolve(place, id=place.id - 1) for kind, place in proof.ids._complete.items()
-        }
+        proof._marks = {kind: attrs.evolve(place, id=place.id - 1) for kind, place in proof._complete.items()}
 
         async def strike(self: World, *given: Any, **options: Any) -> Any:
             monkeypatch.setattr(World, call, honest)

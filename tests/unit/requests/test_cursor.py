@@ -128,10 +128,6 @@ def test_after_that_the_size_grows_again_only_after_a_calm() -> None:
     assert took(cursor, cursor.next_block, cursor.next_block + 49).size == 100
 
 
-def test_how_far_behind_does_not_count_the_island() -> None:
-    assert Cursor(10, island=Island(15, 20)).behind(30) == 15
-
-
 def test_a_size_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="size"):
         Cursor(0, size=0)

@@ -670,6 +670,9 @@ async def test_a_read_that_is_recorded_while_a_fork_is_found_moves_nothing(
             ranges.generation, ranges.cursor = ranges.generation + 1, rewound(ranges.cursor, 50)
             return Recorded()
 
-        ranges.contract = attrs.evolve(ranges.contract, journal=SimpleNamespace(run=record))
+        components = SimpleNamespace(
+            **{**vars(ranges.contract.components), "journal": SimpleNamespace(run=record)}
+        )
+        ranges.contract = attrs.evolve(ranges.contract, components=components)
         assert not await ranges.read(Range(51, 100))
         assert ranges.next_block == 51

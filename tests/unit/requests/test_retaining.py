@@ -30,7 +30,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.requests import Kind
 from kmsconn.requests import retaining
-from kmsconn.requests.retaining import SETTLED, Retaining, final_block
+from kmsconn.requests.retaining import SETTLED, final_block, retain
 from tests.unit.requests.bench import PROFILE, SETTINGS, Bench
 from tests.unit.requests.bench import wall as bench_wall
 from tests.unit.requests.few_components import FewComponents, few_components, wall
@@ -149,7 +149,7 @@ async def test_a_log_that_could_not_be_decoded_is_deleted_once_the_proof_of_comp
         ports=SimpleNamespace(wall=lambda: bench_wall() + days * DAY),
     )
     with trio.move_on_after(60):
-        await Retaining(components).run()
+        await retain(components)
     assert len(await run(inspecting.undecodable_logs, of.chain_id, of.contract)) == left
 
 
