@@ -65,7 +65,9 @@ class Registry:
         """
         threshold = await ask(self.gateway, self.profile.registry.coprocessor_threshold())
         if threshold == 0:
-            raise self._zero_threshold()
+            reason = "the coprocessor quorum threshold on chain is 0: no ciphertext could be trusted"
+            # one wild answer must not end what runs with a good snapshot
+            raise NotYet(reason) if self._coprocessors else StartRefused(reason)
         senders = await ask(self.gateway, self.profile.registry.coprocessor_senders())
         if len(senders) > MOST:
             raise Unreachable(f"the registry names {len(senders)} coprocessors, more than {MOST}")
@@ -77,11 +79,6 @@ class Registry:
         self._coprocessors = {coprocessor.tx_sender: coprocessor for coprocessor in found}
         self.threshold = threshold
         self._loaded.set()
-
-    def _zero_threshold(self) -> StartRefused | NotYet:
-        """Return what a threshold of 0 means: one wild answer must not end what runs with a good snapshot."""
-        reason = "the coprocessor quorum threshold on chain is 0: no ciphertext could be trusted"
-        return NotYet(reason) if self._coprocessors else StartRefused(reason)
 
     async def wait_loaded(self) -> None:
         """Return once there is a snapshot."""

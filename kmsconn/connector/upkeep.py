@@ -180,13 +180,12 @@ async def name_overdue(profile: Profile, journal: Journal, wall: Callable[[], fl
     """Name what has waited for an hour, and never expires."""
     kinds = [kind for kind, operation in profile.operations.items() if not operation.expires]
     waiting = await until_kept(lambda: journal.run(queries.waiting, kinds, wall() - LONG, NAMED))
-    board.show(OVERDUE, [_overdue_alert(one) for one in waiting])
+    said = "has waited for more than an hour; reason:"
+    found = [
+        (f"{one.kind} 0x{one.id:064x}", f"{said} {one.progress.reason or 'its turn'}") for one in waiting
+    ]
+    board.show(OVERDUE, [AlertRaised(name, OVERDUE, text) for name, text in found])
     return OVERDUE_INTERVAL
-
-
-def _overdue_alert(one: Row) -> AlertRaised:
-    text = f"has waited for more than an hour; reason: {one.progress.reason or 'its turn'}"
-    return AlertRaised(f"{one.kind} 0x{one.id:064x}", OVERDUE, text)
 
 
 async def name_undone(journal: Journal, board: Board) -> float:

@@ -134,7 +134,7 @@ class Resources:
 
 @attrs.frozen(slots=False, kw_only=True)
 class OpenedResources(Resources):
-    """What has to be closed: the journal and the ways to the dependencies."""
+    """What has to be closed, the journal and the ways to the dependencies, and what fetches ciphertexts."""
 
     journal: Journal
     membership: Membership
@@ -202,11 +202,6 @@ class OpenedResources(Resources):
         """The Gateway, where decryptions are asked for and answered."""
         return self.chain_contexts[self.settings.chains.gateway.chain_id]
 
-
-@attrs.frozen(slots=False, kw_only=True)
-class CiphertextComponents(OpenedResources):
-    """The components that fetch ciphertexts."""
-
     @cached_property
     def directory(self) -> Registry | Lookup:
         """Reads the whole registry, or, in a generation without attestations, only what requests name."""
@@ -262,7 +257,7 @@ class CiphertextComponents(OpenedResources):
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class Components(CiphertextComponents):
+class Components(OpenedResources):
     """Everything one connector is made of."""
 
     @cached_property

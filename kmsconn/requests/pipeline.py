@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -182,27 +183,18 @@ async def answer_again(pipeline: Pipeline, row: Row) -> Answered:
     operation = pipeline.profile.operations.get(row.kind)
     if operation is None or not operation.expires:
         raise Rejected(f"only decryptions are asked for again, and this is {row.kind}")
-    request = request_of(pipeline.profile, row)
-    try:
-        return await _answer(pipeline, Submitted(request))
-    except Forgotten:
-        return await _answer(pipeline, await _submit(pipeline, row, request))
+    request, stages, deadlines = request_of(pipeline.profile, row), pipeline.stages, pipeline.deadlines
+    with suppress(Forgotten):
+        return await _within(deadlines.answer, "answer", stages.answer(Submitted(request)))
+    # handed over without the checks: the contract has its answer by now and would say so
+    checked = Checked(request, *request.content.context)
+    with Lease(pipeline.budgets[row.id % pipeline.runner.shards]) as lease:
+        gathered = await _within(deadlines.gather, "gather", stages.gather(checked, lease))
+        submitted = await _within(deadlines.submit, "submit", stages.submit(gathered))
+    return await _within(deadlines.answer, "answer", stages.answer(submitted))
 
 
 async def _within(seconds: float, stage: str, step: Awaitable[T]) -> T:
     with trio.move_on_after(seconds):
         return await step
     raise StageTimeout(stage, seconds)
-
-
-async def _answer(pipeline: Pipeline, submitted: Submitted) -> Answered:
-    return await _within(pipeline.deadlines.answer, "answer", pipeline.stages.answer(submitted))
-
-
-async def _submit(pipeline: Pipeline, row: Row, request: Request) -> Submitted:
-    """Hand a request over without the checks: the contract has its answer by now and would say so."""
-    checked = Checked(request, *request.content.context)
-    stages, deadlines = pipeline.stages, pipeline.deadlines
-    with Lease(pipeline.budgets[row.id % pipeline.runner.shards]) as lease:
-        gathered = await _within(deadlines.gather, "gather", stages.gather(checked, lease))
-        return await _within(deadlines.submit, "submit", stages.submit(gathered))

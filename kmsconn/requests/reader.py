@@ -31,7 +31,6 @@ from kmsconn.journal.queries import ReadUpTo, Reread
 from kmsconn.model.alerts import Board
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import BackfillProgressed
-from kmsconn.protocols.profile import Subscription
 from kmsconn.requests.components import ChainContext
 from kmsconn.requests.cursor import Cursor, Range, plan
 from kmsconn.requests.range_reader import HEADERS_AT_ONCE, RangeReader, WatchedContract
@@ -144,27 +143,7 @@ async def _what_to_read(ranges: RangeReader) -> Reread | None:
 
 
 BACKFILL_REPORT_INTERVAL = 10.0
-"""Seconds between two reports: often enough for somebody who watches, rare enough for a log."""
-
-
-@attrs.define
-class BackfillProgress:
-    """One back-fill of a contract, from its first block on."""
-
-    of: Subscription
-    first: int
-    told: float
-    """When it was last told, or when it began."""
-    spoke: bool = False
-
-    def after(self, last_read: int, last: int, now: float) -> BackfillProgressed | None:
-        """Return the report that is due once ``last_read`` of the blocks up to ``last`` has been read; the end is told if anything was."""
-        done, blocks = last_read - self.first + 1, last - self.first + 1
-        ended = done >= blocks
-        if now - self.told < BACKFILL_REPORT_INTERVAL and not (ended and self.spoke):
-            return None
-        self.told, self.spoke = now, True
-        return BackfillProgressed(self.of.chain_id, self.of.contract, min(done, blocks), blocks)
+"""Seconds between two reports: often enough for somebody who watches, rare enough for a log. The end is told if anything was."""
 
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
@@ -240,29 +219,27 @@ class LogReader:
         while True:
             await self._behind.wait()
             self._behind = trio.Event()
-            progress: BackfillProgress | None = None
+            first, told, spoke = None, trio.current_time(), False
             while (blocks := self._next_backfill()) is not None:
-                progress = progress or BackfillProgress(
-                    self.contract.subscription, blocks.first, trio.current_time()
-                )
-                if await self.ranges.read(blocks):
-                    self.contract.tell("back-fill", None)
-                    self._tell(progress, blocks)
-                else:
+                first = blocks.first if first is None else first
+                if not await self.ranges.read(blocks):
                     self.contract.tell("back-fill", self.ranges.reason)
                     await trio.sleep(self.contract.chain_context.polling)
+                    continue
+                self.contract.tell("back-fill", None)
+                is_over, now = self._next_backfill() is None, trio.current_time()
+                if now - told >= BACKFILL_REPORT_INTERVAL or (is_over and spoke):
+                    told, spoke = now, True
+                    self._report(first, blocks.last or 0, is_over=is_over)
             while (blocks := self._unsettled(self.contract.head.number or 0)) is not None:
                 if not await self._settle_old(blocks):
                     await trio.sleep(self.contract.chain_context.polling)
 
-    def _tell(self, progress: BackfillProgress, read: Range) -> None:
-        """Report the progress of the back-fill where that is due; it ends where the live tail began."""
-        tail = self._next_backfill()
-        end = read.last if tail is None or read.last is None else self.contract.head.number
-        if read.last is not None and end is not None:
-            event = progress.after(read.last, end, trio.current_time())
-            if event is not None:
-                self.contract.components.on_event(event)
+    def _report(self, first: int, last_read: int, *, is_over: bool) -> None:
+        """Tell how far a back-fill is; it ends where the live tail began."""
+        of, done = self.contract.subscription, last_read - first + 1
+        blocks = done if is_over else max(done, (self.contract.head.number or 0) - first + 1)
+        self.contract.components.on_event(BackfillProgressed(of.chain_id, of.contract, done, blocks))
 
     def _next_backfill(self) -> Range | None:
         head = self.contract.head.number

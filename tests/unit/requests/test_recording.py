@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 
 from kmsconn.ethereum.abi import Log
-from kmsconn.model.events import BackfillProgressed
 from kmsconn.requests import decoding
 from kmsconn.requests.decoding import DecodeCache
-from kmsconn.requests.reader import BACKFILL_REPORT_INTERVAL, BackfillProgress
 from tests.unit.requests.bench import PROFILE
 from tests.vectors import log_of, request
 
@@ -62,31 +59,3 @@ def test_a_log_that_cannot_be_decoded_comes_with_the_reason_and_the_others_are_d
     [(log, reason)] = found.undecodable
     assert log is broken
     assert reason
-
-
-OF = PROFILE.subscriptions()[0]
-event = partial(BackfillProgressed, OF.chain_id, OF.contract)
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        pytest.param([(199, 1.0, None)], id="a short one is not told"),
-        pytest.param(
-            [
-                (119, BACKFILL_REPORT_INTERVAL - 1, None),
-                (139, BACKFILL_REPORT_INTERVAL, 40),
-                (159, BACKFILL_REPORT_INTERVAL + 1, None),
-                (199, BACKFILL_REPORT_INTERVAL + 2, 100),
-            ],
-            id="a long one at its interval and at its end",
-        ),
-        pytest.param(
-            [(250, BACKFILL_REPORT_INTERVAL, 100)], id="never more than all, whose end was seen before"
-        ),
-    ],
-)
-def test_the_progress_of_a_backfill_is_told(steps: list[tuple[int, float, int | None]]) -> None:
-    progress = BackfillProgress(OF, 100, 0.0)
-    for last, now, done in steps:
-        assert progress.after(last, 199, now) == (None if done is None else event(done, 100))
