@@ -22,9 +22,8 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7, profile_named
 from kmsconn.protocols.deployments import (
-    as_contracts,
     name_revert,
-    read_groups,
+    read_contracts,
     show_value,
     union_of_errors,
 )
@@ -177,8 +176,8 @@ class Interfaces:
     def __init__(self, generation: str) -> None:
         self.contracts: Mapping[str, Abi] = {
             name if group == _MAIN else f"{group}.{name}": abi
-            for group, items in read_groups(generation).items()
-            for name, abi in as_contracts(items).items()
+            for group, contracts in read_contracts(generation).items()
+            for name, abi in contracts.items()
         }
         """Every contract by its name; those of other revisions as ``revision.Contract``."""
         self._errors = union_of_errors(self.contracts.values())

@@ -25,9 +25,6 @@ from kmsconn.model.requests import HTTPZ_RC7
 MAIN_NETWORKS: Final = frozenset({1, 261131})
 """Chains that a wallet sends to and where money is at stake: Ethereum and the mainnet's Gateway (fhevm-0.14.md, annex D)."""
 
-FIRST_COUNTS: Final = frozenset({HTTPZ_RC7})
-"""Generations in which one source is preferred to another, instead of a fault."""
-
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
 _KEYS = ("aws_kms_config.", "signing_key_path", "private_key", "mnemonic")
 _ACCOUNTS = 2**32
@@ -78,8 +75,10 @@ def find_wallet(
         if sends or named is None:
             _note_missing(findings, sends=sends)
         return None
-    if values["profile"] in FIRST_COUNTS:
-        sources = _only_first(sources, findings)
+    if values["profile"] == HTTPZ_RC7:
+        for place, _ in sources[1:]:
+            findings.warn(place, f"is not used: {sources[0][0]} comes first")
+        sources = sources[:1]
     wallets = [wallet for _, read in sources if (wallet := read()) is not None]
     _refuse_two(wallets, findings)
     for wallet in wallets[:1]:
@@ -117,13 +116,6 @@ def _sources(
         if found[name] is not None:
             place = name if name == _CREDENTIALS else findings.given[name].place
             yield place, partial(read, place, found[name], findings)
-
-
-def _only_first(sources: list[KeySource], findings: Findings) -> list[KeySource]:
-    first, *others = sources
-    for place, _ in others:
-        findings.warn(place, f"is not used: {first[0]} comes first")
-    return [first]
 
 
 def _aws_wallet(values: Mapping[str, Any], place: str, key_id: str, _: Findings) -> FoundWallet:

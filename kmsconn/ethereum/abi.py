@@ -88,6 +88,11 @@ class Function:
     """The names of its arguments; the place of one that has none."""
 
     @classmethod
+    def named(cls, signature: str, outputs: str = "()") -> Function:
+        """Make a function, or an error, from its signature and the types of its results; its arguments have no names."""
+        return cls(signature.partition("(")[0], signature, _selector(signature), outputs)
+
+    @classmethod
     def from_item(cls, item: Item) -> Function:
         """Make a function, or an error, from a JSON ABI item."""
         signature, names = item["name"] + arguments(item["inputs"]), _names(item["inputs"])
@@ -173,29 +178,17 @@ class ContractEvent:
 
 
 class Abi:
-    """All that one contract offers, by name, signature, selector and topic0."""
+    """All that the JSON ABI of a contract offers, by name, signature, selector and topic0; constructor and fallback are passed over."""
 
-    def __init__(
-        self,
-        functions: Iterable[Function] = (),
-        events: Iterable[ContractEvent] = (),
-        errors: Iterable[Function] = (),
-    ) -> None:
+    def __init__(self, items: Sequence[Item]) -> None:
+        functions, errors = (
+            [Function.from_item(one) for one in items if one["type"] == kind]
+            for kind in ("function", "error")
+        )
+        events = [ContractEvent.from_item(one) for one in items if one["type"] == "event"]
         self.functions_by_selector = {function.selector: function for function in functions}
         self.events_by_topic = {event.topic0: event for event in events}
         self.errors_by_selector = {error.selector: error for error in errors}
-
-    @classmethod
-    def from_items(cls, items: Iterable[Item]) -> Abi:
-        """Make it from a JSON ABI; items of other types (constructor, fallback) are passed over."""
-        kinds: dict[str, list[Item]] = {"function": [], "event": [], "error": []}
-        for item in items:
-            kinds.get(item["type"], []).append(item)
-        return cls(
-            map(Function.from_item, kinds["function"]),
-            map(ContractEvent.from_item, kinds["event"]),
-            map(Function.from_item, kinds["error"]),
-        )
 
     def function(self, name: str) -> Function:
         """Return a function by name, or by signature where the name is overloaded. Raises KeyError."""

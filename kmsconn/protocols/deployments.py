@@ -24,31 +24,20 @@ from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Version
 from kmsconn.protocols.queries import ContractQuery, view_call
 
-Groups = dict[str, dict[str, list[dict[str, Any]]]]
-
-
 _FILES = {FHEVM: ("fhevm-0.14", "fhevm-0.15"), HTTPZ_RC7: ("httpz-rc7",)}
 """The files of a generation, one for each release in which a contract changed."""
 
 
-def read_groups(profile: str) -> Groups:
-    """Return group → contract → JSON items of a generation; the group ``contracts`` is its own, ``later`` that of its next release."""
-    groups: Groups = {}
+def read_contracts(profile: str) -> dict[str, dict[str, Abi]]:
+    """Return group → contract → ABI of a generation; the group ``contracts`` is its own, ``later`` that of its next release."""
+    groups: dict[str, dict[str, Abi]] = {}
     for name in _FILES[profile]:
-        for group, contracts in _read(name).items():
-            groups.setdefault(group, {}).update(contracts)
+        source = resources.files("kmsconn._generated") / "abi" / f"{name}.json"
+        for group, contracts in json.loads(source.read_text()).items():
+            groups.setdefault(group, {}).update(
+                {contract: Abi(items) for contract, items in contracts.items()}
+            )
     return groups
-
-
-def _read(name: str) -> Groups:
-    source = resources.files("kmsconn._generated") / "abi" / f"{name}.json"
-    groups: Groups = json.loads(source.read_text())
-    return groups
-
-
-def as_contracts(group: dict[str, list[dict[str, Any]]]) -> dict[str, Abi]:
-    """Return the contracts of a group by name."""
-    return {name: Abi.from_items(items) for name, items in group.items()}
 
 
 def union_of_errors(contracts: Iterable[Abi]) -> dict[bytes, Function]:
@@ -56,13 +45,7 @@ def union_of_errors(contracts: Iterable[Abi]) -> dict[bytes, Function]:
     return {selector: error for abi in contracts for selector, error in abi.errors_by_selector.items()}
 
 
-_BUILT_IN = {
-    error.selector: error
-    for error in (
-        Function.from_item({"name": "Error", "inputs": [{"type": "string"}]}),
-        Function.from_item({"name": "Panic", "inputs": [{"type": "uint256"}]}),
-    )
-}
+_BUILT_IN = {error.selector: error for error in map(Function.named, ("Error(string)", "Panic(uint256)"))}
 NO_DATA = "no revert data"
 """The name of a revert that says nothing."""
 
@@ -99,17 +82,8 @@ def show_value(value: Any) -> str:
 
 T = TypeVar("T")
 
-_VERSION = Function.from_item({"name": "getVersion", "inputs": (), "outputs": ({"type": "string"},)})
-_DOMAIN = Function.from_item(
-    {
-        "name": "eip712Domain",
-        "inputs": (),
-        "outputs": tuple(
-            {"type": kind}
-            for kind in ("bytes1", "string", "string", "uint256", "address", "bytes32", "uint256[]")
-        ),
-    }
-)
+_VERSION = Function.named("getVersion()", "(string)")
+_DOMAIN = Function.named("eip712Domain()", "(bytes1,string,string,uint256,address,bytes32,uint256[])")
 _NAME = 1
 
 Refuse = Callable[[str], NoReturn]

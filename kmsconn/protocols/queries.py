@@ -65,21 +65,6 @@ def view_call(
     )
 
 
-def storage_read(
-    chain_id: int, to: Address, slot: int, read: Callable[[bytes], T], block: str = "latest"
-) -> ContractQuery[T]:
-    """Ask for a word of storage, at ``latest`` or another block that has a name."""
-
-    def understand(word: bytes) -> T:
-        if len(word) != _WORD_BYTES:  # nothing that cannot be taken back may follow from what is no word
-            raise Undecodable(f"a word of storage has {_WORD_BYTES} bytes, not {len(word)}")
-        return read(word)
-
-    return ContractQuery(
-        chain_id, to, "eth_getStorageAt", (f"0x{to.hex()}", f"0x{slot:064x}", block), understand
-    )
-
-
 @frozen
 class ContractViews:
     """Questions to a contract at its place."""
@@ -109,8 +94,17 @@ class ContractViews:
         read: Callable[[bytes], Any] = int.from_bytes,
         block: str = "latest",
     ) -> ContractQuery[Any]:
-        """Ask for the word in a slot, or for an entry of the mappings there, by its keys."""
-        return storage_read(*self.at, reduce(mapping_slot, keys, slot), read, block)
+        """Ask for the word in a slot, or for an entry of the mappings there, by its keys; at a block that has a name."""
+
+        def understand(word: bytes) -> Any:
+            if len(word) != _WORD_BYTES:  # nothing that cannot be taken back may follow from what is no word
+                raise Undecodable(f"a word of storage has {_WORD_BYTES} bytes, not {len(word)}")
+            return read(word)
+
+        place = f"0x{reduce(mapping_slot, keys, slot):064x}"
+        return ContractQuery(
+            *self.at, "eth_getStorageAt", (f"0x{self.address.hex()}", place, block), understand
+        )
 
 
 def viewed(function: Function, of: Callable[[Any], Any] = _FIRST) -> partialmethod[ContractQuery[Any]]:

@@ -115,7 +115,7 @@ def artifacts() -> dict[str, Any]:
 
 
 def built(name: str) -> Abi:
-    return Abi.from_items(artifacts()[name]["abi"])
+    return Abi(artifacts()[name]["abi"])
 
 
 def test_the_artifacts_are_fresh() -> None:

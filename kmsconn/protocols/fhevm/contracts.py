@@ -21,7 +21,7 @@ from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, counter_of, id_hex, tag_of
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.requests import FHEVM
-from kmsconn.protocols.deployments import as_contracts, read_groups, union_of_errors
+from kmsconn.protocols.deployments import read_contracts, union_of_errors
 from kmsconn.protocols.port import Verdict
 from kmsconn.protocols.profile import Coprocessor, Version
 from kmsconn.protocols.queries import (
@@ -36,9 +36,9 @@ from kmsconn.protocols.queries import (
     viewed,
 )
 
-_groups = read_groups(FHEVM)
-_later = as_contracts(_groups["later"])
-CONTRACTS: dict[str, Abi] = as_contracts(_groups["contracts"])
+_groups = read_contracts(FHEVM)
+_later = _groups["later"]
+CONTRACTS: dict[str, Abi] = _groups["contracts"]
 """Every contract by its name."""
 
 DECRYPTION = CONTRACTS["Decryption"]
@@ -94,9 +94,7 @@ DECRYPTION_TOPICS = _UPKEEP | DECRYPTION.events_by_topic.keys() | LATER_EVENTS.k
 """Every topic that a release of Decryption emits."""
 
 
-_VERIFIERS_CONFIG = Function.from_item(
-    {"name": "getProtocolConfigAddress", "inputs": (), "outputs": ({"type": "address"},)}
-)
+_VERIFIERS_CONFIG = Function.named("getProtocolConfigAddress()", "(address)")
 
 DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
 

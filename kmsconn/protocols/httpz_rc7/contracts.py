@@ -21,7 +21,7 @@ from kmsconn.ethereum.abi import Abi, Domain, Function
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.requests import HTTPZ_RC7, Content
 from kmsconn.protocols.core_messages import DEPENDENCY, signer_of
-from kmsconn.protocols.deployments import as_contracts, name_revert, read_groups, union_of_errors
+from kmsconn.protocols.deployments import name_revert, read_contracts, union_of_errors
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, request_id
 from kmsconn.protocols.port import Meaning, Numbering, Operation, Reading, Revert, Verdict
 from kmsconn.protocols.profile import Coprocessor
@@ -35,7 +35,7 @@ from kmsconn.protocols.queries import (
     viewed,
 )
 
-_groups = {name: as_contracts(group) for name, group in read_groups(HTTPZ_RC7).items()}
+_groups = read_contracts(HTTPZ_RC7)
 CONTRACTS: dict[str, Abi] = _groups["contracts"]
 """Every contract of the main revision by its name."""
 
@@ -170,10 +170,11 @@ class HttpzDeployment:
         """Return the deployment that the settings name."""
         gateway, options = settings.chains.gateway.chain_id, settings.protocol.httpz
         auto = options.plaintext_encoding == "auto"
+        named = settings.protocol
         manager, httpz, keys = (
-            settings.protocol.decryption_contract,
-            settings.protocol.gateway_config_contract,
-            settings.protocol.kms_generation_contract,
+            named.decryption_contract,
+            named.gateway_config_contract,
+            named.kms_generation_contract,
         )
         return cls(
             manager=manager.domain(gateway),

@@ -29,7 +29,7 @@ EPOCH_ACTIVE = 2
 def artifact(name: str) -> tuple[Abi, bytes]:
     """Return a contract's ABI and its creation code without arguments."""
     found = json.loads(ARTIFACTS.read_text())["contracts"][name]
-    return Abi.from_items(found["abi"]), bytes.fromhex(found["bytecode"])
+    return Abi(found["abi"]), bytes.fromhex(found["bytecode"])
 
 
 def creation(name: str, *addresses: Address) -> bytes:

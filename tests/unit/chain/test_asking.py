@@ -12,7 +12,7 @@ from kmsconn.chain.asking import MAX_BATCH, ask, ask_all, run_query_plan
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import NotYet, Overloaded, Rejected, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.protocols.queries import ContractQuery, Instead, QueryPlan, storage_read, view_call
+from kmsconn.protocols.queries import ContractQuery, ContractViews, Instead, QueryPlan, view_call
 
 CONTRACT = Address(b"\xc0" * 20)
 
@@ -48,7 +48,7 @@ def view(**options: Any) -> ContractQuery[int]:
 async def test_a_view_is_a_call_at_the_latest_block_with_its_gas_and_a_slot_is_read_from_storage() -> None:
     node = Node(["0x07", "0x" + "00" * 31 + "01"])
     assert await ask(node, view_call(5, CONTRACT, b"\x01\x02", number, gas=100)) == 7
-    assert await ask(node, storage_read(5, CONTRACT, 9, number)) == 1
+    assert await ask(node, ContractViews(5, CONTRACT).slot(9, read=number)) == 1
     message = {"to": "0x" + "c0" * 20, "data": "0x0102", "gas": "0x64"}
     slot = ("0x" + "c0" * 20, f"0x{9:064x}", "latest")
     assert node.batches[0] == [Call("eth_call", (message, "latest"))]

@@ -29,7 +29,7 @@ ITEMS: list[dict[str, Any]] = [
     },
     {"type": "error", "name": "Short", "inputs": [{"type": "uint256"}]},
 ]
-ABI = Abi.from_items(ITEMS)
+ABI = Abi(ITEMS)
 ACCOUNT = b"\x11" * 20
 
 

@@ -20,7 +20,7 @@ from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.protocols.port import CoreCall, Verdict
 from kmsconn.protocols.profile import Profile
-from kmsconn.protocols.queries import ContractQuery, flag, storage_read
+from kmsconn.protocols.queries import ContractQuery, ContractViews, flag
 from tests import vectors
 from tests.vectors import httpz
 
@@ -352,7 +352,7 @@ def test_shares_of_others_cost_by_their_size() -> None:
     )
 
 
-DESTROYED = storage_read(1, Address(bytes(20)), 7, flag)
+DESTROYED = ContractViews(1, Address(bytes(20))).slot(7, read=flag)
 
 
 @pytest.mark.parametrize(("number", "is_set"), [(0, False), (1, True)])

@@ -39,7 +39,7 @@ from kmsconn.model.events import AlertRaised, Event, ReplyReturned
 from kmsconn.model.life import REORGANISED, TRANSITIONS, Answer, RowCause, State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.port import Operation, Revert, Verdict
-from kmsconn.protocols.queries import QueryPlan, storage_read
+from kmsconn.protocols.queries import ContractViews, QueryPlan
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxEndpoint, TxManager
 from kmsconn.replies.wallet import Wallet
@@ -148,7 +148,7 @@ class Reverts:
 
 def ask_state() -> QueryPlan[Verdict]:
     """Ask what "not pending" means: the state says whether it is done."""
-    [state] = yield [storage_read(CHAIN_ID, CONTRACT, 1, int.from_bytes)]
+    [state] = yield [ContractViews(CHAIN_ID, CONTRACT).slot(1)]
     return Verdict.DONE if state else Verdict.RETRY
 
 

@@ -28,7 +28,7 @@ from kmsconn.model.life import State
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, PROTOCOL_CONFIG
 from tests.unit.requests.few_components import FewComponents
 
-VERIFIER_ABI = Abi.from_items(
+VERIFIER_ABI = Abi(
     [
         {
             "type": "function",
