@@ -255,10 +255,8 @@ class OpenAgreements:
         """Say whether the contract still waits for the nodes; None where nobody can say."""
         try:
             request = request_of(self.profile, row)
-            planned = self.profile.operations[row.kind].standing(request.content, self.tx_sender)
-            if planned is None:
-                return False
-            return await run_query_plan(self.chains[planned[0]], planned[1])
+            plan = self.profile.operations[row.kind].standing(request.content, self.tx_sender)
+            return False if plan is None else await run_query_plan(self.chains[request.chain_id], plan)
         except (Retryable, Undecodable):
             return None
         except RequestError:  # aborted or destroyed: it is over

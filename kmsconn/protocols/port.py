@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from functools import wraps
 from types import MappingProxyType
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 from betterproto2 import Message
@@ -19,7 +18,7 @@ from kmsconn.frozen import frozen
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.protocols.protobuf import Chunks, encode
-from kmsconn.protocols.queries import ContractQuery, PlannedQueries, QueryPlan
+from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 _WORD_BYTES = 32
 
@@ -237,15 +236,15 @@ class Operation(HandedOver[C]):
 
     # --- may it be answered?
 
-    def standing(self, content: C, tx_sender: Address) -> PlannedQueries[bool] | None:
-        """Return what must be asked whether a request still stands for a node: True while there is something to do; None: nothing.
+    def standing(self, content: C, tx_sender: Address) -> QueryPlan[bool] | None:
+        """Return what to ask its chain whether a request still stands for a node: True while there is something to do; None: nothing.
 
         Raises Aborted or Rejected for one that is over.
         """
         return None
 
-    def plan(self, content: C) -> PlannedQueries[Any] | None:
-        """Return what else must be gathered from which chain, in rounds; ``request`` gets what comes of it."""
+    def plan(self, content: C) -> QueryPlan[Any] | None:
+        """Return what else must be gathered from its chain, in rounds; ``request`` gets what comes of it."""
         return None
 
     def checks(self, content: C, facts: Facts) -> tuple[ContractQuery[None], ...]:
@@ -295,23 +294,6 @@ class Operation(HandedOver[C]):
     def explain_silence(self, calldata: bytes) -> Revert | None:
         """Return what a revert without data means for a reply with this calldata; None: that is not known."""
         return None
-
-
-T = TypeVar("T")
-Row = TypeVar("Row", bound=Operation[Any])
-P = ParamSpec("P")
-
-
-def planned(
-    plan: Callable[Concatenate[Row, P], QueryPlan[T]],
-) -> Callable[Concatenate[Row, P], PlannedQueries[T]]:
-    """Put a plan of an operation to the chain of its contract."""
-
-    @wraps(plan)
-    def put(operation: Row, /, *args: P.args, **kwargs: P.kwargs) -> PlannedQueries[T]:
-        return operation.contract[0], plan(operation, *args, **kwargs)
-
-    return put
 
 
 # --- what an operation may be beside

@@ -199,7 +199,7 @@ class Checker:
         operation = self.profile.operations[request.kind]
         # None where it waits until this node has answered
         standing = operation.standing(request.content, self.identity.tx_sender)
-        if standing is not None and not await self._still_stands(*standing):
+        if standing is not None and not await self._still_stands(request.chain_id, standing):
             raise Over("it is finished on chain without this node, or is not a task of this node")
         if no_member is not None:
             raise no_member

@@ -100,9 +100,8 @@ class Stages:
         plan = self.profile.operations[request.kind].plan(request.content)
         if plan is None:
             return None
-        chain_id, rounds = plan
-        asking = run_query_plan(self.chains[chain_id], rounds)
-        return await self.checker.suspicions.of((checked.request.rid, "gather"), chain_id, asking)
+        asking = run_query_plan(self.chains[request.chain_id], plan)
+        return await self.checker.suspicions.of((request.rid, "gather"), request.chain_id, asking)
 
     async def submit(self, gathered: Gathered) -> Submitted:
         """Hand the request to the Core, and take its result if that comes at once.

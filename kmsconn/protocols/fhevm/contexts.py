@@ -50,7 +50,6 @@ from kmsconn.protocols.port import (
     RequestEvent,
     Verdict,
     id_in_topic,
-    planned,
 )
 from kmsconn.protocols.protobuf import decode
 from kmsconn.protocols.queries import ContractQuery, QueryPlan
@@ -149,7 +148,6 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
         "KmsContextCreationUnauthorized": Verdict.SKIP,
     }
 
-    @planned
     def standing(self, content: NewContext, tx_sender: Address) -> QueryPlan[bool]:
         """Ask whether it was destroyed: its Core needs it until then, confirmed or not. Raises Destroyed."""
         [destroyed] = yield [final(self.ask.config.is_context_destroyed(content.id))]
@@ -157,7 +155,6 @@ class NewContexts(ProtocolConfigOperation[NewContext]):
             raise was_destroyed(content.id)
         return True
 
-    @planned
     def plan(self, content: NewContext) -> QueryPlan[NewContext | None]:
         """Find the announcement of the previous context, of which the Core is told first, and see that it is the one that was hashed (3.6).
 
@@ -233,7 +230,6 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed], EndsOthers[ContextD
     signed = False
     longest_wait = SELDOM
 
-    @planned
     def plan(self, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
         """Find the epochs that the context had, the newest of them if there are too many for one call."""
         [newest] = yield [self.ask.config.newest_epoch_id()]

@@ -52,7 +52,6 @@ from kmsconn.protocols.port import (
     Revert,
     Verdict,
     id_in_topic,
-    planned,
 )
 from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
@@ -133,7 +132,6 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
         _, keys, _ = CONFIRM.decode(calldata)
         return unknown_key_type((digests for _, _, digests, _ in keys), OLD_CONFIG)
 
-    @planned
     def standing(self, content: NewEpoch, tx_sender: Address) -> QueryPlan[bool]:
         """Ask whether it is still made, with this node. Raises Destroyed once it, or its context, was.
 
@@ -153,7 +151,6 @@ class NewEpochs(ProtocolConfigOperation[NewEpoch]):
         yield from expect_epoch(self.ask, content.id)
         return standing is not Standing.CREATED and any(signer != ZERO_ADDRESS for signer in signers)
 
-    @planned
     def plan(self, content: NewEpoch) -> QueryPlan[EpochMaterial]:
         """Read what is reshared, as of the block that the event names (3.7). Raises Rejected for a type that is not known.
 

@@ -27,7 +27,7 @@ from kmsconn.protocols.fhevm.operations import (
     request_id,
     under_context,
 )
-from kmsconn.protocols.port import Meaning, RequestEvent, Verdict, id_in_data, planned
+from kmsconn.protocols.port import Meaning, RequestEvent, Verdict, id_in_data
 from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 COMPLETING_GAS = 500_000
@@ -102,7 +102,6 @@ class GenerationOperation(KmsGenerationOperation[G]):
     spare_gas = COMPLETING_GAS
     in_doubt = "InvalidKmsContext"
 
-    @planned
     def standing(self, content: G, tx_sender: Address) -> QueryPlan[bool]:
         """Ask whether it still waits for answers. Raises Aborted."""
         over, consensus = yield [

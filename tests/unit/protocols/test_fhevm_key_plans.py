@@ -74,7 +74,7 @@ def standing(content: Any) -> Any:
     """Return the plan that asks whether a request still stands for a node."""
     planned = OPERATIONS[content.kind].standing(content, SENDER)
     assert planned is not None
-    return planned[1]
+    return planned
 
 
 def gathered(name: str) -> Any:
@@ -82,7 +82,7 @@ def gathered(name: str) -> Any:
     content = keys.content(name)
     planned = OPERATIONS[content.kind].plan(content)
     assert planned is not None
-    return planned[1]
+    return planned
 
 
 def verdict_on(kind: Kind, identifier: int) -> Any:

@@ -427,7 +427,7 @@ def test_an_operator_knows_better_than_the_contract() -> None:
     [first, *_] = expected.keys
     contracts = Contracts()
     deployment = attrs.evolve(keys.PROFILE.deployment, preprocessing_ids={first.id: 7})
-    found = contracts.run(NewEpochs(deployment).plan(keys.content(name))[1])
+    found = contracts.run(NewEpochs(deployment).plan(keys.content(name)))
     assert {key.id: key.prep_id for key in found.keys} == {
         key.id: 7 if key.id == first.id else key.prep_id for key in expected.keys
     }

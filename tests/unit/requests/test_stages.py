@@ -140,9 +140,6 @@ async def gathered(name: str, core: Core) -> Gathered:
 async def test_one_node_that_shows_material_of_no_sense_ends_no_epoch() -> None:
     class Row:
         def plan(self, _content: Any) -> Any:
-            return ETHEREUM, self.rounds()
-
-        def rounds(self) -> Any:
             raise Rejected("key 1 has parameters of a type that is not known")
             yield
 
