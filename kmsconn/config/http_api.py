@@ -106,42 +106,37 @@ def _tls(values: Mapping[str, Any], findings: Findings) -> ServerTls | None:
 
 
 def _keys(values: Mapping[str, Any], findings: Findings) -> tuple[ApiKey, ...]:
-    path: Path | None = values["api_keys_file"]
-    in_file = () if path is None else _keys_in(path, findings)
+    path, digest = values["api_keys_file"], values["api_key_digest"]
     try:
-        return all_keys(values["api_key_digest"], in_file)
-    except ApiKeysFault as error:
-        findings.fault(findings.given["api_key_digest"].place, str(error))
-        return ()
-
-
-def all_keys(digest: bytes | None, in_file: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
-    """Return the keys of a file and the one without a file. Raises ApiKeysFault where the file has that one too."""
-    if digest is None:
-        return in_file
-    if any(key.id == DEFAULT_KEY or key.sha256 == digest for key in in_file):
-        raise ApiKeysFault(
-            Fault("api_key_digest", f"api_keys_file has this key, or one called {DEFAULT_KEY}")
-        )
-    return (*in_file, ApiKey(DEFAULT_KEY, digest))
-
-
-def _keys_in(path: Path, findings: Findings) -> tuple[ApiKey, ...]:
-    place = findings.given["api_keys_file"].place
-    try:
-        return read_key_file(path)
+        return keys_of(path, digest)
     except OSError as error:
-        findings.fault(place, f"{path} cannot be read: {error.strerror}")
+        findings.fault(findings.given["api_keys_file"].place, f"{path} cannot be read: {error.strerror}")
     except ApiKeysFault as error:
         for fault in error.faults:
-            findings.fault(f"{place} ({path}), {fault.place}", fault.message, fault.remedy)
+            inside = fault.place != "api_key_digest"
+            place = findings.given["api_keys_file" if inside else "api_key_digest"].place
+            findings.fault(
+                f"{place} ({path}), {fault.place}" if inside else place, fault.message, fault.remedy
+            )
     return ()
 
 
-def read_key_file(path: Path) -> tuple[ApiKey, ...]:
-    """Return the keys of a file. Raises OSError where it cannot be read, and ApiKeysFault with all that is wrong in it."""
-    with path.open("rb") as file:
-        return read_api_keys(file.read(LARGEST_FILE))
+def keys_of(path: Path | None, digest: bytes | None) -> tuple[ApiKey, ...]:
+    """Return the keys of a file, and the one without a file.
+
+    Raises OSError where it cannot be read, and ApiKeysFault with all that is wrong in it, or where it has that one too.
+    """
+    keys: tuple[ApiKey, ...] = ()
+    if path is not None:
+        with path.open("rb") as file:
+            keys = read_api_keys(file.read(LARGEST_FILE))
+    if digest is None:
+        return keys
+    if any(key.id == DEFAULT_KEY or key.sha256 == digest for key in keys):
+        raise ApiKeysFault(
+            Fault("api_key_digest", f"api_keys_file has this key, or one called {DEFAULT_KEY}")
+        )
+    return (*keys, ApiKey(DEFAULT_KEY, digest))
 
 
 def _chain_ids(values: Mapping[str, Any], findings: Findings) -> tuple[int, ...]:

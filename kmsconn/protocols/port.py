@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -186,6 +187,8 @@ class Operation(HandedOver[C]):
 
     ``finalized``: the reader takes the event only from finalized blocks; events of other operations count at once.
     ``expires``: it is given up at ``decryption_expiry``; others wait until the chain says that they are over.
+    ``lifetime``: seconds after which it is given up, where that is less. ``patience``: seconds for which whoever asks waits for what may be
+    a dependency's fault, before it is told; None: nobody waits.
     ``signed``: the Core's answer bears the signature of this node, which is compared.
     ``reply``: the function whose calldata is the reply; None where nothing is replied.
     ``outsiders``: nodes that are not to reply work on it too.
@@ -203,6 +206,8 @@ class Operation(HandedOver[C]):
     events: tuple[RequestEvent, ...] = ()
     finalized: bool = False
     expires: bool = False
+    lifetime: float = math.inf
+    patience: float | None = None
     signed: bool = True
     outsiders: bool = False
     harmless_twice: bool = False
@@ -271,6 +276,13 @@ class Operation(HandedOver[C]):
         """Return the question whether this node's answer is in the contract (annex E); None where there is none to give."""
         return None
 
+    def over(self, content: C, gathered: Any, replies: Sequence[bytes]) -> frozenset[int]:
+        """Return the contexts and epochs that are over besides those of ``Order.ends``, once the Core has taken the calls.
+
+        ``replies`` are what its endpoints answered to them; ``gathered`` as in ``request``.
+        """
+        return frozenset()
+
     # --- the reply
 
     def read_answer(self, content: C, reply: bytes | None, expected: Address | None) -> Answer | None:
@@ -319,26 +331,8 @@ class Choosing(ABC, Generic[C]):
         return None
 
 
-class EndsOthers(ABC, Generic[C]):
-    """An operation that ends more than the event names: contexts and epochs of which nothing is asked any more."""
-
-    @abstractmethod
-    def over(self, content: C, gathered: Any, replies: Sequence[bytes]) -> frozenset[int]:
-        """Return the contexts and epochs that are over besides those of ``Order.ends``, once the Core has taken the calls.
-
-        ``replies`` are what its endpoints answered to them; ``gathered`` as in ``request``.
-        """
-
-
 class Posted(ABC):
-    """An operation whose requests come over HTTP: no contract tells of them, and their answers go to who asks.
-
-    ``lifetime``: seconds after which they are given up, where that is less than ``decryption_expiry``.
-    ``patience``: seconds for which whoever asks waits for what may be a dependency's fault, before it is told.
-    """
-
-    lifetime: float
-    patience: float
+    """An operation whose requests come over HTTP: no contract tells of them, and their answers go to who asks."""
 
     @abstractmethod
     def log_of(self, content: Any) -> Log:
@@ -347,8 +341,3 @@ class Posted(ABC):
     @abstractmethod
     def fields_of(self, answer: Answer) -> Mapping[str, bytes]:
         """Return the values of a kept answer by the names that a response has for them, in their order. Raises Undecodable."""
-
-
-def expiry_of(operation: Operation[Any], configured: float) -> float:
-    """Return the seconds after which a request that expires is given up, where ``decryption_expiry`` is ``configured``."""
-    return min(configured, operation.lifetime) if isinstance(operation, Posted) else configured

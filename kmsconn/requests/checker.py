@@ -33,7 +33,7 @@ from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.life import Checked, Seen
 from kmsconn.model.requests import Request
-from kmsconn.protocols.port import Facts, expiry_of
+from kmsconn.protocols.port import Facts
 from kmsconn.protocols.profile import Profile
 from kmsconn.protocols.queries import ContractQuery, QueryPlan
 from kmsconn.requests.contexts import Contexts, Suspicions
@@ -144,7 +144,7 @@ class Checker:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
         settled, age = self.heads[request.chain_id].settled_timestamp, 0.0
         if settled is not None and not math.isinf(request.deadline):  # else none is sure, or it never expires
-            shortest = expiry_of(self.profile.operations[request.kind], self.expiry.shortest())
+            shortest = min(self.profile.operations[request.kind].lifetime, self.expiry.shortest())
             age = max(0.0, settled - (request.deadline - shortest))
         return Facts(
             float(timestamp),
@@ -184,7 +184,7 @@ class Checker:
         settled = self.heads[request.chain_id].settled_timestamp
         if settled is not None:
             return float(settled)
-        return request.deadline - expiry_of(self.profile.operations[request.kind], self.expiry.longest())
+        return request.deadline - min(self.profile.operations[request.kind].lifetime, self.expiry.longest())
 
     async def _still_open(self, request: Request) -> None:
         """Let a request pass that this node has not answered and that still waits for answers.

@@ -26,7 +26,7 @@ from kmsconn.model.events import Event, OnEvent, RequestClosed, RequestRecorded
 from kmsconn.model.http_answers import FailureCode, HttpFailure, HttpResult
 from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import Content, PoolName
-from kmsconn.protocols.port import Operation, Posted, expiry_of
+from kmsconn.protocols.port import Operation, Posted
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.requests.failures import UNEXPECTED, failure_of
@@ -149,7 +149,7 @@ class HttpIntake:
             content.kind,
             operation.digest(log, content),
             log,
-            chain_time + expiry_of(operation, self.expiry.seconds()),
+            chain_time + min(operation.lifetime, self.expiry.seconds()),
             now,
         )
 

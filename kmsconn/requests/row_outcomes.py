@@ -24,7 +24,6 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import TRANSITIONS, Answered, RowCause, State
 from kmsconn.model.requests import PoolName
-from kmsconn.protocols.port import Posted
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.contexts import Contexts
 from kmsconn.requests.failures import SECOND_CHANCE, SOON, Circumstances, Ends, Waits, decide
@@ -70,7 +69,7 @@ class RowOutcomes:
             operation.pool is PoolName.KEY_GENERATION,
             operation.longest_wait,
             self._left(row),
-            operation.patience if isinstance(operation, Posted) else None,
+            operation.patience,
             self.wall() - row.times.recorded,
             self.random(),
         )

@@ -18,7 +18,7 @@ from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.life import Answer, Answered, Checked, Ciphertext, Gathered, Seen, Submitted
 from kmsconn.model.requests import CiphertextReference, Request
-from kmsconn.protocols.port import CoreCall, EndsOthers
+from kmsconn.protocols.port import CoreCall
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.failures import SOON
@@ -137,9 +137,7 @@ class Stages:
             if started.uncertain:
                 uncertain = f"{started.uncertain} ({call.hint})" if call.hint else started.uncertain
             said += started.said
-        over: frozenset[int] = frozenset()
-        if isinstance(operation, EndsOthers):
-            over = operation.over(request.content, gathered.found, said)
+        over = operation.over(request.content, gathered.found, said)
         return Submitted(request, uncertain, existed, over=over)
 
     async def _decrypt(self, call: CoreCall) -> Started:

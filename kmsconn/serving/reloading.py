@@ -11,7 +11,7 @@ from typing import Final, Never
 import attrs
 import trio
 
-from kmsconn.config.http_api import ApiKeysFault, all_keys, read_key_file
+from kmsconn.config.http_api import ApiKeysFault, keys_of
 from kmsconn.config.working import HttpApi, ServerTls
 from kmsconn.model.alerts import Board
 from kmsconn.serving.keys import ApiClients
@@ -103,8 +103,7 @@ class TlsContext:
 
 def load_keys(settings: HttpApi, clients: ApiClients) -> None:
     """Use the keys that the file holds now, and the one without a file. Raises OSError and ApiKeysFault."""
-    assert settings.keys_file is not None
-    clients.replace(all_keys(settings.key_digest, read_key_file(settings.keys_file)))
+    clients.replace(keys_of(settings.keys_file, settings.key_digest))
 
 
 def watched_files(

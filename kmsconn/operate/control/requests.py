@@ -41,7 +41,6 @@ from kmsconn.operate.control.commands import (
     one_row,
 )
 from kmsconn.operate.control.status import as_json, content_as_json, paused_as_json
-from kmsconn.protocols.port import expiry_of
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.components import Components
 from kmsconn.requests.pipeline import answer_again
@@ -133,7 +132,7 @@ def _deadline(context: Context, row: Row) -> float:
     operation = context.profile.operations.get(row.kind)
     if operation is None or not operation.expires:
         return math.inf
-    return context.chain_time(row.event.chain_id) + expiry_of(operation, context.expiry())
+    return context.chain_time(row.event.chain_id) + min(operation.lifetime, context.expiry())
 
 
 def _wanted(arguments: Arguments) -> Wanted:

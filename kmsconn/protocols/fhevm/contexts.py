@@ -45,7 +45,6 @@ from kmsconn.protocols.fhevm.key_management import (
 from kmsconn.protocols.fhevm.operations import request_id
 from kmsconn.protocols.port import (
     CoreCall,
-    EndsOthers,
     Meaning,
     RequestEvent,
     Verdict,
@@ -221,7 +220,7 @@ class ContextDestroyed(Content):
         return Order(ends=frozenset({self.id}))
 
 
-class ContextEnds(ProtocolConfigOperation[ContextDestroyed], EndsOthers[ContextDestroyed]):
+class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
     """The row of contexts that are over."""
 
     kind = Kind.KMS_CONTEXT_DESTROYED

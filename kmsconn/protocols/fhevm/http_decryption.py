@@ -143,7 +143,7 @@ class OverHttp(Posted):
     events: tuple[RequestEvent, ...]
     answered: ClassVar[tuple[Function, str]]
     lifetime = HTTP_LIFETIME
-    patience = HTTP_PATIENCE
+    patience: float | None = HTTP_PATIENCE
     reply: Function | None = None
     counter: ClassVar[IdCounter | None] = None
 
