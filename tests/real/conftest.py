@@ -64,6 +64,23 @@ def moto() -> Iterator[stores.ServedStore]:
         yield stores.ServedStore(port, stores.connect(port))
 
 
+@pytest.fixture
+def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No region and no credentials of this machine for the SDK."""
+    for name in (
+        "PROFILE",
+        "REGION",
+        "DEFAULT_REGION",
+        "SESSION_TOKEN",
+        "ACCESS_KEY_ID",
+        "SECRET_ACCESS_KEY",
+    ):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(f"AWS_{name}", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
 @pytest.fixture(scope="session")
 def postgresql_programs() -> Path:
     """The folder of PostgreSQL's programs."""

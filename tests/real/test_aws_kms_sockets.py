@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
@@ -38,28 +35,15 @@ from tests.real.anvil.ground_truth import wait_answered, wait_until
 from tests.real.anvil.test_anvil_refusals import assert_all_once, assert_right
 from tests.real.anvil.users import Users
 from tests.real.anvil.world import open_world, sender_key
+from tests.real.stores import ServedStore
 
 KEY = PrivateKey.parse("22" * 32)
 DIGESTS = [keccak256(bytes([n])) for n in range(40)]
-MOTO = """
-import time
-from moto.server import ThreadedMotoServer
-
-server = ThreadedMotoServer("127.0.0.1", 0)
-server.start()
-print("listens on", server.get_host_and_port()[1], flush=True)
-time.sleep(600)
-"""
 
 
 @pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Credentials that nobody checks, and none of this machine's own."""
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+def credentials(no_aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that nobody checks."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
 
@@ -73,23 +57,6 @@ async def serving(kms: EmulatedAwsKms) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
         nursery.cancel_scope.cancel()
     assert crashes == []
-
-
-@asynccontextmanager
-async def moto() -> AsyncIterator[str]:
-    """Run moto's server as a process of its own; gives its URL."""
-    process = await trio.lowlevel.open_process([sys.executable, "-c", MOTO], stdout=PIPE, stderr=DEVNULL)
-    assert process.stdout is not None
-    try:
-        with trio.fail_after(60):
-            said = b""
-            while (found := re.search(rb"listens on (\d+)\n", said)) is None:
-                said += await process.stdout.receive_some()
-        yield f"http://127.0.0.1:{int(found[1])}"
-    finally:
-        process.kill()
-        with trio.move_on_after(10, shield=True):
-            await process.wait()
 
 
 @asynccontextmanager
@@ -109,11 +76,9 @@ async def serving_until_told(kms: EmulatedAwsKms) -> AsyncIterator[tuple[str, tr
 # --- moto: the wire
 
 
-async def test_moto_shows_the_address_of_its_key_and_takes_our_requests() -> None:
-    async with (
-        moto() as url,
-        open_aws("kms", region=None, endpoint=url, connections=4) as service,
-    ):
+async def test_moto_shows_the_address_of_its_key_and_takes_our_requests(moto: ServedStore) -> None:
+    url = f"http://127.0.0.1:{moto.port}"
+    async with open_aws("kms", region=None, endpoint=url, connections=4) as service:
         made = await service.ask("create_key", KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")
         key_id = made["KeyMetadata"]["KeyId"]
         await service.ask("create_alias", AliasName="alias/tx-sender", TargetKeyId=key_id)
@@ -131,9 +96,10 @@ async def test_moto_shows_the_address_of_its_key_and_takes_our_requests() -> Non
         assert recover(hashed, signature) == address
 
 
-async def test_a_signature_over_something_else_is_seen_and_not_used() -> None:
+async def test_a_signature_over_something_else_is_seen_and_not_used(moto: ServedStore) -> None:
     """moto's: over sha256 of the digest."""
-    async with moto() as url, open_aws("kms", region=None, endpoint=url, connections=4) as service:
+    url = f"http://127.0.0.1:{moto.port}"
+    async with open_aws("kms", region=None, endpoint=url, connections=4) as service:
         made = await service.ask("create_key", KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")
         async with open_aws_kms(AwsKmsKey(made["KeyMetadata"]["KeyId"], None, url), ignore) as signer:
             with pytest.raises(Misconfigured, match="another key"):

@@ -265,7 +265,7 @@ async def test_a_request_while_paused_is_refused(scene: Scene) -> None:
 USER, DELEGATE = key_for("user"), key_for("delegate")
 OWNER = key_for("owner").address
 CROWD = tuple(Address(bytes([n]) * 20) for n in range(1, 12))
-DAY, YEAR = 86_400, 365
+DAY = 86_400
 
 
 def handle(fhe_type: int = 2, chain_id: int = HOST_ID, seed: bytes = b"other") -> bytes:

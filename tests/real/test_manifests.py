@@ -20,15 +20,15 @@ from kmsconn.config.sources import load_config
 from tools.panels import NODES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-Render = Callable[[str], list[dict[str, Any]]]
+Render = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
 def rendered(kustomize: Path) -> Render:
-    """Render the manifests of a network."""
+    """Render the manifests of a network, or of an example."""
 
-    def render(network: str) -> list[dict[str, Any]]:
-        command = [str(kustomize), "build", str(DEPLOY / "kustomize" / "networks" / network)]
+    def render(name: str, folder: str = "networks") -> list[dict[str, Any]]:
+        command = [str(kustomize), "build", str(DEPLOY / "kustomize" / folder / name)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - a program of this machine
         return list(yaml.safe_load_all(text))
 
@@ -59,11 +59,9 @@ def test_a_misspelt_field_would_be_found(rendered: Render) -> None:
 
 
 @pytest.fixture
-def several(kustomize: Path) -> list[dict[str, Any]]:
+def several(rendered: Render) -> list[dict[str, Any]]:
     """The example with two processes over PostgreSQL, rendered."""
-    command = [str(kustomize), "build", str(DEPLOY / "kustomize" / "examples" / "testnet-two-processes")]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - a program of this machine
-    return list(yaml.safe_load_all(text))
+    return rendered("testnet-two-processes", "examples")
 
 
 def test_two_processes_are_valid_and_keep_nothing_in_a_volume(several: list[dict[str, Any]]) -> None:

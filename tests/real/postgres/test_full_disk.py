@@ -61,6 +61,7 @@ async def wait_unwritable(crowd: Crowd, kind: type[AlertRaised | AlertCleared]) 
     await crowd.wait(lambda: any(one.cause == "unwritable" for one in crowd.of("one", kind)), LONG)
 
 
+@pytest.mark.rotating
 async def test_what_is_asked_while_the_disk_is_full_is_answered_once_there_is_room(
     own_server: Cluster, small: Path
 ) -> None:

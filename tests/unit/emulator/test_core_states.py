@@ -15,7 +15,6 @@ from kmsconn._generated.fhevm.kms.v1 import (
     Eip712DomainMsg,
     RequestId,
     TypedCiphertext,
-    UserDecryptionResponse,
 )
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_jobs import CoreJobs
@@ -30,13 +29,12 @@ from kmsconn.emulator.core_requests import (
 )
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
 from kmsconn.emulator.signcryption import Randomness
-from kmsconn.ethereum.addresses import checksum, parse_address
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.ethereum.ids import CONTEXT_TAG, EPOCH_TAG, make_id
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.transport.grpc.framing import Status
 from tests import vectors
-from tests.opening import open_share, value_of_share
 from tests.unit.emulator.core_worlds import (
     CLIENT,
     DOMAIN,
@@ -377,29 +375,5 @@ async def test_a_response_is_made_again_byte_for_byte(entry: dict[str, Any], ans
     assert reply.hex() == answer["response_bytes"][2:]
 
 
-@pytest.mark.parametrize(
-    ("entry", "answer"), [pair for pair in ANSWERS if pair[0]["kind"] == "user"], ids=lambda each: ""
-)
-def test_the_user_opens_every_share_of_the_vectors(entry: dict[str, Any], answer: dict[str, Any]) -> None:
-    message = UserDecryptionResponse.parse(from_hex(answer["response_bytes"]))
-    assert message.payload is not None
-    secret_key = from_hex(vectors.load()["user_key"]["client_secret_key_blob"])[8:]
-    client = parse_address(entry["core"]["request"]["client_address"])
-    by_handle = {
-        from_hex(each["handle"]): int(each["plaintext_value"], 16) for each in vectors.load()["ciphertexts"]
-    }
-    for share in message.payload.signcrypted_ciphertexts:
-        opened = open_share(
-            secret_key, share.signcrypted_ciphertext, client=client, vk=message.payload.verification_key
-        )
-        assert opened.link == message.payload.digest
-        value = value_of_share(opened.plaintext) if message.payload.degree else _number(opened.plaintext)
-        assert value == by_handle[share.external_handle]
-
-
 def test_no_vector_was_left_out() -> None:
     assert len(ANSWERS) == 34
-
-
-def _number(plaintext: bytes) -> int:
-    return int.from_bytes(plaintext, "little")

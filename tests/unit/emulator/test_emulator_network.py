@@ -118,22 +118,6 @@ def joined(
     return PipeConnection.between(there or Direction(), back or Direction(), capacity)
 
 
-async def all_of(stream: trio.abc.Stream) -> bytes:
-    return b"".join([bytes(piece) async for piece in stream])
-
-
-async def test_a_waiting_sender_goes_on_when_the_other_end_reads() -> None:
-    pair = joined(capacity=10)
-
-    async def send() -> None:
-        await pair.client.send_all(bytes(1000))
-        await pair.client.aclose()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(send)
-        assert await all_of(pair.server) == bytes(1000)
-
-
 async def test_latency_delays_arrival_and_not_sending() -> None:
     pair = joined(there=Direction(latency=0.25))
     start = trio.current_time()

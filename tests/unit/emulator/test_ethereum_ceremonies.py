@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from kmsconn.emulator.key_life import KeyVerdict, read_keys
 from kmsconn.ethereum.abi import signing_digest
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.contracts import ALL_ERRORS
 from kmsconn.protocols.fhevm.keygen import PREP_RESPONSE
 from tests import vectors
 from tests.unit.emulator.ceremony_world import (
@@ -43,6 +44,7 @@ from tests.unit.emulator.ceremony_world import (
 from tests.unit.emulator.small_world import rpc
 
 HOST = vectors.load()["ethereum"]
+ERRORS = {error.name: error for error in ALL_ERRORS.values()}
 INEXACT = {"EpochActivationConfirmation"}
 """Its data is a hash whose formula the specification does not tell; ours covers the same, in the same order."""
 REPLIES = [(entry, answer) for entry in EVENTS for answer in entry["answers"]]
@@ -114,26 +116,21 @@ def with_first_context() -> Ceremony:
     return played
 
 
-def test_only_one_key_is_made_at_a_time() -> None:
-    played = with_first_context()
-    played.chain.evm.set_up(played.generation.address, played.generation.request_keygen)
-    error = refusal(played, played.generation, played.generation.request_keygen)
-    assert error == KMS_GENERATION.error("KeygenOngoing").selector
-
-
-def test_only_one_crs_is_made_at_a_time() -> None:
-    played = with_first_context()
-    played.chain.evm.set_up(played.generation.address, played.generation.request_crsgen)
-    error = refusal(played, played.generation, played.generation.request_crsgen)
-    assert error == KMS_GENERATION.error("CrsgenOngoing").selector
-
-
-def test_only_one_ceremony_of_contexts_is_open_at_a_time() -> None:
+@pytest.mark.parametrize(
+    ("begin", "error"),
+    [
+        (lambda played: (played.generation, played.generation.request_keygen), "KeygenOngoing"),
+        (lambda played: (played.generation, played.generation.request_crsgen), "CrsgenOngoing"),
+        (lambda played: (played.config, played.config.begin_epoch), "KmsLifecycleOperationInFlight"),
+    ],
+    ids=["key", "CRS", "ceremony of contexts"],
+)
+def test_only_one_of_each_is_made_at_a_time(begin: Callable[[Ceremony], Any], error: str) -> None:
     played = with_first_context()
     played.chain.mine()
-    played.chain.evm.set_up(played.config.address, played.config.begin_epoch)
-    error = refusal(played, played.config, played.config.begin_epoch)
-    assert error == PROTOCOL_CONFIG.error("KmsLifecycleOperationInFlight").selector
+    contract, action = begin(played)
+    played.chain.evm.set_up(contract.address, action)
+    assert refusal(played, contract, action) == ERRORS[error].selector
 
 
 def test_an_aborted_key_makes_room_for_the_next() -> None:

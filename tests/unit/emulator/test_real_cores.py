@@ -97,9 +97,12 @@ async def noting(there: Played, path: str, method: Method, request: bytes) -> by
     return await method(request)
 
 
-async def test_a_real_core_is_asked_and_no_emulated_one_is_there(tmp_path: Path) -> None:
+async def test_a_real_core_is_asked_no_emulated_one_is_there_and_public_plaintexts_are_compared(
+    tmp_path: Path,
+) -> None:
     there = await played(tmp_path)
     verdict = there.emulation.result()
+    assert verdict.plaintexts == PlaintextVerdict(compared=6, wrong=0)
     assert not [name for name in there.emulation.dependencies.names if name.startswith(("core", "member"))]
     assert (verdict.verdict.nodes[0].answered, verdict.well) == (6, True)
 
@@ -117,10 +120,6 @@ async def test_the_owner_leads_real_cores_before_they_are_asked_to_decrypt(
     for core in there.cores:
         assert NEXT_CONTEXT.to_bytes(32) in core.known.contexts
         assert {NEXT_EPOCH.to_bytes(32), LAST_EPOCH.to_bytes(32)} < core.known.epochs
-
-
-async def test_public_plaintexts_are_compared_with_the_values(tmp_path: Path) -> None:
-    assert (await played(tmp_path)).emulation.result().plaintexts == PlaintextVerdict(compared=6, wrong=0)
 
 
 async def test_a_core_that_reveals_another_value_is_found_out(tmp_path: Path) -> None:
