@@ -52,12 +52,8 @@ async def ask(rpc: Rpc, question: ContractQuery[T]) -> T:
 
 async def ask_all(rpc: Rpc, questions: Sequence[ContractQuery[T]]) -> list[T]:
     """Ask several questions of one node and return their answers in order. Raises as ``ask``."""
-    results = (
-        await rpc.batch([Call(question.method, question.parameters) for question in questions])
-        if questions
-        else []
-    )
-    return await _answers(rpc, questions, results)
+    calls = [Call(one.method, one.parameters) for one in questions]
+    return await _answers(rpc, questions, await rpc.batch(calls) if calls else [])
 
 
 async def ask_beside(
@@ -68,10 +64,7 @@ async def ask_beside(
 
     Raises the first failure of a step, or else of a batch in their order; each as ``ask``. Cancellation: of all. Repeating: reads only.
     """
-    sent = [
-        (*one, one[0].send([Call(question.method, question.parameters) for question in one[1]]))
-        for one in batches
-    ]
+    sent = [(*one, one[0].send([Call(it.method, it.parameters) for it in one[1]])) for one in batches]
     try:
         late: list[Callable[[], Awaitable[Any]]] = [
             partial(ask_all, rpc, questions) for rpc, questions, pending in sent if pending is None

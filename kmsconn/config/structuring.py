@@ -37,7 +37,10 @@ def tables_of(
     It raises ValueError and BaseValidationError.
     """
     converter = Converter(detailed_validation=True)
-    hooks: Any = {one.name: override(struct_hook=partial(_by_form, one.kind)) for one in fields_of(cls)}
+    hooks: Any = {
+        one.name: override(struct_hook=partial(lambda form, value, _: form.read(value), one.kind))
+        for one in fields_of(cls)
+    }
     generated: Any = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **hooks)
 
     def structure_one(value: Any, kind: Any) -> Any:
@@ -47,10 +50,6 @@ def tables_of(
 
     converter.register_structure_hook(cls, structure_one)
     return lambda value: converter.structure(value, tuple[cls, ...])  # type: ignore[valid-type]
-
-
-def _by_form(form: Any, value: Any, _: Any) -> Any:
-    return form.read(value)
 
 
 @attrs.frozen

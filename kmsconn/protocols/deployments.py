@@ -46,6 +46,13 @@ def union_of_errors(contracts: Iterable[Abi]) -> dict[bytes, Function]:
 
 
 _BUILT_IN = {error.selector: error for error in map(Function.named, ("Error(string)", "Panic(uint256)"))}
+SIGNATURE: Mapping[str, Verdict] = {
+    "ECDSAInvalidSignature": Verdict.FINAL,
+    "ECDSAInvalidSignatureLength": Verdict.FINAL,
+    "ECDSAInvalidSignatureS": Verdict.FINAL,
+}
+"""What every function says of a signature that it does not take."""
+
 NO_DATA = "no revert data"
 """The name of a revert that says nothing."""
 

@@ -29,12 +29,8 @@ _OFFLOAD: Final = "http api files"
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-def stamp_of(paths: Sequence[Path]) -> Stamp:
-    """Return what tells one content of files from another without reading them; None for a file that is not there."""
-    return tuple(map(_stamp, paths))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells one content of a file from another without reading it; None where it is not there."""
     try:
         found = path.stat()
     except OSError:
@@ -58,7 +54,7 @@ class WatchedFiles:
 
     def look(self) -> str | None:
         """Load the files where they have changed. Blocks. Returns why they cannot be used, empty if they can, None if it is too early."""
-        stamp = stamp_of(self.paths)
+        stamp = tuple(map(stamp_of, self.paths))
         if stamp == self._used:
             self._failed = None
             return ""

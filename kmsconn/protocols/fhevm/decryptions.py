@@ -31,10 +31,10 @@ from kmsconn.protocols.core_messages import (
     signer_of,
     typed_ciphertexts,
 )
+from kmsconn.protocols.deployments import SIGNATURE
 from kmsconn.protocols.fhevm.access import handles_of
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
 from kmsconn.protocols.fhevm.operations import (
-    SIGNATURE,
     FhevmOperation,
     IdCounter,
     UnderContext,

@@ -18,6 +18,7 @@ from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, Order
 from kmsconn.protocols.core_messages import DEPENDENCY, domain_message, read_message, signature_of, signer_of
+from kmsconn.protocols.deployments import SIGNATURE
 from kmsconn.protocols.fhevm.contexts import SELDOM, UNTIL_DONE
 from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG, KeyViews, Standing
 from kmsconn.protocols.fhevm.key_management import (
@@ -40,7 +41,6 @@ from kmsconn.protocols.fhevm.keygen import (
     unknown_key_type,
 )
 from kmsconn.protocols.fhevm.operations import (
-    SIGNATURE,
     SIGNING_SCHEMES,
     build_extra_data,
     request_id,

@@ -19,9 +19,9 @@ from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, counter_of, id
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Content, Kind, PoolName
 from kmsconn.protocols.core_messages import DEPENDENCY, expect_id, read_message, signature_of, signer_of
+from kmsconn.protocols.deployments import SIGNATURE
 from kmsconn.protocols.fhevm.contracts import FINALIZED, KMS_GENERATION, KeyViews, Standing
 from kmsconn.protocols.fhevm.operations import (
-    SIGNATURE,
     FhevmOperation,
     UnderContext,
     request_id,

@@ -93,13 +93,6 @@ def under_context(content: UnderContext, domain: Domain) -> dict[str, Any]:
     }
 
 
-SIGNATURE: Mapping[str, Verdict] = {
-    "ECDSAInvalidSignature": Verdict.FINAL,
-    "ECDSAInvalidSignatureLength": Verdict.FINAL,
-    "ECDSAInvalidSignatureS": Verdict.FINAL,
-}
-"""What every function says of a signature that it does not take."""
-
 C = TypeVar("C", bound=Content)
 IdCounter = tuple[int, Callable[[Deployment], ContractQuery[int]]]
 """The tag of the ids that a contract gives out, and the question for the newest."""

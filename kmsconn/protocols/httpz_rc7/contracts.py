@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import attrs
 
-from kmsconn._generated.httpz_rc7.kms import v1 as kms
 from kmsconn.config.settings import Settings
 from kmsconn.errors import Broken
 from kmsconn.ethereum.abi import Abi, Domain, Function
@@ -251,9 +250,7 @@ class HttpzOperation(Operation[C]):
         """Return the counter of these requests."""
         return None if self.counter is None else Numbering(self.kind, NO_TAG, self.views.newest(self.counter))
 
-    def identified(self, identifier: int) -> kms.RequestId:
-        """Return an id as the Core knows it."""
-        return request_id(identifier)
+    identified = staticmethod(request_id)
 
     def replying_context(self, content: C) -> int:
         """Return the one set of nodes."""

@@ -28,6 +28,7 @@ from kmsconn.protocols.core_messages import (
     read_message,
     typed_ciphertexts,
 )
+from kmsconn.protocols.deployments import SIGNATURE
 from kmsconn.protocols.httpz_rc7 import messages
 from kmsconn.protocols.httpz_rc7.contracts import (
     DECRYPTION_MANAGER,
@@ -72,9 +73,7 @@ class HttpzDecryptionOperation(HttpzOperation[D]):
     verdicts: ClassVar[Mapping[str, Verdict]] = {
         "KmsSignerAlreadyResponded": Verdict.DONE,
         "NotKmsSigner": Verdict.FINAL,
-        "ECDSAInvalidSignature": Verdict.FINAL,
-        "ECDSAInvalidSignatureLength": Verdict.FINAL,
-        "ECDSAInvalidSignatureS": Verdict.FINAL,
+        **SIGNATURE,
         **SENDER_VERDICTS,
     }
 
