@@ -142,6 +142,8 @@ class HandedOver(ABC, Generic[C]):
 
     ``start``, ``result`` and ``at_once`` are the Core's methods, ``means`` what statuses of the first one mean (see ``CoreCall``); without
     ``start`` nothing is handed over, without ``result`` handing over is all. ``everywhere``: every endpoint is told of it.
+    ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
+    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries at the most.
     """
 
     start: str = ""
@@ -149,6 +151,9 @@ class HandedOver(ABC, Generic[C]):
     at_once: str = ""
     means: Mapping[str, Reading] = MappingProxyType({})
     everywhere: bool = False
+    harmless_twice: bool = False
+    stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    longest_wait: float = 60.0
 
     @abstractmethod
     def identified(self, identifier: int) -> Message:
@@ -192,9 +197,6 @@ class Operation(HandedOver[C]):
     ``signed``: the Core's answer bears the signature of this node, which is compared.
     ``reply``: the function whose calldata is the reply; None where nothing is replied.
     ``outsiders``: nodes that are not to reply work on it too.
-    ``harmless_twice``: two connectors may start it at one Core: it is done once, and neither is told of a failure.
-    ``stages``: seconds that one pass of a stage is given at least. ``longest_wait``: seconds between two tries
-    at the most.
     ``spare_gas``: what a reply may need beyond its estimate, where it turns out to be the one that completes the request;
     ``spare_percent``: likewise, in percent of the estimate, where that grows with the replies.
     ``verdicts``: what the reverts of a reply mean, by the names of their errors; what is not there means RETRY.
@@ -210,10 +212,7 @@ class Operation(HandedOver[C]):
     patience: float | None = None
     signed: bool = True
     outsiders: bool = False
-    harmless_twice: bool = False
     reply: Function | None = None
-    stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
-    longest_wait: float = 60.0
     spare_gas: int = 0
     spare_percent: int = 0
     verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
