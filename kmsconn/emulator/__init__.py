@@ -11,12 +11,12 @@ from kmsconn.extras import require_extra
 
 require_extra("emulator", "kmsconn.emulator")
 
-from kmsconn.emulator.bucket_faults import BucketFaults
+from kmsconn.emulator.buckets import BucketFaults
 from kmsconn.emulator.ciphertexts import StoredCiphertext, read_ciphertexts
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import EmulatedDependencies, RealCore
 from kmsconn.emulator.emulation import CommitteePlan, Emulation, EmulationPlan, EmulationResult
-from kmsconn.emulator.fhevm_dependencies import GENERATIONS, EmulatedGeneration, FhevmDependencies, Traffic
+from kmsconn.emulator.fhevm_dependencies import GENERATIONS, FhevmDependencies, Traffic
 from kmsconn.emulator.load import Load
 from kmsconn.emulator.network import Line, MemoryNetwork, serve_sockets
 from kmsconn.emulator.node_faults import NodeFault
@@ -31,7 +31,6 @@ __all__ = [
     "CommitteePlan",
     "CoreFaults",
     "EmulatedDependencies",
-    "EmulatedGeneration",
     "Emulation",
     "EmulationPlan",
     "EmulationResult",

@@ -191,7 +191,9 @@ class EmulatedChain:
         self.stalled = False
         self.finality = FinalBlocks(finality)
         state = ChainState()
-        self.history = ChainHistory(_genesis(chain_id, math.floor(clock()), base_fee), state)
+        parent, now = keccak256(HASH_SEED + chain_id.to_bytes(32)), math.floor(clock())
+        genesis = Block(0, block_hash(parent, 0, now, 0, ()), parent, now, 0, base_fee)
+        self.history = ChainHistory(genesis, state)
         self.evm = EmulatedEvm(chain_id, state, self.history)
         self.actors = ActorQueue(chain_id)
         self.intake = TransactionIntake(self.evm, lambda: self.base_fee or 0, pool_of(pool), block_gas_limit)
@@ -306,11 +308,6 @@ class EmulatedChain:
     def _announce(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-
-def _genesis(chain_id: int, timestamp: int, base_fee: int | None) -> Block:
-    parent = keccak256(HASH_SEED + chain_id.to_bytes(32))
-    return Block(0, block_hash(parent, 0, timestamp, 0, ()), parent, timestamp, 0, base_fee)
 
 
 @attrs.define

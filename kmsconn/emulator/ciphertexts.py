@@ -168,7 +168,7 @@ def _read(place: str, folder: Path, entry: _Entry) -> StoredCiphertext | Fault:
     try:
         kind = _type_of(entry.type)
         value = _number(entry.value, 0, "value")
-        _check_value(value, kind)
+        little_endian(value, kind), abi_word(value, kind)  # the type holds it
         stored = _format_of(entry.format)
         key_id = _number(entry.key_id, 16, "key_id")
         return StoredCiphertext((folder / entry.path).read_bytes(), kind, value, stored, key_id)
@@ -201,12 +201,6 @@ def _number(said: int | str, base: int, what: str) -> int:
         return said if isinstance(said, int) else int(said, base)
     except ValueError:
         raise ValueError(f"{what} {said!r} is not a number") from None
-
-
-def _check_value(value: int, kind: int) -> None:
-    """Raise ValueError for a value that the type does not hold."""
-    little_endian(value, kind)
-    abi_word(value, kind)
 
 
 def _wrong(place: str, message: str) -> ConfigError:

@@ -29,7 +29,7 @@ import attrs
 import msgspec
 import trio
 
-from kmsconn.emulator.bucket_faults import BUCKET_DRILLS
+from kmsconn.emulator.buckets import BUCKET_DRILLS
 from kmsconn.emulator.core_faults import CORE_DRILLS
 from kmsconn.emulator.dependencies import EmulatedDependencies
 from kmsconn.emulator.drills.chain_drills import CHAIN_DRILLS
@@ -54,13 +54,6 @@ def targets_of(dependencies: EmulatedDependencies) -> dict[str, frozenset[Target
     own |= {name: frozenset({Target.ANY}) for name in dependencies.names if name not in own}
     own |= {name: frozenset({Target.CONTRACT}) for name in contracts_of(dependencies)}
     return own | {str(kind): frozenset({kind}) for kind in (Target.USERS, Target.MONITORING)}
-
-
-def members_of(name: str, targets: dict[str, frozenset[Target]]) -> list[str]:
-    """Return the targets for which a name stands: itself, or all of a group; none where there is no such name."""
-    if name in GROUPS:
-        return [member for member, kinds in targets.items() if GROUPS[name] in kinds]
-    return [name] if name in targets else []
 
 
 def routes(targets: dict[str, frozenset[Target]]) -> Iterator[str]:
@@ -180,7 +173,8 @@ class ActiveDrills:
 
     def _found(self, target: str, name: str) -> list[tuple[str, type[Drill]]]:
         targets = targets_of(self._dependencies)
-        members = members_of(target, targets)
+        group = GROUPS.get(target)
+        members = [name for name, kinds in targets.items() if name == target or group in kinds]
         found = [(member, drill) for member in members if (drill := find(name, targets[member])) is not None]
         if not found:
             raise UnknownDrillError(f"/{target}/{name}")

@@ -142,7 +142,7 @@ class EmulatedCore:
 
     async def start_and_wait(self, operation: CoreOperation, request: bytes) -> bytes:
         """Take a request, or attach to it where it is known, and wait for its answer. Raises GrpcFailure."""
-        if not self.node.release.waits_at_once:
+        if not self.node.release.is_later:
             await trio.lowlevel.checkpoint()
             raise GrpcFailure(Status.UNIMPLEMENTED)
         try:
@@ -191,7 +191,7 @@ class EmulatedCore:
     def _check_id(self, operation: CoreOperation, job: Job) -> None:
         table = self.memory.table(operation.start)
         known = table.get(job.request_id)
-        if self.node.release.waits_at_once and known is not None and known.failed:
+        if self.node.release.is_later and known is not None and known.failed:
             table.forget(job.request_id)
         table.check(job.request_id, trio.current_time())
 

@@ -94,9 +94,8 @@ class FaultyCore(Faulty[CoreFault], Generic[C]):
         return reply
 
 
-@attrs.define(eq=False)
-class CoreFaults(FaultyCore[EmulatedCore]):
-    """The faults of a Core of fhevm."""
+CoreFaults = FaultyCore[EmulatedCore]
+"""The faults of a Core of fhevm."""
 
 
 CODES = tuple(one.name for one in Status if one is not Status.OK)

@@ -380,7 +380,7 @@ class KeyStore:
     def differs(self, info: KeyInfo, release: CoreRelease) -> bool:
         """Tell whether a key comes with another preprocessing than the recorded one; what is not recorded differs from nothing."""
         recorded = self.preprocessings.get(read_id(info.key_id))
-        compares = release.compares_preprocessings if self.compares is None else self.compares
+        compares = release.is_later if self.compares is None else self.compares
         return compares and recorded is not None and recorded != read_id(info.preproc_id)
 
 

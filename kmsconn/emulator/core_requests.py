@@ -88,7 +88,11 @@ def read_user(request: bytes, plaintexts: Mapping[bytes, int]) -> Job:
     client = _eip55(message.client_address)
     if client == job.domain.verifying_contract:
         raise Invalid("the client is the verifying contract")
-    return attrs.evolve(job, user=User(client, _enc_key(message.enc_key)))
+    try:
+        unpack_key(message.enc_key)
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+    return attrs.evolve(job, user=User(client, message.enc_key))
 
 
 def read_id(message: RequestId | None) -> bytes:
@@ -148,14 +152,6 @@ def _eip55(text: str) -> Address:
     return address
 
 
-def _enc_key(container: bytes) -> bytes:
-    try:
-        unpack_key(container)
-    except ValueError as error:
-        raise Invalid(str(error)) from None
-    return container
-
-
 DEFAULT_KEY = make_id(KEY_TAG, 1).to_bytes(ID_BYTES)
 
 
@@ -189,18 +185,11 @@ class CoreRelease(IntEnum):
         return f"0.{self.value}"
 
     @property
-    def knows_schemes(self) -> bool:
-        """Whether requests may name signing schemes."""
-        return self >= CoreRelease.V0_15
+    def is_later(self) -> bool:
+        """Whether requests may name signing schemes, calls may start and wait, and what failed is done again.
 
-    @property
-    def compares_preprocessings(self) -> bool:
-        """Whether it refuses an epoch of a key that comes with another preprocessing than it has recorded (kms#737)."""
-        return self >= CoreRelease.V0_15
-
-    @property
-    def waits_at_once(self) -> bool:
-        """Whether it has calls that start and wait, and does again what failed."""
+        It refuses an epoch of a key that comes with another preprocessing than it has recorded (kms#737), too.
+        """
         return self >= CoreRelease.V0_15
 
 
@@ -218,12 +207,12 @@ class SignatureFields:
 
 def check_schemes(release: CoreRelease, schemes: Sequence[int]) -> None:
     """Refuse what this Core cannot sign with; it has a key for ECDSA alone. Raises Invalid."""
-    if release.knows_schemes and any(scheme != ECDSA256K1 for scheme in schemes):
+    if release.is_later and any(scheme != ECDSA256K1 for scheme in schemes):
         raise Invalid("a signing scheme is unknown, or this node has no key for it")
 
 
 def signature_fields(release: CoreRelease, schemes: Sequence[int], signature: bytes) -> SignatureFields:
     """Return an ECDSA signature as a release answers to a request for ``schemes``: 0.15 lists nothing that was not asked for."""
     asked = bool(schemes) or release is CoreRelease.V0_16
-    by_scheme = [TypedSignature(ECDSA256K1, signature)] if release.knows_schemes and asked else []
+    by_scheme = [TypedSignature(ECDSA256K1, signature)] if release.is_later and asked else []
     return SignatureFields(b"" if release is CoreRelease.V0_16 else signature, by_scheme)

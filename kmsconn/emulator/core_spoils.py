@@ -107,7 +107,9 @@ def changed(change: Callable[[Response], None]) -> Act:
     """Change an honest answer in place."""
 
     async def act(call: InterceptedCall) -> bytes:
-        reply = _parse(call, await call.proceed())
+        done = await call.proceed()
+        is_public = _job(call).user is None
+        reply = decode(PublicDecryptionResponse, done) if is_public else decode(UserDecryptionResponse, done)
         change(reply)
         return bytes(reply)
 
@@ -124,21 +126,11 @@ def other_job(change: Callable[[Job], Job]) -> Act:
     return act
 
 
-def signed_by(key: PrivateKey) -> Act:
+async def _signed_by_a_stranger(call: InterceptedCall) -> bytes:
     """Answer a result call with the signatures of another key."""
-
-    async def act(call: InterceptedCall) -> bytes:
-        await call.proceed()
-        job = _job(call)
-        return answer(attrs.evolve(call.emulated.node, key=key), job, partial(call.emulated.randomness, job))
-
-    return act
-
-
-def _parse(call: InterceptedCall, reply: bytes) -> Response:
-    if _job(call).user is None:
-        return decode(PublicDecryptionResponse, reply)
-    return decode(UserDecryptionResponse, reply)
+    await call.proceed()
+    job = _job(call)
+    return answer(attrs.evolve(call.emulated.node, key=STRANGER), job, partial(call.emulated.randomness, job))
 
 
 def _job(call: InterceptedCall) -> Job:
@@ -202,7 +194,7 @@ ANSWERS: Final[dict[str, Act]] = {
     "spoilt signature": changed(
         partial(_each_signature, lambda signature: signature[:-1] + b"\x1d")
     ),  # 65 bytes with a recovery byte that no contract takes
-    "stranger's signature": signed_by(STRANGER),
+    "stranger's signature": _signed_by_a_stranger,
     "one value less": other_job(_one_value_less),
     "other request": other_job(_other_request),  # a good answer, to another request
 }

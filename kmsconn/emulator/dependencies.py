@@ -18,8 +18,7 @@ import trio
 from kmsconn.config.description import Secret
 from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.execution import AbiContract

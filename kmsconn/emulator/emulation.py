@@ -214,7 +214,9 @@ class Emulation:
             dependencies.gateway.history.kept = round(plan.history / dependencies.gateway.block_time)
         _prepare(dependencies, committee.nodes[0])
         _release(dependencies, plan.releases)
-        keys = _key_life(plan.committee, traffic, committee)
+        keys, of_keys = None, plan.committee
+        if of_keys.keys and isinstance(traffic, Traffic):
+            keys = KeyLife.beside(traffic, *committee.nodes, params=of_keys.params, migrates=of_keys.migrates)
         check = _stock(traffic, committee, plan.ciphertexts) if plan.ciphertexts else None
         relayers = (
             Relayers(traffic)
@@ -325,13 +327,6 @@ def _stock(
     for node in committee.nodes:
         node.on_reply = check.compare
     return check
-
-
-def _key_life(plan: CommitteePlan, traffic: Users[Any], committee: CommitteeGroundTruth) -> KeyLife | None:
-    """Return the life of keys of a plan, if it has one."""
-    if not (plan.keys and isinstance(traffic, Traffic)):
-        return None
-    return KeyLife.beside(traffic, *committee.nodes, params=plan.params, migrates=plan.migrates)
 
 
 def _prepare(dependencies: EmulatedDependencies, ground_truth: GroundTruth) -> None:

@@ -142,13 +142,10 @@ class EmulatedEvm:
         outcome = execute(self.state, self.contracts, context, transaction)
         if not outcome.status:
             self.state.rollback(mark)
-        self._charge(transaction, outcome.gas_used * transaction.price(base_fee))
-        return outcome
-
-    def _charge(self, transaction: EmulatedTransaction, fee: int) -> None:
-        if transaction.envelope is not None and fee:
+        if transaction.envelope is not None and (fee := outcome.gas_used * transaction.price(base_fee)):
             balance = self.account(transaction.sender).balance
             self.state.set((transaction.sender, "balance"), balance - fee)
+        return outcome
 
 
 @attrs.frozen

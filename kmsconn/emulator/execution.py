@@ -290,6 +290,12 @@ def set_once(frame: Frame, mapping: int, key: int | Address) -> bool:
     return not was
 
 
+def consensus_senders(digests: int, frame: Frame, request: int) -> tuple[Any, ...]:
+    """Return who sent the replies that completed a request, whose digest stands in the mapping ``digests``."""
+    digest = frame.load(mapping_slot(digests, request)).to_bytes(32)
+    return (frame.read("senders", request, digest, default=()),)
+
+
 def count(frame: Frame, counter: int) -> int:
     """Count one further and return the new number."""
     number = frame.load(counter) + 1

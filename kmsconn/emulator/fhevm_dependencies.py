@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
 import attrs
@@ -50,7 +49,7 @@ from kmsconn.emulator.dependencies import (
     sender_of,
     signer_of,
 )
-from kmsconn.emulator.httpz.dependencies import FirstTraffic, HttpzDependencies
+from kmsconn.emulator.httpz.dependencies import FirstTraffic
 from kmsconn.emulator.network import Handler
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.signcryption import UserKey, bits_of
@@ -262,6 +261,7 @@ EXTRA_DATA = (b"", b"\x00", *naming(CONTEXT, EPOCH))
 class Traffic(Users[FhevmDependencies]):
     """The users of a set of dependencies of fhevm."""
 
+    among = FhevmDependencies
     names = FORMS
     form = ObjectForm.HANDLE
     bits = {kind: 1 if kind == 0 else bits_of(kind) for kind in PLAINTEXT_BITS}  # noqa: RUF012 - see Users.bits
@@ -317,26 +317,5 @@ class Traffic(Users[FhevmDependencies]):
         )
 
 
-@attrs.frozen
-class EmulatedGeneration:
-    """One generation: its dependencies and its users."""
-
-    dependencies: Any
-    users: type[Users[Any]]
-
-    @property
-    def forms(self) -> tuple[str, ...]:
-        """The forms of its requests."""
-        return self.users.names
-
-    def settle(
-        self, clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any
-    ) -> Users[EmulatedDependencies]:
-        """Make users and their dependencies: ``size`` in bytes for each ciphertext, options of ``FhevmDependencies.make`` for the rest."""
-        return self.users(self.dependencies.make(clock, **options), random, size=size)
-
-
-GENERATIONS: Final[Mapping[str, EmulatedGeneration]] = {
-    requests.FHEVM: EmulatedGeneration(FhevmDependencies, Traffic),
-    HTTPZ_RC7: EmulatedGeneration(HttpzDependencies, FirstTraffic),
-}
+GENERATIONS: Final[Mapping[str, type[Users[Any]]]] = {requests.FHEVM: Traffic, HTTPZ_RC7: FirstTraffic}
+"""The users of each generation."""

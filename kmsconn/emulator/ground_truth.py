@@ -113,7 +113,8 @@ class GroundTruth:
 
         New blocks are noted as visible now. Repeating: no effect without a new block.
         """
-        if self._last is not None and _was_replaced(self._chain, self._last):
+        there = None if self._last is None else self._chain.block(self._last.number)
+        if self._last is not None and (there is None or there.hash != self._last.hash):
             # forget the reading, not when a block was first seen: one that comes back is no news
             self.traces.clear()
             self._by_transaction.clear()
@@ -215,11 +216,6 @@ class GroundTruth:
         self.on_reply(trace, mined)
 
 
-def _was_replaced(chain: EmulatedChain, block: Block) -> bool:
-    there = chain.block(block.number)
-    return there is None or there.hash != block.hash
-
-
 def ground_truth_of(dependencies: EmulatedDependencies, member: int = 0) -> GroundTruth:
     """Return the ground truth of one node of the committee, the one that belongs to the dependencies if none is named."""
     contract, sender = dependencies.decryption.address, sender_of(member).address
@@ -283,12 +279,10 @@ class CommitteeGroundTruth:
         """Return the request that a transaction made, as the node sees it that answered it last, or has not yet."""
         traces = [node.trace_of(transaction_hash) for node in self.nodes]
         there = [trace for trace in traces if trace is not None]
-        return max(there, key=_answered_at) if len(there) == len(traces) else None
+        if len(there) < len(traces):
+            return None
+        return max(there, key=lambda trace: math.inf if trace.answer is None else trace.answer.at)
 
     def verdict(self) -> CommitteeVerdict:
         """Judge what was read so far."""
         return CommitteeVerdict(tuple(node.verdict() for node in self.nodes))
-
-
-def _answered_at(trace: Trace) -> float:
-    return math.inf if trace.answer is None else trace.answer.at

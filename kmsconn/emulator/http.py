@@ -109,7 +109,8 @@ async def _serve_requests(
     try:
         while True:
             request = await wire.next_request(max_body)
-            if upgrades and _wants_websocket(request):
+            wanted = (request.header("upgrade") or "").lower()
+            if upgrades and request.method == "GET" and wanted == "websocket":
                 return request
             if not await _answer_while_connected(wire, handler, request) or request.closes:
                 return None
@@ -254,19 +255,13 @@ def _head_of(response: HttpResponse, *, framed: bool, closes: bool) -> bytes:
     """Return the head of an answer; ``framed``: its headers name the length of its body."""
     headers = list(response.headers)
     if not framed and response.status not in _BODILESS:
-        headers.append(_framing(response.body))
+        body = response.body
+        length = ("transfer-encoding", "chunked") if callable(body) else ("content-length", str(len(body)))
+        headers.append(length)
     if closes:
         headers.append(("connection", "close"))
     fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"HTTP/1.1 {response.status} \r\n{fields}\r\n".encode("latin-1")
-
-
-def _framing(body: Body) -> tuple[str, str]:
-    return ("transfer-encoding", "chunked") if callable(body) else ("content-length", str(len(body)))
-
-
-def _wants_websocket(request: HttpRequest) -> bool:
-    return request.method == "GET" and (request.header("upgrade") or "").lower() == "websocket"
 
 
 def _head_bytes(request: HttpRequest) -> bytes:

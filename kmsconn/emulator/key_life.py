@@ -6,14 +6,13 @@ Its steps are the ceremonies of ``key_ceremonies``. The truth is read from Ether
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
 import trio
 
 from kmsconn.emulator.blocks import Mined
-from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.dependencies import sender_of
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies, Traffic, naming
 from kmsconn.emulator.ground_truth import GroundTruth
@@ -57,19 +56,14 @@ def read_keys(dependencies: FhevmDependencies, sender: Address) -> KeyVerdict:
     """Read all blocks of Ethereum for what was asked of the committee, and for the replies of one wallet."""
     chain, asked, replies = dependencies.ethereum, [], Counter[Asked]()
     replied: list[Asked] = []
-    for mined in _all(chain):
+    blocks = (chain.block(number) for number in range(chain.head.number + 1))
+    for mined in (mined for block in blocks if block is not None for mined in block.mined):
         asked += [one for log in mined.logs if (one := _asked(log)) is not None]
         if mined.transaction.sender == sender and (one := _replied(mined)) is not None:
             replies[one] += 1
             replied += [one] if mined.outcome.status else []
     aborted = frozenset(one for one in asked if _is_aborted(dependencies, one[1]))
     return KeyVerdict(tuple(asked), tuple(replied), aborted, sum(count - 1 for count in replies.values()))
-
-
-def _all(chain: EmulatedChain) -> Iterator[Mined]:
-    for number in range(chain.head.number + 1):
-        block = chain.block(number)
-        yield from () if block is None else block.mined
 
 
 def _asked(log: Log) -> Asked | None:

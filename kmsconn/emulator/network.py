@@ -260,7 +260,9 @@ class MemoryNetwork:
             await trio.sleep_forever()
         if line.refuse or handler is None:
             raise ConnectionRefusedError(f"{host}:{port} refuses")
-        return await self._connect(line, _mute if line.mute else handler)
+        connection = PipeConnection.between(line.there, line.back, self._pipe_bytes)
+        await self._accepts.send((_mute if line.mute else handler, line, connection))
+        return connection.client
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
         """Run the handlers until cancelled; one that raises ends its own connection, see `crashes`."""
@@ -268,11 +270,6 @@ class MemoryNetwork:
             task_status.started()
             while True:
                 nursery.start_soon(self._tend, *(await self._accepted.receive()))
-
-    async def _connect(self, line: Line, handler: Handler) -> trio.abc.Stream:
-        connection = PipeConnection.between(line.there, line.back, self._pipe_bytes)
-        await self._accepts.send((handler, line, connection))
-        return connection.client
 
     async def _tend(self, handler: Handler, line: Line, connection: PipeConnection) -> None:
         line.open.append(connection)

@@ -53,18 +53,13 @@ class Submission:
                 with trio.move_on_at(start + age):
                     await self._answered.wait()
                     break
-                self._grow(age)
+                self.age = age
+                if self.held is not None or age > QUEUE_SECONDS:
+                    self.answer(self.held or too_late())
         finally:
             self.over = True
         if self.refusal is not None:
             raise self.refusal
-
-    def _grow(self, age: float) -> None:
-        self.age = age
-        if self.held is not None:
-            self.answer(self.held)
-        elif age > QUEUE_SECONDS:
-            self.answer(too_late())
 
 
 def taken(transaction: EmulatedTransaction) -> Submission:
@@ -249,7 +244,9 @@ class ArbitrumPool:
     def _queued(self, transaction: EmulatedTransaction, account: Account, base_fee: int) -> Submission:
         check_not_low(transaction, account.nonce)
         if transaction.max_fee < base_fee:
-            raise _below_base_fee(transaction, base_fee)
+            fees = f"maxFeePerGas: {transaction.max_fee}, baseFee: {base_fee}"
+            who = checksum(transaction.sender)
+            raise refused(f"max fee per gas less than block base fee: address {who}, {fees}")
         check_funds(transaction, account)
         entered = Submission(transaction)
         self._queue.append(entered)
@@ -323,13 +320,6 @@ class ArbitrumPool:
         while nonce in mine:
             nonce += 1
         return nonce
-
-
-def _below_base_fee(transaction: EmulatedTransaction, base_fee: int) -> NodeError:
-    who = checksum(transaction.sender)
-    return refused(
-        f"max fee per gas less than block base fee: address {who}, maxFeePerGas: {transaction.max_fee}, baseFee: {base_fee}"
-    )
 
 
 TransactionPool = GethPool | ArbitrumPool

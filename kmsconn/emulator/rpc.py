@@ -172,11 +172,6 @@ class AnsweringNode(NodeStanding):
         """Return what is pushed for a new head or a log."""
         return content
 
-    def rate_limit(self, begun: Begun) -> Begun:
-        """Return what a websocket says instead when it is rate limited."""
-        error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")
-        return Begun([Carried(one.id, error=error) for one in begun.all()], alone=begun.alone)
-
 
 def _too_large(batch: list[Any]) -> Carried:
     """Refuse a batch as geth does: with one error, under the id of the first call."""
@@ -294,16 +289,15 @@ class _Session:
         if faults.happens(NodeFault.HANG):
             return
         delay = SLOW_SECONDS if faults.happens(NodeFault.SLOW) else 0.0
-        begun = self._begin(message)
+        begun = self._node.begin(message, self._methods)
+        if faults.happens(NodeFault.RATE_LIMITED):
+            error = NodeError(LIMIT_EXCEEDED, "rate limit exceeded")
+            begun = Begun([Carried(one.id, error=error) for one in begun.all()], alone=begun.alone)
         if delay or begun.waits:
             await self._places.acquire()
             nursery.start_soon(self._finish_later, begun, delay)
         else:
             await self._finish(begun)
-
-    def _begin(self, message: bytes | str) -> Begun:
-        begun = self._node.begin(message, self._methods)
-        return self._node.rate_limit(begun) if self._node.faults.happens(NodeFault.RATE_LIMITED) else begun
 
     async def _finish_later(self, begun: Begun, delay: float) -> None:
         await trio.sleep(delay)
@@ -319,7 +313,8 @@ class _Session:
     async def _write(self, scope: trio.CancelScope) -> None:
         try:
             async for first in self._queue:
-                waiting = [first, *_all_of(self._queue)]
+                there = self._queue.statistics().current_buffer_used
+                waiting = [first, *(self._queue.receive_nowait() for _ in range(there))]
                 await self._connection.send_messages(
                     [_as_text(one) for one in waiting if not self._falls_silent()]
                 )
@@ -354,11 +349,6 @@ class _Session:
             return
         for _ in range(1 + self._node.faults.happens(NodeFault.DUPLICATE_PUSH)):
             await self._outgoing.send(message)
-
-
-def _all_of(queue: trio.MemoryReceiveChannel[bytes]) -> list[bytes]:
-    """Return what waits in a queue now."""
-    return [queue.receive_nowait() for _ in range(queue.statistics().current_buffer_used)]
 
 
 def _as_text(message: bytes) -> str | bytes:

@@ -276,7 +276,8 @@ def _trace(node: NodeStanding, params: Params) -> Any:
 def _logs(node: NodeStanding, params: Params) -> list[Any]:
     content = _parameter(params, 0)
     wanted = LogFilter.parse(content)
-    start, end = _range(node, content)
+    start, end = (_bound(node, content.get(name) or "latest") for name in ("fromBlock", "toBlock"))
+    _check_range(node, start, end)
     found = [
         log_json(log, mined) for mined in _mined(node, start, end) for log in mined.logs if wanted.takes(log)
     ]
@@ -289,12 +290,6 @@ def _mined(node: NodeStanding, start: int, end: int) -> Iterable[Mined]:
     old = node.chain.view(0, node.log_fork)
     top = old.head.number
     return (*old.mined(start, min(end, top)), *node.view().mined(max(start, top + 1), end))
-
-
-def _range(node: NodeStanding, content: Any) -> tuple[int, int]:
-    start, end = (_bound(node, content.get(name) or "latest") for name in ("fromBlock", "toBlock"))
-    _check_range(node, start, end)
-    return start, end
 
 
 def _bound(node: NodeStanding, tag: Any) -> int:

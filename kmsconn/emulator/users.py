@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import attrs
 
@@ -36,6 +36,8 @@ class Users(ABC, Generic[N_co]):
     ``random`` draws forms, types and values: the same seed makes the same requests.
     """
 
+    among: ClassVar[Any]
+    """The class of their dependencies."""
     names: ClassVar[tuple[str, ...]]
     """The forms of requests."""
     form: ClassVar[ObjectForm]
@@ -56,6 +58,11 @@ class Users(ABC, Generic[N_co]):
     _made: int = 0
     _latest: tuple[EmulatedCiphertext, ...] = ()
     _remembered: dict[bytes, tuple[EmulatedCiphertext, ...]] = attrs.field(factory=dict)
+
+    @classmethod
+    def settle(cls, clock: Callable[[], float], random: Random, *, size: int = 64, **options: Any) -> Self:
+        """Make users and their dependencies, these with the options of ``FhevmDependencies.make``."""
+        return cls(cls.among.make(clock, **options), random, size=size)
 
     @abstractmethod
     def make(self, form: str) -> bytes:

@@ -95,7 +95,8 @@ class WebSocket:
         """Send messages together. Raises WebSocketClosed."""
         if self._closed:
             raise WebSocketClosed
-        self._out += [self._wire.send(_as_event(message)) for message in messages]
+        events = (TextMessage(one) if isinstance(one, str) else BytesMessage(one) for one in messages)
+        self._out += map(self._wire.send, events)
         await self._flush()
 
     async def _flush(self) -> None:
@@ -135,10 +136,6 @@ class WebSocket:
             self._wire.receive_data(data)
             return list(self._wire.events())
         return [CloseConnection(CloseReason.PROTOCOL_ERROR)]
-
-
-def _as_event(message: str | bytes) -> Event:
-    return TextMessage(message) if isinstance(message, str) else BytesMessage(message)
 
 
 async def accept_websocket(stream: trio.abc.Stream, largest: int, begun: bytes = b"") -> WebSocket | None:

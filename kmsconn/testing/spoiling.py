@@ -12,12 +12,11 @@ from typing import Any, Never
 
 import trio
 
-from kmsconn.emulator.bucket_faults import BucketFault, RefusingBucket, SpoiledBodies
-from kmsconn.emulator.buckets import serve_bucket
+from kmsconn.emulator.buckets import BucketFault, RefusingBucket, SpoiledBodies
 from kmsconn.emulator.core_faults import CoreFault, FailingCore, HangingCore, SpoiledCore
 from kmsconn.emulator.core_spoils import HEALTH, InterceptedCall
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.emulator.http import Handler, HangUp, HttpRequest, HttpResponse
+from kmsconn.emulator.http import Handler, HangUp, HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.node_faults import (
     LIMIT_EXCEEDED,
@@ -122,7 +121,7 @@ class Spoiler:
         for index, bucket in enumerate(dependencies.buckets):
             name = f"bucket{index}"
             handler = partial(_get, self, name, bucket.handle)
-            network.serve(*dependencies.places[name], partial(serve_bucket, handler))
+            network.serve(*dependencies.places[name], partial(serve_http, handler=handler, max_body=0))
 
     def dial(self, dial: Dial) -> Dial:
         """Return how the connector dials, its bytes counted."""

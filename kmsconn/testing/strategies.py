@@ -18,7 +18,7 @@ import attrs
 import msgspec
 from hypothesis import strategies as st
 
-from kmsconn.emulator.bucket_faults import BODIES, BucketFault
+from kmsconn.emulator.buckets import BODIES, BucketFault
 from kmsconn.emulator.core import OPERATIONS
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_requests import CoreRelease
@@ -47,13 +47,13 @@ class Ground:
 _STORAGE = ("core0", "core1", "bucket0", "bucket1")
 GROUNDS = {
     FHEVM: Ground(
-        ("any", "any", *GENERATIONS[FHEVM].forms),
+        ("any", "any", *GENERATIONS[FHEVM].names),
         ("gateway", "gateway", "gateway", "host", "ethereum"),
         ("gateway", "ethereum", "host", *_STORAGE),
         tuple(name for each in OPERATIONS for name in (each.start, each.result, each.at_once)),
     ),
     HTTPZ_RC7: Ground(
-        ("any", "any", *GENERATIONS[HTTPZ_RC7].forms),
+        ("any", "any", *GENERATIONS[HTTPZ_RC7].names),
         ("gateway",),
         ("gateway", *_STORAGE),
         ("Decrypt", "GetDecryptResult", "Reencrypt", "GetReencryptResult"),

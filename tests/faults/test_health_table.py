@@ -17,7 +17,7 @@ import trio
 
 from kmsconn.config.parties import Chain
 from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.bucket_faults import RefusingBucket
+from kmsconn.emulator.buckets import RefusingBucket
 from kmsconn.emulator.core_faults import CoreFault, FailingCore, SpoiledCore
 from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.emulator.dependencies import GATEWAY_ID

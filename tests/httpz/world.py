@@ -23,9 +23,8 @@ from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.grpc_server import serve_grpc
+from kmsconn.emulator.httpz.contracts import DecryptionManager, HttpzContract, KeyManager
 from kmsconn.emulator.httpz.core import FirstCore
-from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.registry import HttpzContract, KeyManager
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.abi import Log

@@ -19,7 +19,7 @@ from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.contracts.acl import Mood, WalletContract
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig, KmsNode, Material
-from kmsconn.emulator.contracts.request_calls import Asking, direct_request, public_request
+from kmsconn.emulator.contracts.request_calls import Asking, legacy_request, public_request
 from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, address_for, key_for
 from kmsconn.emulator.fhevm_dependencies import APP, CONTEXT, KEY_ID
 from kmsconn.emulator.network import serve_sockets
@@ -308,7 +308,7 @@ async def _set(gateway: Gateway) -> Scene:
     scene = Scene(gateway, {}, from_quantity(latest["timestamp"]))
     user: PrivateKey = key_for("user")
     pairs = [(handle, APP) for handle in HANDLES]
-    calls = (public_request(HANDLES), direct_request(scene.asking(), user, pairs))
+    calls = (public_request(HANDLES), legacy_request(scene.asking(), user, pairs))
     for form, calldata in zip(FORMS, calls, strict=True):
         receipt = await scene.send(calldata, "relayer")
         scene.ids[form] = int(receipt["logs"][0]["topics"][1], 16)

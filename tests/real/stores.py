@@ -21,8 +21,7 @@ from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms
-from kmsconn.emulator.bucket_faults import BucketFaults, RedirectingBucket
-from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket, RedirectingBucket
 from kmsconn.emulator.network import reserve_ports, serve_sockets
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.events import ignore

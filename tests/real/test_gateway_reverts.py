@@ -12,7 +12,7 @@ from kmsconn.emulator.contracts import request_calls
 from kmsconn.emulator.contracts.request_calls import (
     DIRECT_CALL,
     UNIFIED_CALL,
-    delegated_request,
+    legacy_request,
     public_request,
     sign_unified,
     unified_request,
@@ -303,7 +303,7 @@ def direct(
 def delegated(scene: Scene, owner: Address = OWNER, **changes: Any) -> bytes:
     """Return a legacy request of a delegate."""
     asking = scene.asking(**changes)
-    return delegated_request(asking, DELEGATE, owner, [(each, APP) for each in HANDLES])
+    return legacy_request(asking, DELEGATE, [(each, APP) for each in HANDLES], owner)
 
 
 def unified(

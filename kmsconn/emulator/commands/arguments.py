@@ -33,15 +33,11 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     """Describe which generation is emulated."""
     parser.add_argument(
         "--profile",
-        type=_profile,
+        type=lambda text: PROFILE_ALIASES.get(text, text),
         choices=PROFILES,
         default=PROFILES[0],
         help=f"the generation ({PROFILES[0]})",
     )
-
-
-def _profile(text: str) -> str:
-    return PROFILE_ALIASES.get(text, text)
 
 
 def add_kinds(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +87,14 @@ def _positive(text: str) -> float:
     return number
 
 
-def committee_size(number: int) -> int:
-    """Judge the number of nodes of a committee, 3t + 1 as the Cores demand. Raises ValueError."""
-    if number % _NODES_PER_FAULT != 1:
-        raise ValueError(f"must be 1, 4, 7, 10 and so on (3t + 1), not {number}")
+def committee_fault(number: int) -> str:
+    """Say what is wrong with the number of nodes of a committee, 3t + 1 as the Cores demand; nothing where nothing is."""
+    return "" if number % _NODES_PER_FAULT == 1 else f"must be 1, 4, 7, 10 and so on (3t + 1), not {number}"
+
+
+def _members(text: str) -> int:
+    if fault := committee_fault(number := forms.at_least(1, text)):
+        raise ValueError(fault)
     return number
 
 
@@ -105,7 +105,7 @@ def at_least(minimum: int) -> Callable[[str], int]:
 
 not_negative = read_by(_number)
 positive = read_by(_positive)
-members = read_by(lambda text: committee_size(forms.at_least(1, text)))
+members = read_by(_members)
 core_url = read_by(lambda text: core_endpoints([text])[0])
 address = read_by(parse_address)
 
@@ -173,7 +173,8 @@ def report(result: EmulationResult, seconds: float) -> Iterator[str]:
     for number, node in enumerate(verdict.nodes, 1):
         counts = f"{node.answered} answered, {node.open} open, {node.doubled} doubled"
         strays = f", {node.strays} replies to unknown ids" if node.strays else ""
-        yield f"node {number:<4}  {counts}{strays}; {_latency(node)}"
+        latency = f"p50 {milliseconds(node.p50)}, p99 {milliseconds(node.p99)} from the event's block to the reply's"
+        yield f"node {number:<4}  {counts}{strays}; {latency}"
     yield from _report_of_the_rest(result)
     well, badly = (_WELL, _BADLY) if alone else (_CONSENSUS, _NO_CONSENSUS)
     yield well if verdict.well else badly
@@ -185,8 +186,13 @@ def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
     rows = [_node(node) for node in verdict.nodes]
     for row, keys in zip(rows, result.keys, strict=False):
         row["keys"] = keys_as_json(keys)
-    told = {"emitted": verdict.emitted, "consensus": verdict.consensus, "seconds": round(seconds, 3)}
-    told |= _plaintexts(result) | _posts(result)
+    told: dict[str, Any] = {
+        "emitted": verdict.emitted,
+        "consensus": verdict.consensus,
+        "seconds": round(seconds, 3),
+    }
+    told |= {} if result.plaintexts is None else {"plaintexts": attrs.asdict(result.plaintexts)}
+    told |= _posts(result)
     if len(rows) == 1:
         return told | rows[0]
     counts = {name: sum(row[name] for row in rows) for name in ("doubled", "strays")}
@@ -219,11 +225,6 @@ def _posts(result: EmulationResult) -> dict[str, Any]:
     return {"posts": {**counts, "codes": dict(posts.codes), **times}}
 
 
-def _latency(verdict: ChainVerdict) -> str:
-    percentiles = f"p50 {milliseconds(verdict.p50)}, p99 {milliseconds(verdict.p99)}"
-    return f"{percentiles} from the event's block to the reply's"
-
-
 def _node(verdict: ChainVerdict) -> dict[str, Any]:
     return {
         "answered": verdict.answered,
@@ -233,7 +234,3 @@ def _node(verdict: ChainVerdict) -> dict[str, Any]:
         "p50_ms": in_milliseconds(verdict.p50),
         "p99_ms": in_milliseconds(verdict.p99),
     }
-
-
-def _plaintexts(result: EmulationResult) -> dict[str, Any]:
-    return {} if result.plaintexts is None else {"plaintexts": attrs.asdict(result.plaintexts)}

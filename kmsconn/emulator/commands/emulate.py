@@ -22,7 +22,7 @@ from kmsconn.emulator.commands.arguments import (
     add_profile,
     address,
     at_least,
-    committee_size,
+    committee_fault,
     core_url,
     members,
     not_negative,
@@ -92,12 +92,12 @@ def _committee(arguments: argparse.Namespace) -> CommitteePlan:
 
 def _faults(arguments: argparse.Namespace) -> Iterator[Fault]:
     """Yield what does not fit together: forms, real Cores and ciphertexts, and an upgrade with a migration."""
-    there = GENERATIONS[arguments.profile].forms
+    there = GENERATIONS[arguments.profile].names
     for form in arguments.forms:
         if form not in there:
             yield Fault("--forms", f"{arguments.profile} has no form {form!r}", f"it has {', '.join(there)}")
     cores, signers, members = len(arguments.core), len(arguments.signer), arguments.members
-    size = _size_fault(cores) if cores else ""
+    size = committee_fault(cores) if cores else ""
     profile, is_first = arguments.profile, arguments.profile == PROFILES[0]
     use, unled = f"use {PROFILES[0]}", arguments.kinds != KINDS[1]
     nothing_to_decrypt = cores and arguments.ciphertexts is None and arguments.rate
@@ -119,14 +119,6 @@ def _faults(arguments: argparse.Namespace) -> Iterator[Fault]:
          f"give --members {_THRESHOLD_MEMBERS} or more"),
     )  # fmt: skip
     yield from (Fault(option, reason, remedy) for wrong, option, reason, remedy in rows if wrong)
-
-
-def _size_fault(cores: int) -> str:
-    try:
-        committee_size(cores)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 SMALLEST: Final = 32

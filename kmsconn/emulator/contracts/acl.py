@@ -72,15 +72,13 @@ class Acl(AbiContract):
     def _is_allowed(self, frame: Frame, handle: bytes, account: Address) -> bool:
         return not self.denies and bool(frame.read("allowed", handle, account, default=False))
 
-    def _expiry(self, frame: Frame, delegator: Address, delegate: Address, contract: Address) -> int:
-        return int(frame.read("delegation", delegator, delegate, contract, default=0))
-
     def _is_delegated(
         self, frame: Frame, delegator: Address, delegate: Address, contract: Address, handle: bytes
     ) -> bool:
         if not (self._is_allowed(frame, handle, delegator) and self._is_allowed(frame, handle, contract)):
             return False
-        expiries = (self._expiry(frame, delegator, delegate, place) for place in (contract, EVERY_CONTRACT))
+        places = (("delegation", delegator, delegate, place) for place in (contract, EVERY_CONTRACT))
+        expiries = (int(frame.read(*place, default=0)) for place in places)
         return any(expiry > frame.block.timestamp for expiry in expiries)
 
 

@@ -6,6 +6,7 @@ Who asks, for how long and with which signature is not looked at. Knows no node 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kmsconn.emulator.contracts.gateway_config import (
@@ -16,7 +17,16 @@ from kmsconn.emulator.contracts.gateway_config import (
     read_materials,
 )
 from kmsconn.emulator.contracts.request_calls import DIRECT_CALL, UNIFIED_CALL, Pairs
-from kmsconn.emulator.execution import AbiContract, Frame, Handler, domain_teller, is_set, revert, set_once
+from kmsconn.emulator.execution import (
+    AbiContract,
+    Frame,
+    Handler,
+    consensus_senders,
+    domain_teller,
+    is_set,
+    revert,
+    set_once,
+)
 from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
@@ -89,7 +99,7 @@ class DecryptionContract(AbiContract):
             "publicDecryptionResponse": self.public_response,
             "userDecryptionResponse": self.user_response,
             "isDecryptionDone": lambda frame, i: (is_set(frame, DONE, i),),
-            "getDecryptionConsensusTxSenders": consensus_senders,
+            "getDecryptionConsensusTxSenders": partial(consensus_senders, DIGEST),
             "eip712Domain": domain_teller(self.domain),
             "getVersion": lambda frame: (
                 "Decryption v0.7.0" if frame.read("later") else "Decryption v0.6.0",
@@ -254,12 +264,6 @@ def _append(frame: Frame, item: Any, *key: Any) -> tuple[Any, ...]:
 def _check_open(frame: Frame) -> None:
     if frame.read("paused"):
         revert(DECRYPTION.error("EnforcedPause"))
-
-
-def consensus_senders(frame: Frame, decryption_id: int) -> tuple[Any, ...]:
-    """Return who sent the replies that completed a public request."""
-    digest = frame.load(mapping_slot(DIGEST, decryption_id)).to_bytes(32)
-    return (frame.read("senders", decryption_id, digest, default=()),)
 
 
 def _reaches(frame: Frame, decryption_id: int, count: int, threshold: int) -> bool:

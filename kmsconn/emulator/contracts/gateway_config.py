@@ -75,14 +75,10 @@ class Committee:
         """Return the node with this wallet, or ``NO_NODE``."""
         return next((node for node in self.nodes if node.tx_sender == tx_sender), NO_NODE)
 
-    def has_signer(self, signer: Address) -> bool:
-        """Tell whether a node has this signer."""
-        return any(node.signer == signer for node in self.nodes)
-
     def signer_of(self, frame: Frame, digest: bytes, signature: bytes, errors: Abi) -> Address:
         """Return who signed a reply: a node, and the one that sent it. Raises Reverted with the errors of a contract."""
         signer = recover_strictly(digest, signature)
-        if not self.has_signer(signer):
+        if signer not in {node.signer for node in self.nodes}:
             revert(errors.error("NotKmsSigner"), signer)
         if self.of_sender(frame.sender).signer != signer:
             revert(errors.error("KmsSignerDoesNotMatchTxSender"), signer, frame.sender)

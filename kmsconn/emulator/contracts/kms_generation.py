@@ -7,7 +7,6 @@ The order of the checks is that of annex A of fhevm-0.14.md, and of 1.4 of fhevm
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from kmsconn.emulator.execution import (
     Frame,
     Handler,
     Reverted,
+    consensus_senders,
     count,
     domain_teller,
     is_set,
@@ -80,12 +80,6 @@ def check_complete(frame: Frame, request: int, aborted: str, missing: str) -> No
     revert(LATER_KMS_GENERATION.error(aborted if done else missing), request)
 
 
-def begin_migration(frame: Frame, request: int, existing: int) -> None:
-    """Note which key a request migrates; a repeated migration takes the place of the aborted one."""
-    frame.store(mapping_slot(EXISTING_BY_REQUEST, request), existing)
-    frame.store(mapping_slot(REQUEST_BY_EXISTING, existing), request)
-
-
 def check_migration(frame: Frame, params: int, existing: int) -> None:
     """Refuse a migration of what is not the key in use, under other parameters, or done already. Raises Reverted."""
     error = LATER_KMS_GENERATION.error
@@ -107,20 +101,8 @@ def check_reply(request: int, digests: KeyDigests) -> None:
         revert(LATER_KMS_GENERATION.error("InvalidCompressedKeySetDigest"), request)
 
 
-def add_compressed(frame: Frame, existing: int, digests: KeyDigests) -> None:
-    """Add the compressed key set, and nothing else, to the material of the existing key."""
-    frame.write((*frame.read("material", existing), *_compressed(digests)), "material", existing)
-
-
 def _compressed(digests: KeyDigests) -> KeyDigests:
     return tuple(one for one in digests if one[0] == COMPRESSED)
-
-
-def consensus_senders(frame: Frame, request: int) -> tuple[Any, ...]:
-    """Return who sent the replies that completed a request."""
-    digest = frame.load(mapping_slot(DIGEST, request)).to_bytes(32)
-    found: tuple[Any, ...] = frame.read("senders", request, digest, default=())
-    return found
 
 
 _REPLY_GAS, _CONSENSUS_GAS = 130_000, 175_000
@@ -187,11 +169,6 @@ def _key_info(frame: Frame, key_id: int) -> tuple[Any, ...]:
     return ((prep_id, key_id, params, frame.read("material", key_id)),)
 
 
-def _key_params(frame: Frame, key_id: int) -> tuple[Any, ...]:
-    check_generated(frame, key_id)
-    return (frame.read("params", key_id),)
-
-
 def _name_current(frame: Frame, config: ProtocolConfig, *requests: int) -> bytes:
     """Keep with the requests the context and epoch that are current now."""
     there = frame.at(config.address)
@@ -199,11 +176,6 @@ def _name_current(frame: Frame, config: ProtocolConfig, *requests: int) -> bytes
     for request in requests:
         frame.write(extra_data, "extra_data", request)
     return extra_data
-
-
-def _without_result(knob: Callable[..., object], *given: Any) -> None:
-    """Turn a knob as a function of the contract that returns nothing."""
-    knob(*given)
 
 
 _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8"},), "outputs": ()})
@@ -222,7 +194,7 @@ class KmsGeneration(AbiContract):
         self._config = config
         handlers: dict[str, Handler] = {
             "keygen": partial(self._keygen, migrates=True),
-            "crsgenRequest": partial(_without_result, self.request_crsgen),
+            "crsgenRequest": lambda *given: () if self.request_crsgen(*given) else None,
             "abortKeygen": abort_keygen,
             "abortCrsgen": abort_crsgen,
             "prepKeygenResponse": self.prep_response,
@@ -233,10 +205,10 @@ class KmsGeneration(AbiContract):
             "getActiveCrsId": told("active", CRS_TAG),
             "getCompletedKeyIds": told("completed", KEY_TAG, default=()),
             "getCompletedCrsIds": told("completed", CRS_TAG, default=()),
-            "getConsensusTxSenders": lambda frame, i: (consensus_senders(frame, i),),
+            "getConsensusTxSenders": partial(consensus_senders, DIGEST),
             "getKeyInfo": _key_info,
             "getKeyMaterials": self._key_materials,
-            "getKeyParamsType": _key_params,
+            "getKeyParamsType": lambda frame, i: (_key_info(frame, i)[0][2],),
             "getCrsMaterials": self._crs_materials,
             "isRequestDone": lambda frame, i: (is_set(frame, DONE, i),),
             "getVersion": lambda frame: (release_of(frame).version,),
@@ -277,8 +249,9 @@ class KmsGeneration(AbiContract):
         prep_id, key_id = (count(frame, slot) for slot in (PREP_COUNTER, KEY_COUNTER))
         frame.store(mapping_slot(PAIR, prep_id), key_id)
         frame.store(mapping_slot(PAIR, key_id), prep_id)
-        if existing:
-            begin_migration(frame, key_id, existing)
+        if existing:  # a repeated migration takes the place of the aborted one
+            frame.store(mapping_slot(EXISTING_BY_REQUEST, key_id), existing)
+            frame.store(mapping_slot(REQUEST_BY_EXISTING, existing), key_id)
         extra_data = _name_current(frame, self._config, prep_id, key_id)
         frame.write(params, "params", key_id)
         frame.emit(release.event("PrepKeygenRequest"), prep_id, params, *release.named(existing), extra_data)
@@ -326,7 +299,7 @@ class KmsGeneration(AbiContract):
     def _finish_key(self, frame: Frame, key_id: int, digests: KeyDigests) -> None:
         existing, release = existing_key(frame, key_id), release_of(frame)
         if existing:
-            add_compressed(frame, existing, digests)
+            frame.write((*frame.read("material", existing), *_compressed(digests)), "material", existing)
         else:
             _complete(frame, KEY_TAG, key_id, digests)
         urls = self._urls(frame, key_id)
@@ -369,7 +342,8 @@ class KmsGeneration(AbiContract):
         """Return the storage of those whose replies completed a request."""
         context_id = int.from_bytes(frame.read("extra_data", request)[CONTEXT])
         committee = self._config.committee(frame.at(self._config.address), context_id)
-        return tuple(committee.of_sender(one).storage_url for one in consensus_senders(frame, request))
+        (senders,) = consensus_senders(DIGEST, frame, request)
+        return tuple(committee.of_sender(one).storage_url for one in senders)
 
     def _key_materials(self, frame: Frame, key_id: int) -> tuple[Any, ...]:
         check_generated(frame, key_id)

@@ -145,7 +145,8 @@ def confirm_context(frame: Frame, context_id: int) -> None:
     frame.meter.burn(_CONFIRMATION_GAS)
     if _context_state(frame, context_id) is not ContextState.PENDING:
         revert(PROTOCOL_CONFIG.error("KmsContextNotPending"), context_id)
-    outgoing, incoming = _committees(frame, context_id)
+    outgoing: Committee = frame.read("context", frame.load(ACTIVE_CONTEXT), default=Committee(()))
+    incoming: Committee = frame.read("context", context_id)
     sides = (outgoing.of_sender(frame.sender) != NO_NODE, incoming.of_sender(frame.sender) != NO_NODE)
     if not any(sides):
         revert(PROTOCOL_CONFIG.error("KmsContextCreationUnauthorized"), frame.sender, context_id)
@@ -172,9 +173,7 @@ def epoch_confirmation(domain: Domain) -> Callable[[Frame, int, tuple[Key, ...],
                 error = PROTOCOL_CONFIG.error("EpochActivationSignerDoesNotMatchTxSender")
                 revert(error, signer, frame.sender)
         _count_activation(frame, epoch_id, node, keys, crs_list)
-        if _all_agree(frame, context_id, epoch_id):
-            frame.meter.burn(_QUORUM_GAS)
-            _activate(frame, context_id, epoch_id, keys, crs_list)
+        _activate(frame, context_id, epoch_id, keys, crs_list)
 
     return confirm
 
@@ -189,11 +188,6 @@ def _check_idle(frame: Frame) -> None:
 
 def _context_state(frame: Frame, context_id: int) -> ContextState:
     return ContextState(frame.load(mapping_slot(CONTEXT_STATE, context_id)))
-
-
-def _committees(frame: Frame, context_id: int) -> tuple[Committee, Committee]:
-    active: Committee = frame.read("context", frame.load(ACTIVE_CONTEXT), default=Committee(()))
-    return active, frame.read("context", context_id)
 
 
 def _is_quorum(frame: Frame, context_id: int, outgoing: Committee, incoming: Committee) -> bool:
@@ -247,20 +241,19 @@ def _count_activation(
     frame.emit(PROTOCOL_CONFIG.event("EpochActivationConfirmation"), epoch_id, node.signer, data_hash)
 
 
-def _all_agree(frame: Frame, context_id: int, epoch_id: int) -> bool:
-    committee: Committee = frame.read("context", context_id)
-    said = {frame.read("activation", epoch_id, node.signer) for node in committee.nodes}
-    return len(said) == 1 and None not in said
-
-
 def _activate(
     frame: Frame, context_id: int, epoch_id: int, keys: tuple[Key, ...], crs_list: tuple[Crs, ...]
 ) -> None:
+    """Activate an epoch once all nodes of its context have said the same of it."""
+    committee: Committee = frame.read("context", context_id)
+    said = {frame.read("activation", epoch_id, node.signer) for node in committee.nodes}
+    if len(said) != 1 or None in said:
+        return
+    frame.meter.burn(_QUORUM_GAS)
     frame.store(mapping_slot(EPOCH_STATE, epoch_id), EpochState.ACTIVE)
     frame.store(mapping_slot(CONTEXT_STATE, context_id), ContextState.ACTIVE)
     frame.store(ACTIVE_EPOCH, epoch_id)
     frame.store(ACTIVE_CONTEXT, context_id)
-    committee: Committee = frame.read("context", context_id)
     urls = tuple(node.storage_url for node in committee.nodes)
     frame.emit(PROTOCOL_CONFIG.event("ActivateEpoch"), context_id, epoch_id, keys, crs_list, urls)
 

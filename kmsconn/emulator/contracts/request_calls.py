@@ -16,6 +16,7 @@ from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 
 DIRECT_CALL = "userDecryptionRequest((bytes32,address)[],(uint256,uint256),(uint256,address[]),address,bytes,bytes,bytes)"
+DELEGATED_CALL = "delegatedUserDecryptionRequest"
 UNIFIED_CALL = (
     "userDecryptionRequest((bytes32,address,address)[],address,bytes,address[],(uint256,uint256),bytes,bytes)"
 )
@@ -40,39 +41,6 @@ Entries = Sequence[tuple[bytes, Address, Address]]
 def request_domain(decryption: Address, host_chain: int) -> Domain:
     """Return the domain that users sign under: the Gateway's contract with the host chain's id."""
     return Domain("Decryption", "1", host_chain, decryption)
-
-
-@attrs.frozen
-class LegacyRequest:
-    """A legacy user request; ``user`` is the delegate and ``delegator`` the owner when it is delegated."""
-
-    pairs: Pairs
-    validity: tuple[int, int]
-    chain_id: int
-    contracts: tuple[Address, ...]
-    user: Address
-    delegator: Address | None
-    public_key: bytes
-    signature: bytes
-    extra_data: bytes
-
-    def digest(self, decryption: Address) -> bytes:
-        """Return what the user signs for a contract."""
-        tail = (*self.validity, self.extra_data)
-        if self.delegator is None:
-            struct_hash = hash_struct(DIRECT_TYPE, self.public_key, self.contracts, *tail)
-        else:
-            struct_hash = hash_struct(DELEGATED_TYPE, self.public_key, self.contracts, self.delegator, *tail)
-        return signing_digest(request_domain(decryption, self.chain_id), struct_hash)
-
-    def calldata(self) -> bytes:
-        """Return the call that asks for it."""
-        chain, tail = (self.chain_id, self.contracts), (self.public_key, self.signature, self.extra_data)
-        if self.delegator is None:
-            direct = DECRYPTION.function(DIRECT_CALL)
-            return direct.encode(self.pairs, self.validity, chain, self.user, *tail)
-        delegated = DECRYPTION.function("delegatedUserDecryptionRequest")
-        return delegated.encode(self.pairs, self.validity, (self.delegator, self.user), chain, *tail)
 
 
 DEFAULT_DAYS = 30
@@ -117,10 +85,9 @@ def request_of(
         case "public":
             return Formed(another, None, public_request(handles, asking.extra_data))
         case "direct":
-            return Formed(user.address, user.address, direct_request(asking, user, pairs))
+            return Formed(user.address, user.address, legacy_request(asking, user, pairs))
         case "delegated":
-            calldata = delegated_request(asking, delegate, another, pairs)
-            return Formed(another, delegate.address, calldata)
+            return Formed(another, delegate.address, legacy_request(asking, delegate, pairs, another))
     signer, client, owner = {
         "unified": (user, user.address, user.address),
         "unified_delegated": (delegate, delegate.address, another),
@@ -131,29 +98,20 @@ def request_of(
     return Formed(owner, client, unified_request(asking, client, entries, signature))
 
 
-def direct_request(asking: Asking, user: PrivateKey, pairs: Pairs) -> bytes:
-    """Return the legacy call of a user for own handles."""
-    return _legacy_request(asking, user, None, pairs)
-
-
-def delegated_request(asking: Asking, delegate: PrivateKey, delegator: Address, pairs: Pairs) -> bytes:
-    """Return the legacy call of a delegate for another's handles."""
-    return _legacy_request(asking, delegate, delegator, pairs)
-
-
-def _legacy_request(asking: Asking, user: PrivateKey, delegator: Address | None, pairs: Pairs) -> bytes:
-    unsigned = LegacyRequest(
-        tuple(pairs),
-        (asking.start, asking.days),
-        chain_of(pairs[0][0]),
-        asking.contracts,
-        user.address,
-        delegator,
-        asking.public_key,
-        b"",
-        asking.extra_data,
-    )
-    return attrs.evolve(unsigned, signature=user.sign(unsigned.digest(asking.decryption))).calldata()
+def legacy_request(asking: Asking, user: PrivateKey, pairs: Pairs, delegator: Address | None = None) -> bytes:
+    """Return the legacy call of a user for own handles, or of a delegate for those of ``delegator``."""
+    chain_id, validity = chain_of(pairs[0][0]), (asking.start, asking.days)
+    key, contracts, extra = asking.public_key, asking.contracts, asking.extra_data
+    domain = request_domain(asking.decryption, chain_id)
+    who: tuple[object, object]
+    if delegator is None:
+        struct_hash = hash_struct(DIRECT_TYPE, key, contracts, *validity, extra)
+        function, who = DIRECT_CALL, ((chain_id, contracts), user.address)
+    else:
+        struct_hash = hash_struct(DELEGATED_TYPE, key, contracts, delegator, *validity, extra)
+        function, who = DELEGATED_CALL, ((delegator, user.address), (chain_id, contracts))
+    signature = user.sign(signing_digest(domain, struct_hash))
+    return DECRYPTION.function(function).encode(tuple(pairs), validity, *who, key, signature, extra)
 
 
 def unified_request(asking: Asking, user: Address, entries: Entries, signature: bytes) -> bytes:

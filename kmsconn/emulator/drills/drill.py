@@ -20,7 +20,7 @@ import trio
 from kmsconn.errors import KmsconnError
 
 if TYPE_CHECKING:
-    from kmsconn.emulator.bucket_faults import BucketFaults
+    from kmsconn.emulator.buckets import BucketFaults
     from kmsconn.emulator.chain import EmulatedChain
     from kmsconn.emulator.core_faults import FaultyCore
     from kmsconn.emulator.dependencies import EmulatedDependencies

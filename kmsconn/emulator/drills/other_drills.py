@@ -10,7 +10,7 @@ import trio
 from kmsconn.emulator.contracts.acl import Mood, WalletContract
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import Committee, GatewayConfig
-from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, ProtocolConfig, announce
+from kmsconn.emulator.contracts.protocol_config import FIRST_PREDECESSOR, announce
 from kmsconn.emulator.dependencies import HOST_ID, EmulatedDependencies, address_for
 from kmsconn.emulator.drills.drill import Drill, DrillError, DrillScene, End, Target, changing
 from kmsconn.emulator.execution import EmulatedContract, Frame
@@ -87,11 +87,7 @@ class NoCode(Drill, frozen=True):
         chain_name, where = contracts_of(scene.dependencies)[name]
         contracts: dict[Address, EmulatedContract] = scene.chain(chain_name).evm.contracts
         gone = contracts.pop(where, None)
-        return _nothing if gone is None else partial(contracts.__setitem__, where, gone)
-
-
-def _nothing() -> None:
-    """End a drill that changed nothing."""
+        return (lambda: None) if gone is None else partial(contracts.__setitem__, where, gone)
 
 
 class PausedContract(Drill, frozen=True):
@@ -263,7 +259,9 @@ class OtherContext(UsersDrill, frozen=True):
         strangers = committee_of(_STRANGERS)
         config, protocol = dependencies.gateway_config, dependencies.protocol_config
         dependencies.gateway.evm.set_up(config.address, partial(_list_context, config, strangers))
-        dependencies.ethereum.evm.set_up(protocol.address, partial(_make_context, protocol, strangers))
+        ethereum = dependencies.ethereum.evm
+        ethereum.set_up(protocol.address, protocol.set_context, OTHER_CONTEXT, strangers)
+        ethereum.set_up(protocol.address, protocol.set_epoch, OTHER_CONTEXT, OTHER_EPOCH)
         back = changing(users, "extra_data", naming(OTHER_CONTEXT, OTHER_EPOCH))
         self.ask(users.public)
         back()
@@ -275,11 +273,6 @@ def _list_context(config: GatewayConfig, committee: Committee, frame: Frame) -> 
     own = config.committee(frame, current)
     config.set_context(frame, OTHER_CONTEXT, committee)
     config.set_context(frame, current, own)
-
-
-def _make_context(protocol: ProtocolConfig, committee: Committee, frame: Frame) -> None:
-    protocol.set_context(frame, OTHER_CONTEXT, committee)
-    protocol.set_epoch(frame, OTHER_CONTEXT, OTHER_EPOCH)
 
 
 class Flood(Drill, frozen=True):

@@ -263,7 +263,10 @@ class FirstCore(FirstNode):
         if jobs.is_full(now):
             raise GrpcFailure(Status.ABORTED, FULL.format(what=method))
         if method == "KeyGen":
-            self._use_preprocessing(message.preproc_id.request_id)
+            try:  # it is taken away as soon as it is named (8.3)
+                self.memory.table("GetKeyGenPreprocResult").forget(message.preproc_id.request_id.encode())
+            except KeyError:
+                raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing") from None
         seconds = self.computing() if callable(self.computing) else self.computing
         jobs.add(identifier.encode(), CoreJob(now + seconds, partial(self._made, message)), now)
         return b""
@@ -286,13 +289,6 @@ class FirstCore(FirstNode):
             return self.answer(message)
         except (KeyError, ValueError) as error:
             raise RefusedCall(Status.INTERNAL) from error
-
-    def _use_preprocessing(self, identifier: str) -> None:
-        """Take a preprocessing away as soon as it is named (8.3)."""
-        try:
-            self.memory.table("GetKeyGenPreprocResult").forget(identifier.encode())
-        except KeyError:
-            raise GrpcFailure(Status.NOT_FOUND, "no such preprocessing") from None
 
     def _tell(self, whom: Callable[[bytes], None], method: str, identifier: str) -> None:
         kind = _DECRYPTIONS.get(method)

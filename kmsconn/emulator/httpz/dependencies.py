@@ -32,9 +32,8 @@ from kmsconn.emulator.dependencies import (
     signer_of,
 )
 from kmsconn.emulator.httpz import signcryption as box
+from kmsconn.emulator.httpz.contracts import DecryptionManager, HttpzContract, KeyManager
 from kmsconn.emulator.httpz.core import HTTPZ, FirstCore
-from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.registry import HttpzContract, KeyManager
 from kmsconn.emulator.httpz.signcryption import pack_key
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.users import Users
@@ -118,6 +117,7 @@ class HttpzDependencies(EmulatedDependencies):
         """Return the settings of the connector of a member; the first one's is the one that belongs here."""
         gateway = self.chain_settings("gateway", GATEWAY_ID)
         httpz = Contract(self.httpz.address, "HTTPZ")
+        url, _, bucket = self.bucket_url(0).rpartition("/")  # it stands in where the chain names none
         settings = Settings.of(
             profile=HTTPZ_RC7,
             service_name="kms-connector",
@@ -130,7 +130,7 @@ class HttpzDependencies(EmulatedDependencies):
             kms_generation_contract=Contract(self.keys.address, "KeyManager"),
             **self.common_settings(journal, member),
             attestation=AttestationMode.OFF,
-            httpz=HttpzSettings(s3=self._fallback()),
+            httpz=HttpzSettings(s3=S3Fallback("us-east-1", bucket, url)),
         )
         return settings.but(**changes)
 
@@ -145,11 +145,6 @@ class HttpzDependencies(EmulatedDependencies):
             for index in range(len(self.buckets))
         ]
         self.gateway.evm.set_up(self.httpz.address, self.httpz.set_coprocessors, coprocessors)
-
-    def _fallback(self) -> S3Fallback:
-        """Return the bucket that stands in where the chain names none: the first."""
-        url, _, bucket = self.bucket_url(0).rpartition("/")
-        return S3Fallback("us-east-1", bucket, url)
 
     def _deploy(self, threshold: int) -> None:
         for contract in (self.httpz, self.decryption, self.keys):
@@ -173,6 +168,7 @@ _NARROW = {0: 1, 1: 4}  # the types that are narrower than a byte
 class FirstTraffic(Users[HttpzDependencies]):
     """The users of a set of dependencies of httpz-rc7. Rights are the contract's to know: without them a request is refused there."""
 
+    among = HttpzDependencies
     names = ("public", "user", "delegated")
     form = ObjectForm.DIGEST
     bits = {kind: _NARROW.get(kind, 8 * size) for kind, size in SIZES.items()}  # noqa: RUF012 - see Users.bits

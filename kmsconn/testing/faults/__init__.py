@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmsconn.emulator.bucket_faults import (
+from kmsconn.emulator.buckets import (
     OversizedBodies,
     RefusingBucket,
     SpoiledBodies,

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
-from kmsconn.emulator.bucket_faults import BucketFault
+from kmsconn.emulator.buckets import BucketFault
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_spoils import HEALTH, InterceptedCall
 from kmsconn.emulator.dependencies import EmulatedDependencies

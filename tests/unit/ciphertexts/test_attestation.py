@@ -27,7 +27,7 @@ from kmsconn.ciphertexts.attestation import (
 )
 from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
 from kmsconn.ciphertexts.sources import BothForms
-from kmsconn.emulator import bucket_faults
+from kmsconn.emulator import buckets as bucket_faults
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.ciphertexts import sign_attestation
 from kmsconn.errors import NoCiphertext, NotAttested, Undecodable, Unreachable

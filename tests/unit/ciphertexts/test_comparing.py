@@ -22,9 +22,8 @@ from kmsconn.ciphertexts.quorum import (
     Comparison,
 )
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.emulator import bucket_faults
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
+from kmsconn.emulator import buckets as bucket_faults
+from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket, ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, make_ciphertext, sign_attestation
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.ethereum.addresses import Address

@@ -26,9 +26,8 @@ from kmsconn.ciphertexts.fetch import (
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import AGAIN, BothForms
-from kmsconn.emulator import bucket_faults
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket, ObjectForm
+from kmsconn.emulator import buckets as bucket_faults
+from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket, ObjectForm
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext, make_ciphertext
 from kmsconn.emulator.http import HttpRequest, HttpResponse, Send
 from kmsconn.emulator.network import MemoryNetwork

@@ -20,8 +20,7 @@ from kmsconn.connector.key_material import (
     CoreMaterial,
     MigratedKeySets,
 )
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import EmulatedBucket
+from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.ids import id_name

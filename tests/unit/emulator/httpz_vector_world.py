@@ -12,8 +12,7 @@ from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
 from kmsconn.emulator.execution import Frame
-from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.registry import HttpzContract, KeyManager
+from kmsconn.emulator.httpz.contracts import DecryptionManager, HttpzContract, KeyManager
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex

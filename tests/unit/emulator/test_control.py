@@ -156,7 +156,8 @@ def settings_for(config: Path, *, shards: int = 1, profile: str = "fhevm") -> Se
     settle = GENERATIONS[profile].settle
     dependencies = settle(lambda: 1_767_225_600.0, Random(0), shards=shards).dependencies
     dependencies.settle_in_memory(MemoryNetwork())
-    return dependencies.settings(journal_beside(config), monitoring_endpoint="127.0.0.1:9")
+    settings: Settings = dependencies.settings(journal_beside(config), monitoring_endpoint="127.0.0.1:9")
+    return settings
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn.emulator.bucket_faults import BucketFaults
-from kmsconn.emulator.buckets import ObjectForm
+from kmsconn.emulator.buckets import BucketFaults, ObjectForm
 from kmsconn.emulator.commands.demo import run_demo, seen
 from kmsconn.emulator.core_faults import FailingCore
 from kmsconn.emulator.dependencies import HOST_ID

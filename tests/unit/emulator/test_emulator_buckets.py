@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from kmsconn.ciphertexts.attestation import parse_attestation
 from kmsconn.emulator.aws_kms import EmulatedAwsKms
-from kmsconn.emulator.bucket_faults import (
+from kmsconn.emulator.buckets import (
     BucketFault,
     BucketFaults,
+    EmulatedBucket,
     OversizedBodies,
     RefusingBucket,
     SpoiledBodies,
     StalledBodies,
 )
-from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.ciphertexts import (
     EmulatedCiphertext,
     attest,

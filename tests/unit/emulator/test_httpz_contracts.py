@@ -10,8 +10,7 @@ import pytest
 from kmsconn.emulator.blocks import ExecutionOutcome
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.gateway_config import KmsNode
-from kmsconn.emulator.httpz.decryption_manager import DecryptionManager
-from kmsconn.emulator.httpz.registry import HttpzContract
+from kmsconn.emulator.httpz.contracts import DecryptionManager, HttpzContract
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.signing import PrivateKey

@@ -13,7 +13,7 @@ import trio
 from kmsconn.config.description import Secret
 from kmsconn.config.networks import NETWORKS
 from kmsconn.config.parties import Chain, Contract, HostChain
-from kmsconn.emulator import bucket_faults
+from kmsconn.emulator import buckets as bucket_faults
 from kmsconn.emulator.core_keys import SigningNode
 from kmsconn.emulator.dependencies import GATEWAY_ID, HOST_ID, key_for, secret_for
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
