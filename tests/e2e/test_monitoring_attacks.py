@@ -1,4 +1,4 @@
-"""``kmsconn run`` on a bad day: attacked, told to end, misled about contracts; and a scrape has what rules and dashboards read."""
+"""``kmsconn run`` on a bad day: attacked, told to end; and a scrape has what rules and dashboards read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ import pytest
 import trio
 
 from kmsconn.config.sources import load_config
-from kmsconn.emulator.config_file import write_config
-from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
-from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.journal.database import Binding
 from kmsconn.journal.recording import record
 from kmsconn.model.life import State
 from kmsconn.observe.server import CONNECTIONS
-from tests.e2e.test_cli_process import PATIENCE, config, kmsconn, running, until
+from tests.e2e.test_cli_process import PATIENCE, config, running, until
 from tests.e2e.test_process import Scene, scene
 from tests.queries import Reading, readings
 from tests.unit.config.sample_values import KEY
@@ -210,39 +207,6 @@ async def test_a_second_signal_ends_it_before_the_grace_and_later_ones_change_no
                 await trio.sleep(BETWEEN_SIGNALS)
             assert (await until(lines, "ended"))["answered"] == 1
     assert process.returncode == 0
-
-
-@asynccontextmanager
-async def dependencies_on_sockets() -> AsyncIterator[FhevmDependencies]:
-    """Serve emulated dependencies on this machine while the block lasts."""
-    dependencies = FhevmDependencies.make(time.time)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(dependencies.serve_on_sockets)
-        yield dependencies
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize(
-    ("option", "kind", "where"),
-    [
-        ("decryption_contract", "Decryption", "without code"),
-        ("protocol_config_contract", "ProtocolConfig", "another contract"),
-    ],
-)
-async def test_a_wrong_contract_ends_the_start_with_3_and_names_option_and_address(
-    option: str, kind: str, where: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "kmsconn.toml"
-    with trio.fail_after(PATIENCE):
-        async with dependencies_on_sockets() as near:
-            other = {"Decryption": near.gateway_config, "ProtocolConfig": near.kms_generation}[kind]
-            address = Address(b"\x77" * 20) if where == "without code" else other.address
-            settings = near.settings(tmp_path / "j.db", monitoring_endpoint="127.0.0.1:0")
-            contract = attrs.evolve(getattr(settings.protocol, option), address=address)
-            write_config(path, settings.but(**{option: contract}))
-            status, _, said = await kmsconn("run", "-c", str(path))
-    assert status == 3
-    assert f"{option}.address: there is no {kind} at {checksum(address)}" in said
 
 
 OF_PROMETHEUS = {"job", "instance"}

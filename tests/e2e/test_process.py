@@ -151,14 +151,6 @@ async def test_every_request_is_answered_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.sampled
-async def test_requests_from_before_the_first_start_are_answered(tmp_path: Path) -> None:
-    async with scene(tmp_path) as running:
-        await trio.sleep(SECONDS)
-        async with running.connector():
-            assert_well(await running.verdict())
-
-
-@pytest.mark.sampled
 async def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     async with scene(tmp_path) as running:
         for lived in (1.2, 1.0):
@@ -217,14 +209,6 @@ async def test_the_demonstration_ends_well(form: str) -> None:
         )
     assert b"8" in ended.stdout
     assert b"\x1b" not in ended.stdout
-
-
-@pytest.mark.sampled
-async def test_the_configuration_file_is_found_valid(tmp_path: Path) -> None:
-    async with scene(tmp_path) as running:
-        ended = await trio.run_process(command("validate", "-c", str(running.config)), capture_stdout=True)
-    assert ended.stdout.decode().splitlines()[-1] == f"the configuration {running.config} is valid"
-    assert b"warning" not in ended.stdout
 
 
 POSTS = 10

@@ -105,41 +105,6 @@ async def test_tls_is_checked_against_the_trusted_authorities(scheme: str, tmp_p
                 await endpoint.call("echo", 1)
 
 
-async def test_http_falls_over_to_a_second_node_when_the_first_one_stops() -> None:
-    async with listening(Node(), websocket=False) as second, trio.open_nursery() as nursery:
-        first = await nursery.start(_serve_for_a_while)
-        nursery.start_soon(_talk, first, second)
-
-
-async def _serve_for_a_while(task_status: trio.TaskStatus[int]) -> None:
-    async with listening(Node(), websocket=False) as port:
-        task_status.started(port)
-        await trio.sleep(0.2)
-
-
-async def _talk(first: int, second: int) -> None:
-    async with endpoint_at(f"http://{HOST}:{first}", f"http://{HOST}:{second}") as endpoint:
-        failures = 0
-        for number in range(40):
-            try:
-                assert await endpoint.call("echo", number) == number
-            except Unreachable:
-                failures += 1
-            await trio.sleep(0.01)
-        assert failures <= 1
-
-
-async def test_a_kept_connection_that_the_server_closed_is_not_used_again() -> None:
-    node = Node()
-    async with listening(node, websocket=False) as port, open_http(ports()) as http:
-        await http.post(f"http://{HOST}:{port}/", b'{"id":1,"method":"echo","params":[1]}')
-        for stream in node.streams:
-            await trio.aclose_forcefully(stream)
-        await trio.sleep(0.05)
-        answer = await http.post(f"http://{HOST}:{port}/", b'{"id":1,"method":"echo","params":[1]}')
-    assert answer.status == 200
-
-
 async def test_nobody_there_is_an_os_error() -> None:
     with pytest.raises(OSError, match="connect"):
         await dial_sockets(HOST, 1)

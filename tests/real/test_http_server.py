@@ -184,15 +184,6 @@ async def test_a_taken_address_is_refused_by_name() -> None:
                 pass
 
 
-async def test_cancelling_the_block_closes_the_port() -> None:
-    with trio.fail_after(20):
-        with trio.CancelScope() as scope:
-            async with open_server(APP, "127.0.0.1:0"):
-                scope.cancel()
-                await trio.sleep_forever()
-        assert scope.cancelled_caught
-
-
 CREDENTIALS = {"Basic dXNlcjpodW50ZXIy"}
 
 

@@ -176,17 +176,6 @@ async def test_what_is_not_well_formed_is_400_and_the_end(data: bytes) -> None:
         assert b"".join([bytes(piece) async for piece in stream]).startswith(b"HTTP/1.1 400 ")
 
 
-async def test_a_large_body_arrives_whole() -> None:
-    big = bytes(range(256)) * 4096
-
-    async def handler(_: HttpRequest) -> HttpResponse:
-        await trio.lowlevel.checkpoint()
-        return HttpResponse(body=big)
-
-    async with served(handler) as stream:
-        assert (await Asker(stream).ask())[2] == big
-
-
 async def test_a_streamed_body_without_length_goes_in_chunks() -> None:
     async def body(send: Send) -> None:
         await send(b"one ")
@@ -287,16 +276,6 @@ UPGRADE = (
     b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
     b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-
-
-async def test_an_upgrade_is_handed_to_the_websocket_handler() -> None:
-    async with served(mirror, websocket=upper) as stream, trio.open_nursery() as nursery:
-        client = await wrap_client_stream(
-            nursery, cast("trio.SocketStream", stream), "dependency", "/ws/token"
-        )
-        await client.send_message("hello")
-        assert await client.get_message() == "HELLO"
-        await client.aclose()
 
 
 async def test_leaving_the_websocket_handler_closes_the_websocket() -> None:
