@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from kmsconn.transport.http11 import HttpError, HttpExchange, HttpHead, make_request
+from kmsconn.transport.http11 import HttpError, HttpExchange, make_request
 from kmsconn.transport.ports import Dial, Ports, offload_to_threads, start_tls
 from kmsconn.transport.proxies import Proxy
 from kmsconn.transport.urls import Url
@@ -276,25 +276,19 @@ async def _tunnel(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> None
     try:
         headers = {"Host": authority, **proxy.headers}
         exchange = HttpExchange(make_request("CONNECT", authority, headers.items()))
-        answer = await _answer(stream, exchange)
+        await stream.send_all(exchange.request)
+        while (answer := exchange.answer) is None or answer.head is None:
+            data = await stream.receive_some(_PIECE)
+            if not data:
+                exchange.receive_end()
+            exchange.receive(bytes(data))
     except (HttpError, ValueError, trio.BrokenResourceError) as error:
         raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: {error}") from error
-    head, alone = answer
-    if head.status not in _OK:
-        raise ProxyRefused(f"the proxy {proxy.shown} opened no tunnel to {authority}: HTTP {head.status}")
-    if not alone:
+    if answer.head.status not in _OK:
+        refused = f"the proxy {proxy.shown} opened no tunnel to {authority}: HTTP {answer.head.status}"
+        raise ProxyRefused(refused)
+    if not answer.alone:
         raise ProxyRefused(f"the proxy {proxy.shown} sent data into the tunnel to {authority}")
-
-
-async def _answer(stream: trio.abc.Stream, exchange: HttpExchange) -> tuple[HttpHead, bool]:
-    """Return the head of the answer, and whether nothing came after it."""
-    await stream.send_all(exchange.request)
-    while exchange.answer is None or exchange.answer.head is None:
-        data = await stream.receive_some(_PIECE)
-        if not data:
-            exchange.receive_end()
-        exchange.receive(bytes(data))
-    return exchange.answer.head, exchange.answer.alone
 
 
 def way_of(ports: Ports) -> Way:
