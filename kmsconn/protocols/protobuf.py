@@ -53,8 +53,11 @@ def decode(message_type: type[M], data: bytes | memoryview, depth: int = MAX_DEP
     for key, raw in fields(data):
         field = by_key.get(key)
         if field is None:
-            if (field := by_number.get(key >> 3)) is not None:
-                values.setdefault(field.attribute, []).extend(map(field.read, _packed(field, key & 7, raw)))
+            if (field := by_number.get(key >> 3)) is None:
+                continue
+            if not field.repeated or key & 7 != LENGTH:
+                raise Undecodable(f"{field.name} has wire type {key & 7}, not {field.wire}")
+            values.setdefault(field.attribute, []).extend(map(field.read, _packed(field, raw)))
             continue
         try:
             value = field.read(raw) if field.sub is None else decode(field.sub, raw, depth - 1)
@@ -180,13 +183,8 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
     )
 
 
-def _packed(field: _Field, wire: int, value: memoryview) -> Iterator[int]:
-    """Yield the numbers of a packed repeated field, varints only.
-
-    Raises Undecodable where it does not end with its last number, and for a field that is not packed but of another wire type.
-    """
-    if wire != LENGTH or not field.repeated:
-        raise Undecodable(f"{field.name} has wire type {wire}, not {field.wire}")
+def _packed(field: _Field, value: memoryview) -> Iterator[int]:
+    """Yield the numbers of a packed repeated field, varints only. Raises Undecodable where it does not end with its last number."""
     if size := _FIXED_SIZES.get(field.wire):
         if len(value) % size:
             raise Undecodable(f"{field.name} does not hold whole numbers")

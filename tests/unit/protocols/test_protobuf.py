@@ -66,6 +66,7 @@ def test_the_empty_message_is_legal() -> None:
             for data in (b"\x08\x01", b"\x0d1234", b"\x0912345678")
         ),
         (v1.TypedCiphertext, b"\x12\x01\x05", r"TypedCiphertext\.fhe_type"),  # a single number, packed
+        (v1.UserDecryptionResponse, b"\x0a\x01s\x08\x01", "has wire type 0"),  # once right, once wrong
         (v1.RequestId, b"\x0a\x02\xc3\x28", r"RequestId\.request_id is not UTF-8"),
         # protobuf would merge them; the library keeps the last; no honest encoder writes it
         (v1.UserDecryptionResponse, b"\x1a\x00\x1a\x00", "occurs twice"),
