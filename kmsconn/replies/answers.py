@@ -38,7 +38,10 @@ class Sent(StrEnum):
     FAILED = "failed"  # nothing is known about the bytes; something is wrong with the node or with us
 
 
-THERE = frozenset({Sent.ACCEPTED, Sent.KNOWN, Sent.USED, Sent.OCCUPIED})
+WAITS_FOR_A_BLOCK = frozenset({Sent.ACCEPTED, Sent.KNOWN, Sent.OCCUPIED})
+"""A node holds something for this nonce, and no block has it yet."""
+
+THERE = WAITS_FOR_A_BLOCK | {Sent.USED}
 """A node holds something for this nonce."""
 
 MAYBE_THERE = THERE | {Sent.UNANSWERED}

@@ -33,7 +33,7 @@ SLOWEST = 12.0  # seconds between blocks of the slowest chain to keep up with
 ROUND_BACKOFF = Backoff(first=0.5, cap=2.0)  # once the chain is back every reply waits for it; few calls
 PACE = 0.05  # seconds between looks under load; what is answered in between needs no look to be asked about
 BREATH = 0.005  # seconds between rounds: answers of one moment are taken together
-CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible
+CURRENT = 0.1  # seconds for which a look at the chain is good enough for what an answer makes possible, where no heads are heard
 STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is looked at again
 REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
 NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
@@ -78,7 +78,7 @@ class Rounds:
     heard: bool = False
     """The last rest ended by a notification: heads are heard."""
     owed: bool = True
-    """Somebody notified, since an answer is durable or there is a new head, and the last look was too recent for another one."""
+    """There is a new head, and the last look was too recent for another one."""
     looked_at: float = float("-inf")
     _final: int = NOT_FINAL
     """The final block of the last time when the journal was asked for what stands up to it, and that time."""
@@ -133,7 +133,7 @@ class Rounds:
         """Look at the chain, and at the journal for what that makes due, unless it was done just now."""
         state, now, wake = self.state, trio.current_time(), self.state.manager.wake
         self.owed, wake.told = self.owed or wake.told, False
-        if now - self.looked_at < (PACE if self.owed else CURRENT):
+        if now - self.looked_at < (PACE if self.owed else IDLE if self.heard else CURRENT):
             return
         self.owed, self.looked_at = False, now
         if not state.backlog.loaded:

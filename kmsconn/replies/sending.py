@@ -29,7 +29,7 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.answers import Broadcast, Sent, read_sent
+from kmsconn.replies.answers import WAITS_FOR_A_BLOCK, Broadcast, Sent, read_sent
 from kmsconn.replies.fees import in_ether, new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
@@ -239,13 +239,13 @@ class Sender(ReplyMoves):
         state, signings = self.state, await self._signings(steps)
         if not signings:
             return False
-        state.backlog.unsure = True
         outcomes = await state.manager.journal.run_each(moves.sign, [{"signing": one} for one in signings])
         for step, signing, outcome in zip(steps, signings, outcomes, strict=False):
             if outcome is True:
                 self._signed(step.track, signing)
             elif step.track.row.state is State.ANSWERED:
                 state.tracks.drop(step.track)
+                state.backlog.unsure = True
             else:
                 state.backlog.loaded = False
         for outcome in outcomes:
@@ -331,7 +331,8 @@ class Sender(ReplyMoves):
                     ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
                 )
             tell_sent(state.alerts, row, said, result, now, funds=self._funds)
-        state.manager.wake.go_on()
+        if said not in WAITS_FOR_A_BLOCK or state.sends.failures:
+            state.manager.wake.go_on()
         return said
 
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:

@@ -207,8 +207,8 @@ class TxManager:
     """The parts of one transaction manager: its chain, the journal, the wallet, and what wakes it; ``statistics`` gives its figures.
 
     Without a wallet, with the account alone, it is a shadow: it follows the replies that another connector sends.
-    ``wake`` is notified when an answer became durable, when a new head was heard and when ``closing`` was set; ``closing`` makes it
-    end once nothing is answered or signed. ``beat`` is called with each round.
+    ``wake`` is notified when a new head was heard and when ``closing`` was set, and goes on when an answer became durable;
+    ``closing`` makes it end once nothing is answered or signed. ``beat`` is called with each round.
     """
 
     endpoint: TxEndpoint

@@ -126,7 +126,7 @@ class RowOutcomes:
             if over_http:
                 self._tell(row, State.DONE, "delivered", "delivered")
         if not over_http:  # of what is delivered nothing is sent
-            self.txmanager_wake_ups[row.event.chain_id].notify()
+            self.txmanager_wake_ups[row.event.chain_id].go_on()
 
     async def unexpected(self, row: Row, error: Exception) -> None:
         """Quarantine a row for an error that nobody foresaw, and keep its traceback; what is told says only what that ends with.

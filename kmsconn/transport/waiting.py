@@ -63,7 +63,7 @@ class WakeUp:
     def __init__(self) -> None:
         self._notified = trio.Event()
         self.told = False
-        """Somebody else notified, since this was last set to False."""
+        """Something outside is new, since this was last set to False."""
 
     def notify(self, _push: object = None) -> None:
         """Wake the reader, now or at its next wait; what was pushed does not matter."""
@@ -71,7 +71,7 @@ class WakeUp:
         self._notified.set()
 
     def go_on(self) -> None:
-        """Wake the reader likewise, for what it began itself."""
+        """Wake the reader likewise, for what is new in this process: what it knows of the outside still counts."""
         self._notified.set()
 
     async def wait(self) -> None:
