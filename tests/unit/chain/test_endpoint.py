@@ -143,18 +143,7 @@ async def test_the_websocket_is_preferred_whatever_the_order_and_http_the_fallba
         assert await endpoint.call("echo", 1) == 1
 
 
-async def test_the_websocket_is_used_again_when_it_is_back() -> None:
-    a, b = Node(), Node()
-    a.up = False
-    async with endpoint_of(WS, "http://b/", a=a, b=b) as endpoint:
-        await endpoint.call("echo", "over http")
-        a.up = True
-        await trio.sleep(RENEW_SECONDS + 1)
-        await endpoint.call("echo", "over websocket")
-    assert ("echo", ["over websocket"]) in a.asked
-
-
-async def test_calls_go_on_over_http_while_the_websocket_is_tried_again() -> None:
+async def test_calls_go_on_over_http_until_the_websocket_is_back() -> None:
     a, b = Node(), Node()
     a.up = False
     events: list[Event] = []
@@ -162,8 +151,12 @@ async def test_calls_go_on_over_http_while_the_websocket_is_tried_again() -> Non
         for number in range(200):
             assert await endpoint.call("echo", number) == number
             await trio.sleep(1)
+        a.up = True
+        await trio.sleep(RENEW_SECONDS + 1)
+        await endpoint.call("echo", "over websocket")
     assert events == []
     assert a.dialled > 3
+    assert ("echo", ["over websocket"]) in a.asked
 
 
 async def test_the_next_url_takes_over_when_a_connection_is_lost() -> None:
@@ -390,19 +383,6 @@ async def test_an_http_batch_with_a_missing_answer_is_unreachable() -> None:
         node.reorder = lambda answers: answers[:1]
         with pytest.raises(Unreachable, match="lacks results for some calls"):
             await endpoint.batch([Call("echo", (1,)), Call("echo", (2,))])
-
-
-async def test_listening_notifies_once_at_the_start_and_for_each_push() -> None:
-    node = Node()
-    notified: list[Any] = []
-    async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.listen, ("newHeads",), notified.append)
-        await wait_all_tasks_blocked()
-        await node.push("0x1", {"number": "0x10"})
-        await wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    assert notified == [None, b'{"number": "0x10"}']
-    assert ("eth_subscribe", ["newHeads"]) in node.asked
 
 
 async def test_listening_subscribes_again_after_a_lost_connection_and_notifies() -> None:

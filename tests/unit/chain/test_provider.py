@@ -164,21 +164,6 @@ async def test_an_answer_of_no_sense_names_contract_and_function(answer: Any) ->
         await provider.call("ProtocolConfig.isValidKmsContext", 5)
 
 
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (RpcError(3, "execution reverted", b""), "no revert data()"),
-        (RpcError(3, "execution reverted"), "no revert data()"),
-        (RpcError(3, "x", bytes.fromhex("4e487b71") + (1).to_bytes(32)), "Panic(1)"),
-    ],
-)
-async def test_a_revert_of_any_node_is_a_revert(error: RpcError, told: str) -> None:
-    provider, _ = scripted(error)
-    with pytest.raises(CallReverted) as refused:
-        await provider.call("ProtocolConfig.isValidKmsContext", 5)
-    assert str(refused.value) == f"ProtocolConfig.isValidKmsContext reverts: {told}"
-
-
 async def test_a_node_that_says_no_is_no_revert() -> None:
     provider, _ = scripted(RpcError(-32005, "rate limit"))
     with pytest.raises(Unreachable, match="rate limit"):

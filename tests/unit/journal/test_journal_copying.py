@@ -167,12 +167,6 @@ def test_more_rows_than_a_batch_are_copied(source: Place, target: Place) -> None
     assert copy(source, target)["request"] == BATCH + 7
 
 
-def test_an_empty_journal_is_copied(source: Place, target: Place) -> None:
-    opened(source).close()
-    assert copy(source, target)["request"] == 0
-    opened(target).close()
-
-
 def test_zero_characters_are_replaced(full: Database, source: Place, target: Place) -> None:
     """PostgreSQL stores none."""
     full.begin()

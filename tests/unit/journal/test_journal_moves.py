@@ -187,7 +187,7 @@ def test_what_is_signed_is_signed_again_wherever_its_request_is(db: Database) ->
 def test_a_reply_that_goes_back_keeps_its_bytes(db: Database, state: State, way: str) -> None:
     """A process killed before it signs again must know what a pool may still include."""
     rid = in_state(db, state)
-    move(db, way, rid)
+    moves.move(db, way, rid, reason="because", next_attempt=1030.0)
     row = row_of(db, rid)
     assert (row.reply.nonce, row.reply.raw, row.reply.hash, row.reply.included_block) == (
         1,
@@ -195,13 +195,14 @@ def test_a_reply_that_goes_back_keeps_its_bytes(db: Database, state: State, way:
         b"hash",
         None,
     )
-    assert row.progress.reason == "because"
+    assert (row.progress.reason, row.progress.next_attempt) == ("because", 1030.0)
 
 
 def test_a_request_that_begins_again_drops_its_bytes(db: Database) -> None:
     rid = in_state(db, State.INCLUDED)
-    move(db, "restart", rid)
+    moves.move(db, "restart", rid, next_attempt=1030.0)
     row = row_of(db, rid)
+    assert row.progress.next_attempt == 1030.0
     assert (row.reply.nonce, row.reply.raw, row.reply.hash, row.reply.included_block) == (
         None,
         None,
@@ -214,6 +215,8 @@ def test_a_request_that_begins_again_drops_its_bytes(db: Database) -> None:
 def test_a_included_reply_keeps_its_bytes(db: Database, state: State) -> None:
     row = row_of(db, in_state(db, state))
     assert (row.reply.raw, row.reply.included_block) == (b"raw", 20)
+    moves.move(db, "finalize", row.rid, block=21)
+    assert row_of(db, row.rid).reply.included_block == (21 if state is State.INCLUDED else 20)
 
 
 def test_without_an_answer_there_is_nothing_to_send_again(db: Database) -> None:

@@ -15,9 +15,7 @@ from kmsconn._generated.fhevm.kms.v1 import (
 from kmsconn.errors import Broken, Rejected, Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.protocols.fhevm.contracts import FINALIZED, KeyViews, Standing
-from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE, key_digest
 from kmsconn.protocols.protobuf import decode
 from tests import vectors
 from tests.vectors import keys
@@ -98,33 +96,6 @@ def test_a_part_that_no_honest_core_says_is_broken(name: str, place: str, value:
 
     with pytest.raises(Broken, match=told):
         read(name, spoilt(name, spoil))
-
-
-def test_a_compressed_key_set_is_replied_with_its_own_number_and_signed_for_it() -> None:
-    content: Any = keys.content("keygen_default")
-    domain, node = keys.PROFILE.deployment.generation, PrivateKey(bytes(31) + b"\x05")
-    digests = ((1, b"\x11" * 32), (3, b"\x33" * 32))
-    signature = node.sign(key_digest(domain, content.prep_id, content.id, digests, content.extra_data))
-
-    def compress(message: Any) -> None:
-        for one, kind, (_, digest) in zip(
-            message.key_digests, ("PublicKey", "CompressedXofKeySet"), digests, strict=True
-        ):
-            one.key_type, one.digest = kind, digest
-        message.external_signature = signature
-
-    answer = read("keygen_default", spoilt("keygen_default", compress))
-    assert answer.signer == node.address
-    assert answer.calldata == KEY_RESPONSE.encode(content.id, digests, signature)
-
-
-def test_other_order_of_the_digests_is_another_signature() -> None:
-    """The order is part of what is signed, so a shuffled answer recovers to nobody we know."""
-
-    def spoil(message: Any) -> None:
-        message.key_digests.reverse()
-
-    assert read("keygen_default", spoilt("keygen_default", spoil)).signer != vectors.account("signer1")[0]
 
 
 @pytest.mark.parametrize("field", ["reshare_responses", "crs_responses"])

@@ -222,12 +222,6 @@ def test_an_invalidation_of_exactly_the_start_passes() -> None:
         invalidated.understand((content.start + 1).to_bytes(32))
 
 
-def test_one_allowed_contract_is_enough() -> None:
-    """The questions: invalidation, ownership, then the two contracts of the allow-list."""
-    for answers in ((YES, NO), (NO, YES), (YES, YES)):
-        judge(ask(signed()), NO, YES, *answers)
-
-
 def test_no_allowed_contract_is_waited_for_only_after_the_last_no() -> None:
     questions = ask(signed())
     judge(questions[:3], NO, YES, NO)

@@ -26,16 +26,6 @@ def state_is(world: World, state: int) -> None:
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, 1))
 
 
-async def test_a_reply_is_there_for_good_once_it_has_its_confirmations() -> None:
-    world = slow()
-    world.request(1)
-    async with running(world, confirmations=10):
-        await until(lambda: world.journal.rows[1].state is State.INCLUDED, 600)
-        included = world.said(ReplyIncluded)[0].block
-        await until(lambda: world.journal.rows[1].state is State.FINALIZED, 600)
-    assert world.chain.head.number >= included + 10
-
-
 @pytest.mark.slow
 async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience() -> None:
     """The node takes the bytes, and nobody includes them."""

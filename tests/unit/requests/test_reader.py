@@ -557,6 +557,19 @@ def later(one: Log, index: int) -> Log:
     return attrs.evolve(one, topics=topics, data=data, log_index=index)
 
 
+@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("indices", [(0, 1), (1, 0)], ids=["first form first", "later form first"])
+async def test_both_forms_of_a_request_are_one_row_with_its_materials(
+    name: str, indices: tuple[int, int], tmp_path: Path
+) -> None:
+    first = log(name, 99, index=indices[0])
+    async with reading(tmp_path, Chain(logs=[first, later(first, indices[1])])) as it:
+        await trio.sleep(REORG_WINDOW)
+        assert it.recorded == [id_of(name)]
+        assert (await it.bench.row(1)).event.log == first
+        assert it.bench.told(RequestsMoved) == []
+
+
 @pytest.mark.parametrize("into_later", [False, True])
 async def test_a_request_at_another_place_or_of_the_later_form_is_moved_and_not_recorded_again(
     into_later: bool, tmp_path: Path

@@ -9,7 +9,7 @@ import h2.events
 import h2.settings
 import hpack
 import pytest
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
+from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from kmsconn.emulator.http2 import DataCame, Event, HeadersCame, StreamEnded, StreamReset
 from kmsconn.transport.grpc import frames, http2, streams
@@ -256,32 +256,12 @@ def test_a_ping_is_sent() -> None:
 # A peer that breaks the protocol.
 
 
-@shows("a protocol error ends the connection with a reason for the peer; calls are unreachable", SCRIPTED)
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        DATA_ON_STREAM_0,
-        DataFrame(5, b"never opened").serialize(),
-        b"\xff\xff\xff" + bytes(6),
-        b"\x00\x00\x04\x07\x00\x00\x00\x00\x00" + bytes(4),
-        SettingsFrame(0, settings={4: 2**31 - 1})
-        .serialize()
-        .replace(b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff"),
-    ],
-)
-def test_a_broken_protocol_ends_the_connection(data: bytes) -> None:
-    pair = Pair()
-    with pytest.raises(Http2Error):
-        pair.client.receive(data)
-    assert pair.client.streams.over
-
-
 def test_a_broken_connection_takes_orders_without_complaint() -> None:
     pair = Pair()
     stream = pair.client.streams.open(HEADERS, [bytes(100_000)])
     with pytest.raises(Http2Error):
         pair.client.receive(DATA_ON_STREAM_0)
+    assert pair.client.streams.over
     pair.client.streams.close(stream)
     pair.client.ping()
     pair.client.data_to_send()
@@ -562,6 +542,7 @@ def test_a_raised_initial_window_lets_an_open_stream_go_on() -> None:
     [
         data(b"x", stream=4),
         data(b"x", stream=3),
+        DATA_ON_STREAM_0,
         headers([(b":status", b"200")], stream=2),
         headers([(b":status", b"200")], stream=0),
         frames.word_frame(frames.RST_STREAM, 3, 0),
