@@ -117,31 +117,20 @@ async def said_back(stream: trio.abc.Stream) -> bytes:
     return bytes(await stream.receive_some(5))
 
 
-async def test_who_is_connected_when_it_shuts_is_cut(nursery: trio.Nursery) -> None:
+async def test_a_port_that_is_shut_cuts_and_refuses_until_it_is_opened_again_at_its_place(
+    nursery: trio.Nursery,
+) -> None:
     with trio.fail_after(PATIENCE):
         toggle_port = TogglePort(echo)
-        stream = await trio.open_tcp_stream("127.0.0.1", await nursery.start(toggle_port.serve))
-        async with stream:
+        port = await nursery.start(toggle_port.serve)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             assert await said_back(stream) == b"hello"
             toggle_port.shut()
             assert await stream.receive_some(5) == b""
-
-
-async def test_who_comes_while_it_is_shut_is_refused(nursery: trio.Nursery) -> None:
-    with trio.fail_after(PATIENCE):
-        toggle_port = TogglePort(echo)
-        port = await nursery.start(toggle_port.serve)
-        toggle_port.shut()
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(OSError, match=str(port)):
             await trio.open_tcp_stream("127.0.0.1", port)
-
-
-async def test_opened_again_it_serves_on_the_same_port(nursery: trio.Nursery) -> None:
-    with trio.fail_after(PATIENCE):
-        toggle_port = TogglePort(echo)
-        port = await nursery.start(toggle_port.serve)
-        for turn in (toggle_port.shut, toggle_port.shut, toggle_port.open, toggle_port.open):
+        for turn in (toggle_port.shut, toggle_port.open, toggle_port.open):
             turn()
             await trio.testing.wait_all_tasks_blocked()
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

@@ -154,15 +154,15 @@ def rpc(node: RpcNode, method: str, *params: Any) -> dict[str, Any]:
     return answer
 
 
-def committee(context_id: str, *, address: str = "kms-{n}.example.test") -> Committee:
-    """Return a context's nodes; the two registries hold other texts as a node's address."""
+def committee(context_id: str) -> Committee:
+    """Return a context's nodes."""
     (found,) = [c for c in vectors.load()["environment"]["contexts"] if c["context_id"] == context_id]
     limits = found["gateway_thresholds"]
     nodes = tuple(
         KmsNode(
             vectors.account(f"tx{n}")[0],
             vectors.account(f"signer{n}")[0],
-            address.format(n=n),
+            f"kms-{n}.example.test",
             f"https://kms-{n}.example.test/public",
         )
         for n in found["nodes"]

@@ -9,14 +9,14 @@ import pytest
 
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.protocol_config import BASE, ContextState, EpochState, ProtocolConfig
+from kmsconn.emulator.contracts.protocol_config import BASE
 from kmsconn.emulator.rpc import RpcNode
 from kmsconn.ethereum.addresses import parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import ACL, ALL_ERRORS
 from tests import vectors
-from tests.unit.emulator.small_world import END_OF_STAGE, committee, replay, rpc
+from tests.unit.emulator.small_world import END_OF_STAGE, replay, rpc
 
 REQUESTS = vectors.requests()
 ANSWERS = [(entry, answer) for entry, answer in vectors.answers() if "proof" in answer]
@@ -90,11 +90,7 @@ def test_the_vectors_are_all_played() -> None:
 
 ETHEREUM = vectors.load()["environment"]["ethereum"]
 HOST = vectors.load()["ethereum"]
-CONTEXTS = [int(c["context_id"], 16) for c in vectors.load()["environment"]["contexts"]]
-EPOCHS = [int(c["epoch_id"], 16) for c in vectors.load()["environment"]["contexts"]]
-NODE_ADDRESS = "http://kms-{n}.example.test:5000{n}"
 ACL_ADDRESS = parse_address(ETHEREUM["contracts"]["ACL"])
-CONFIG_ADDRESS = parse_address(ETHEREUM["contracts"]["ProtocolConfig"])
 
 
 def host_with_rights() -> RpcNode:
@@ -140,63 +136,6 @@ def test_the_acl_denies_as_recorded(entry: dict[str, Any]) -> None:
         assert isinstance(acl, Acl)
         node.chain.evm.set_up(ACL_ADDRESS, lambda f: f.write(moment, "invalid", user))
     assert entry["result"] == rpc(node, "eth_call", entry["call"], "latest")["result"]
-
-
-def config_at(stage: str) -> RpcNode:
-    """Return ProtocolConfig as it stood at a stage of the recording."""
-    chain = EmulatedChain(ETHEREUM["chain_id"], lambda: 1_767_312_000)
-    config = ProtocolConfig(CONFIG_ADDRESS, chain.chain_id)
-    chain.evm.deploy(config)
-    first, second = (committee(f"0x{i:064x}", address=NODE_ADDRESS) for i in CONTEXTS)
-
-    def build(frame: Any) -> None:
-        config.set_context(frame, CONTEXTS[0], first)
-        config.set_epoch(frame, CONTEXTS[0], EPOCHS[0])
-        for context in CONTEXTS:
-            anchor = next(v for v in HOST["views"] if v["call"]["data"] == f"0xc999a8b4{context:064x}")[
-                "result"
-            ]
-            frame.write((int(anchor[2:66], 16), from_hex("0x" + anchor[66:])), "anchor", context)
-        if stage[0] >= "2":
-            pending = stage[0] == "2"
-            config.set_context(
-                frame, CONTEXTS[1], second, ContextState.PENDING if pending else ContextState.ACTIVE
-            )
-            config.set_epoch(
-                frame, CONTEXTS[1], EPOCHS[1], EpochState.PENDING if pending else EpochState.ACTIVE
-            )
-        if stage[0] == "4":
-            config.set_epoch(frame, CONTEXTS[1], EPOCHS[1] + 1)
-            config.destroy_context(frame, CONTEXTS[0])
-
-    chain.evm.set_up(CONFIG_ADDRESS, build)
-    return RpcNode(chain)
-
-
-CONFIG_VIEWS = [view for view in HOST["views"] if view["contract"] == "ProtocolConfig"]
-
-
-@pytest.mark.parametrize("stage", sorted({view["stage"] for view in CONFIG_VIEWS}))
-def test_a_view_of_protocol_config_gives_the_recorded_bytes(stage: str) -> None:
-    node = config_at(stage)
-    for entry in (view for view in CONFIG_VIEWS if view["stage"] == stage):
-        answer = rpc(node, "eth_call", entry["call"], "latest")
-        what = "error" if "error" in entry else "result"
-        assert entry[what] == answer[what], entry["function"]
-
-
-LIFECYCLE_SLOTS = [
-    entry
-    for entry in HOST["storage"]["reads"]
-    if entry["contract"] == "ProtocolConfig" and entry["what"].split("[")[0] not in {"base+17", "base+18"}
-]
-
-
-def test_a_slot_of_protocol_config_holds_the_recorded_value() -> None:
-    node, address = config_at("4: context 1 destroyed"), ETHEREUM["contracts"]["ProtocolConfig"]
-    for entry in LIFECYCLE_SLOTS:
-        found = rpc(node, "eth_getStorageAt", address, entry["slot"], "latest")["result"]
-        assert entry["value"] == found, entry["what"]
 
 
 def test_the_base_slot_of_protocol_config_is_the_documented_one() -> None:
