@@ -26,12 +26,8 @@ FORMER: Final = "is the former name"
 OLDER: Final = "is the name before 0.14"
 
 
-class _Required:
-    def __repr__(self) -> str:
-        return "required"
-
-
-REQUIRED: Final = _Required()
+REQUIRED: Final = attrs.NOTHING
+"""The default of an option that must be set."""
 
 
 @attrs.frozen(eq=False)

@@ -117,7 +117,7 @@ def has_version(kind: str, option: str, chain_id: int, address: Address) -> Cont
         found = re.fullmatch(rf"{kind} v(\d{{1,6}})\.(\d{{1,6}})\.(\d{{1,6}})", said, re.ASCII)
         return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
-    return answers(_VERSION, kind, option, where=(chain_id, address), judge=judge)
+    return answers(_VERSION, kind, option, (chain_id, address), judge)
 
 
 def has_domain(kind: str, option: str, chain_id: int, address: Address) -> ContractQuery[None]:
@@ -127,7 +127,7 @@ def has_domain(kind: str, option: str, chain_id: int, address: Address) -> Contr
         if values[_NAME] != kind:
             refuse(f"has the EIP-712 domain {values[_NAME][:64]!r}")
 
-    return answers(_DOMAIN, kind, option, where=(chain_id, address), judge=judge)
+    return answers(_DOMAIN, kind, option, (chain_id, address), judge)
 
 
 def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> ContractQuery[bool]:
@@ -135,13 +135,8 @@ def same_domain(kind: str, option: str, domain: Domain, *, always: bool) -> Cont
 
     Returns whether it tells one; ``always``: a contract that tells none is another one.
     """
-    asked = answers(
-        _DOMAIN,
-        kind,
-        f"{option}_name",
-        where=(domain.chain_id, domain.verifying_contract),
-        judge=partial(_compare, kind, option, domain),
-    )
+    where = domain.chain_id, domain.verifying_contract
+    asked = answers(_DOMAIN, kind, f"{option}_name", where, partial(_compare, kind, option, domain))
     if always:
         return asked
 
@@ -175,7 +170,6 @@ def answers(
     function: Function,
     kind: str,
     option: str,
-    *,
     where: tuple[int, Address],
     judge: Callable[[tuple[Any, ...], Refuse], T],
 ) -> ContractQuery[T]:

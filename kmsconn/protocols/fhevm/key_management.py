@@ -7,7 +7,7 @@ replies. Source: fhevm-0.14.md, 1.5, 2.4, 3.5-3.9, 5.4, 5.5, annexes A and E.2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -124,16 +124,19 @@ class GenerationOperation(KmsGenerationOperation[G]):
         return Verdict.FINAL if destroyed and tag_of(identifier) == CONTEXT_TAG else Verdict.RETRY
 
 
-GENERATION_VERDICTS: Mapping[str, Verdict] = {
-    "NotKmsTxSender": Verdict.FINAL,
-    "NotKmsSigner": Verdict.FINAL,
-    "KmsSignerDoesNotMatchTxSender": Verdict.FINAL,
-    "DeserializingExtraDataFail": Verdict.FINAL,
-    "UnsupportedExtraDataVersion": Verdict.FINAL,
-    "InvalidKmsContext": Verdict.RETRY,
-    **SIGNATURE,
-}
-"""What KMSGeneration says to every reply that it does not take."""
+def generation_verdicts(operation: str) -> Mapping[str, Verdict]:
+    """Return what KMSGeneration says to replies of an operation that it does not take."""
+    return {
+        f"KmsAlreadySignedFor{operation}": Verdict.DONE,
+        f"{operation}NotRequested": Verdict.RETRY,
+        "NotKmsTxSender": Verdict.FINAL,
+        "NotKmsSigner": Verdict.FINAL,
+        "KmsSignerDoesNotMatchTxSender": Verdict.FINAL,
+        "DeserializingExtraDataFail": Verdict.FINAL,
+        "UnsupportedExtraDataVersion": Verdict.FINAL,
+        "InvalidKmsContext": Verdict.RETRY,
+        **SIGNATURE,
+    }
 
 
 def expect_parameters(params: int) -> int:
@@ -235,11 +238,7 @@ class Crsgens(GenerationOperation[Crsgen]):
     counter = CRS_TAG, lambda at: at.keys.generation.newest_crs_id()
     start, result = "CrsGen", "GetCrsGenResult"
     reply = RESPONSE
-    verdicts: ClassVar[Mapping[str, Verdict]] = {
-        "KmsAlreadySignedForCrsgen": Verdict.DONE,
-        "CrsgenNotRequested": Verdict.RETRY,
-        **GENERATION_VERDICTS,
-    }
+    verdicts = generation_verdicts("Crsgen")
 
     def request(self, content: Crsgen, gathered: Any) -> kms.CrsGenRequest:
         """Return the start of the generation."""

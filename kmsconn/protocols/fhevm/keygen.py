@@ -26,10 +26,10 @@ from kmsconn.protocols.core_messages import DEPENDENCY, expect_id, read_message,
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 from kmsconn.protocols.fhevm.key_management import (
-    GENERATION_VERDICTS,
     LONG_POLL,
     GenerationOperation,
     expect_parameters,
+    generation_verdicts,
 )
 from kmsconn.protocols.fhevm.operations import (
     UnderContext,
@@ -164,11 +164,7 @@ class PrepKeygens(KeyCeremony[PrepKeygen]):
     counter = PREP_KEYGEN_TAG, lambda at: at.keys.generation.newest_prep_id()
     start, result = "KeyGenPreproc", "GetKeyGenPreprocResult"
     reply = PREP_RESPONSE
-    verdicts: ClassVar[Mapping[str, Verdict]] = {
-        "KmsAlreadySignedForPrepKeygen": Verdict.DONE,
-        "PrepKeygenNotRequested": Verdict.RETRY,
-        **GENERATION_VERDICTS,
-    }
+    verdicts = generation_verdicts("PrepKeygen")
 
     def request(self, content: PrepKeygen, gathered: Any) -> kms.KeyGenPreprocRequest:
         """Return the start of a preparation."""
@@ -219,12 +215,10 @@ class Keygens(KeyCeremony[Keygen]):
     start, result = "KeyGen", "GetKeyGenResult"
     reply = KEY_RESPONSE
     verdicts: ClassVar[Mapping[str, Verdict]] = {
-        "KmsAlreadySignedForKeygen": Verdict.DONE,
-        "KeygenNotRequested": Verdict.RETRY,
         "KeyManagementRequestPending": Verdict.RETRY,
         "EmptyKeyDigests": Verdict.FINAL,
         "InvalidCompressedKeySetDigest": Verdict.FINAL,
-        **GENERATION_VERDICTS,
+        **generation_verdicts("Keygen"),
     }
 
     def explain_silence(self, calldata: bytes) -> Revert | None:

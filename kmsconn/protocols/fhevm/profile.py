@@ -9,7 +9,7 @@ Source: kms-core-grpc.md, 2, 3.2, 3.7 and 8; fhevm-0.15.md, 1.4 and 1.7.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from types import MappingProxyType
 from urllib.parse import quote
 
@@ -80,7 +80,7 @@ class CoreStatus:
 def read_material(reply: bytes) -> KeysAndCrs:
     """Read what a Core has. Raises Undecodable."""
     message = decode(kms.KeyMaterialAvailabilityResponse, reply)
-    return KeysAndCrs(_ids(message.fhe_key_ids), _ids(message.crs_ids))
+    return KeysAndCrs(frozenset(map(_id, message.fhe_key_ids)), frozenset(map(_id, message.crs_ids)))
 
 
 def read_status(reply: bytes) -> CoreStatus:
@@ -94,10 +94,6 @@ def _peers(one: kms.PeersFromContext) -> CorePeers:
     context_id = "" if one.context_id is None else one.context_id.request_id
     silent = tuple(peer.endpoint for peer in one.peers if not peer.reachable)
     return CorePeers(_id(context_id), one.nodes_reachable, one.threshold_required, silent)
-
-
-def _ids(texts: Iterable[str]) -> frozenset[int]:
-    return frozenset(map(_id, texts))
 
 
 def _id(text: str) -> int:

@@ -62,7 +62,7 @@ class HttpzRc7(Profile):
             "httpz_address",
             "key_manager_address",
         )
-        key_id = answers(CURRENT_KEY, "KeyManager", keys, where=at.keys.at, judge=lambda *_: None)
+        key_id = answers(CURRENT_KEY, "KeyManager", keys, at.keys.at, lambda *_: None)
         return (
             ConfiguredContract(
                 "DecryptionManager",

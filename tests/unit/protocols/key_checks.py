@@ -6,8 +6,7 @@ takes its event, its function and its errors from ``abi``, and its message has a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 
@@ -17,9 +16,9 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.life import Answer
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.core_messages import expect_id, read_message, signature_of, signer_of
-from kmsconn.protocols.fhevm.key_management import GENERATION_VERDICTS, GenerationOperation
+from kmsconn.protocols.fhevm.key_management import GenerationOperation, generation_verdicts
 from kmsconn.protocols.fhevm.operations import UnderContext, request_id, under_context
-from kmsconn.protocols.port import RequestEvent, Verdict, id_in_data
+from kmsconn.protocols.port import RequestEvent, id_in_data
 
 _INPUTS = [{"type": "uint256"}, {"type": "uint256"}, {"type": "bytes"}]
 EVENT = ContractEvent.from_item(
@@ -49,10 +48,7 @@ class KeyChecks(GenerationOperation[KeyCheck]):
     events = (RequestEvent(EVENT, KeyCheck, id_in_data),)
     start, result = "CheckKey", "GetKeyCheckResult"
     reply = RESPONSE
-    verdicts: ClassVar[Mapping[str, Verdict]] = {
-        "KmsAlreadySignedForKeygen": Verdict.DONE,
-        **GENERATION_VERDICTS,
-    }
+    verdicts = generation_verdicts("Keygen")
 
     def request(self, content: KeyCheck, gathered: Any) -> kms.KeyGenRequest:
         """Return the start of a check."""
