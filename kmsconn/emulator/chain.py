@@ -147,9 +147,8 @@ def all_in_the_last(
     return [*([()] * (blocks - 1)), transactions]
 
 
-def keep_all(transaction: EmulatedTransaction) -> bool:
+def keep_all(_transaction: EmulatedTransaction) -> bool:
     """Drop nothing."""
-    del transaction
     return False
 
 

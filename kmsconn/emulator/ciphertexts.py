@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final
@@ -181,7 +180,8 @@ def _read(place: str, folder: Path, entry: _Entry) -> StoredCiphertext | Fault:
 def _type_of(said: int | str) -> int:
     kind = said if isinstance(said, int) else _TYPES.get(said.lower().removeprefix("e"))
     if kind not in ABI_TYPES:
-        raise ValueError(f"type {said!r} is not one of {', '.join(_names())}")
+        names = (f"{name} ({kind})" for name, kind in sorted(_TYPES.items(), key=lambda pair: pair[1]))
+        raise ValueError(f"type {said!r} is not one of {', '.join(names)}")
     return kind
 
 
@@ -190,10 +190,6 @@ def _format_of(said: str) -> StoredFormat:
     if stored is None:
         raise ValueError(f"format {said!r} is not one of {', '.join(_FORMATS)}")
     return stored
-
-
-def _names() -> Iterator[str]:
-    return (f"{name} ({kind})" for name, kind in sorted(_TYPES.items(), key=lambda pair: pair[1]))
 
 
 def _number(said: int | str, base: int, what: str) -> int:

@@ -41,7 +41,12 @@ def write_config(path: Path, settings: Settings) -> None:
     """
     try:
         _check_ours(path)
-        _replace(path, config_text(settings))
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(config_text(settings))
+        draft.replace(path)
         for suffix in _JOURNAL_SUFFIXES:
             Path(f"{settings.storage.journal}{suffix}").unlink(missing_ok=True)
     except OSError as error:
@@ -59,15 +64,6 @@ def _check_ours(path: Path) -> None:
 
 def _fault(path: Path, message: str, remedy: str = "") -> ConfigError:
     return ConfigError((Fault(str(path), message, remedy),))
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(text)
-    draft.replace(path)
 
 
 def config_text(settings: Settings) -> str:

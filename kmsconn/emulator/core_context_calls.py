@@ -152,7 +152,8 @@ class ContextCalls:
             return bytes(EpochResultResponse())
         domain, extra, schemes = read_domain(message.domain), message.extra_data, message.signing_schemes
         self.known.keys.update(read_id(info.key_id) for info in previous.keys_info)
-        self.store.take_over(previous.keys_info)
+        for info in previous.keys_info:
+            self.store.preprocessings[read_id(info.key_id)] = read_id(info.preproc_id)
         return bytes(
             EpochResultResponse(
                 reshare_responses=[

@@ -7,7 +7,7 @@ and key; all nodes of a threshold set hold the same share here. Source: kms-core
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import shake_256
 
@@ -371,11 +371,6 @@ class KeyStore:
         if self.copies:
             self.public.put(_path(COMPRESSED_OBJECT, key_id), body_of(COMPRESSED_OBJECT, request))
             self.preprocessings[key_id] = prep_id
-
-    def take_over(self, keys: Iterable[KeyInfo]) -> None:
-        """Record the preprocessings that keys of a new epoch came with."""
-        for info in keys:
-            self.preprocessings[read_id(info.key_id)] = read_id(info.preproc_id)
 
     def differs(self, info: KeyInfo, release: CoreRelease) -> bool:
         """Tell whether a key comes with another preprocessing than the recorded one; what is not recorded differs from nothing."""

@@ -93,8 +93,10 @@ async def put_on(
     Returns the forms of the requests by their transactions.
     """
     queued = await _queue_all(load, traffic)
+    waiting = list(queued)  # one that the contract refused is never on the chain
     with trio.move_on_after(reply_timeout):
-        await _wait_answered(traffic, ground_truth, list(queued))
+        while waiting := [sent for sent in waiting if not _is_over(ground_truth.trace_of(sent))]:
+            await traffic.dependencies.gateway.wait_change()
     return queued
 
 
@@ -125,14 +127,6 @@ async def _all(coming: Iterator[Prepared]) -> list[Prepared]:
         made.append(request)
         await trio.lowlevel.checkpoint()
     return made
-
-
-async def _wait_answered(
-    traffic: Users[EmulatedDependencies], ground_truth: Followed, waiting: list[bytes]
-) -> None:
-    """Wait until every request is on the chain and answered. One that the contract refused is never there."""
-    while waiting := [sent for sent in waiting if not _is_over(ground_truth.trace_of(sent))]:
-        await traffic.dependencies.gateway.wait_change()
 
 
 def _is_over(trace: Trace | None) -> bool:

@@ -69,14 +69,10 @@ def revert_text(data: bytes) -> str:
         return ""
     selector, arguments = data[:_SELECTOR_BYTES], data[_SELECTOR_BYTES:]
     text = f": custom error 0x{selector.hex()}"
-    return f"{text}: {_readable(arguments)}" if arguments else text
-
-
-def _readable(arguments: bytes) -> str:
     try:
-        return arguments.decode()
+        return f"{text}: {arguments.decode()}" if arguments else text
     except UnicodeDecodeError:
-        return arguments.hex()
+        return f"{text}: {arguments.hex()}"
 
 
 Honest = Callable[[], Any]

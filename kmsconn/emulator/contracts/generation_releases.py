@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from kmsconn.emulator.execution import Frame, Reverted
-from kmsconn.ethereum.abi import Abi, ContractEvent, hash_struct
+from kmsconn.ethereum.abi import Abi, hash_struct
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
 
@@ -67,17 +67,9 @@ class GenerationRelease:
         """The interface, with the form of the events."""
         return LATER_KMS_GENERATION if self.migrates else KMS_GENERATION
 
-    def event(self, name: str) -> ContractEvent:
-        """Return the form of an event."""
-        return self.abi.event(name)
-
     def named(self, existing: int) -> tuple[int, ...]:
         """Return what an event says of the key that is migrated: nothing before migrations."""
         return (existing,) if self.migrates else ()
-
-    def check_types(self, digests: KeyDigests) -> None:
-        """Refuse a key type that has no number here, as compiled code does: without data. Raises Reverted."""
-        check_types(digests, self.key_types)
 
 
 TAGGED_0_2 = GenerationRelease("KMSGeneration v0.2.0", FIRST_KEY_TYPES)
@@ -89,7 +81,7 @@ MIGRATING_0_3 = GenerationRelease("KMSGeneration v0.3.0", LATER_KEY_TYPES, migra
 
 
 def check_types(digests: KeyDigests, key_types: int) -> None:
-    """Refuse a key type that has no number among so many, without data. Raises Reverted."""
+    """Refuse a key type that has no number among so many, as compiled code does: without data. Raises Reverted."""
     if any(kind >= key_types for kind, _ in digests):
         raise Reverted
 

@@ -254,7 +254,9 @@ class KmsGeneration(AbiContract):
             frame.store(mapping_slot(REQUEST_BY_EXISTING, existing), key_id)
         extra_data = _name_current(frame, self._config, prep_id, key_id)
         frame.write(params, "params", key_id)
-        frame.emit(release.event("PrepKeygenRequest"), prep_id, params, *release.named(existing), extra_data)
+        frame.emit(
+            release.abi.event("PrepKeygenRequest"), prep_id, params, *release.named(existing), extra_data
+        )
         return prep_id
 
     def request_crsgen(self, frame: Frame, max_bit_length: int = 2048, params: int = 0) -> int:
@@ -276,7 +278,7 @@ class KmsGeneration(AbiContract):
         if _reaches(frame, committee, prep_id, digest):
             key_id, release = frame.load(mapping_slot(PAIR, prep_id)), release_of(frame)
             named = release.named(existing_key(frame, key_id))
-            frame.emit(release.event("KeygenRequest"), prep_id, key_id, *named, extra_data)
+            frame.emit(release.abi.event("KeygenRequest"), prep_id, key_id, *named, extra_data)
 
     def key_response(self, frame: Frame, key_id: int, digests: KeyDigests, signature: bytes) -> None:
         """Take a reply for a key or a migration; enough of them activate the key, or complete the existing one. Raises Reverted."""
@@ -289,7 +291,7 @@ class KmsGeneration(AbiContract):
         prep_id = frame.load(mapping_slot(PAIR, key_id))
         if not is_set(frame, DONE, prep_id):
             revert(KMS_GENERATION.error("KeyManagementRequestPending"))
-        release_of(frame).check_types(digests)
+        check_types(digests, release_of(frame).key_types)
         struct_hash = keygen_hash(prep_id, key_id, digests, extra_data)
         digest = self._take(frame, committee, key_id, struct_hash, signature)
         frame.emit(KMS_GENERATION.event("KeygenResponse"), key_id, digests, signature, frame.sender)
@@ -303,7 +305,7 @@ class KmsGeneration(AbiContract):
         else:
             _complete(frame, KEY_TAG, key_id, digests)
         urls = self._urls(frame, key_id)
-        frame.emit(release.event("ActivateKey"), key_id, *release.named(existing), urls, digests)
+        frame.emit(release.abi.event("ActivateKey"), key_id, *release.named(existing), urls, digests)
 
     def crs_response(self, frame: Frame, crs_id: int, crs_digest: bytes, signature: bytes) -> None:
         """Take a reply for a CRS; enough of them activate it. Raises Reverted."""

@@ -217,8 +217,10 @@ class Reorganisation(Drill, frozen=True):
         shorter = self.blocks if self.shorter else 0
         branch = chain.reorg(self.blocks, drop=self._dropping(scene), shorter=shorter)
         if self.reuse_ids:
-            for _ in _requests(scene, branch):
-                scene.users.any()
+            requested = scene.dependencies.generation_events.requested
+            for mined in (mined for block in branch.blocks for mined in block.mined):
+                if any(requested(log.topics) is not None for log in mined.logs):
+                    scene.users.any()
         return lambda: _put_back(chain, branch)
 
     def _dropping(self, scene: DrillScene) -> Callable[[EmulatedTransaction], bool]:
@@ -233,16 +235,6 @@ class Reorganisation(Drill, frozen=True):
             return transaction.to == contract and (replies if is_reply else requests)
 
         return is_dropped
-
-
-def _requests(scene: DrillScene, branch: Branch) -> list[EmulatedTransaction]:
-    requested = scene.dependencies.generation_events.requested
-    return [
-        mined.transaction
-        for block in branch.blocks
-        for mined in block.mined
-        if any(requested(log.topics) is not None for log in mined.logs)
-    ]
 
 
 def _put_back(chain: EmulatedChain, branch: Branch) -> None:

@@ -50,40 +50,26 @@ def public_key(secret: bytes) -> bytes:
 
 def seal(message: bytes, nonce: bytes, *, recipient: bytes, secret: bytes) -> bytes:
     """Seal a message for the holder of ``recipient``, from the holder of ``secret``. Raises ValueError for what is no key."""
-    key = _derive(_shared(recipient, secret), nonce[:_PREFIX])
+    public = X25519PublicKey.from_public_bytes(recipient)
+    agreed = X25519PrivateKey.from_private_bytes(secret).exchange(public)
+    key = _derive(_derive(agreed, bytes(_PREFIX)), nonce[:_PREFIX])
     stream = Salsa20.new(key, nonce=nonce[_PREFIX:])
     authentic, sealed = stream.encrypt(bytes(KEY_BYTES)), stream.encrypt(message)
     return Poly1305.generate_tag(authentic, sealed) + sealed
 
 
-def _shared(public: bytes, secret: bytes) -> bytes:
-    agreed = X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
-    return _derive(agreed, bytes(_PREFIX))
-
-
 def _derive(key: bytes, prefix: bytes) -> bytes:
-    """HSalsa20: a key out of a key and 16 bytes."""
-    mixed = _mix(_state(key, prefix))
-    return struct.pack("<8I", *(mixed[word] for word in _KEY_WORDS))
-
-
-def _state(key: bytes, place: bytes) -> list[int]:
-    """Lay out Salsa20's sixteen words: a diagonal of constants, the key around 16 bytes that differ from block to block."""
-    keys, places = struct.unpack("<8I", key), struct.unpack("<4I", place)
+    """HSalsa20: a key out of a key and 16 bytes; of Salsa20's sixteen words a diagonal are constants. Ten double rounds."""
+    keys, places = struct.unpack("<8I", key), struct.unpack("<4I", prefix)
     one, two, three, four = _CONSTANTS
-    return [one, *keys[:4], two, *places, three, *keys[4:], four]
-
-
-def _mix(state: list[int]) -> list[int]:
-    """Return the words after ten double rounds."""
-    x = list(state)
+    x = [one, *keys[:4], two, *places, three, *keys[4:], four]
     for _ in range(10):
         for a, b, c, d in _QUARTERS:
             x[b] ^= _turn(x[a] + x[d], 7)
             x[c] ^= _turn(x[b] + x[a], 9)
             x[d] ^= _turn(x[c] + x[b], 13)
             x[a] ^= _turn(x[d] + x[c], 18)
-    return x
+    return struct.pack("<8I", *(x[word] for word in _KEY_WORDS))
 
 
 def _turn(word: int, by: int) -> int:
