@@ -96,21 +96,19 @@ class Sdk:
         async with self._opening:
             name = (place.region, place.service)
             if name not in self._known:
-                client = await self._stack.enter_async_context(_open_client(place, self._proxies))
+                opening = open_aws(
+                    SERVICE,
+                    region=place.region,
+                    endpoint=place.service,
+                    connections=CONNECTIONS,
+                    proxies=self._proxies,
+                    s3={"addressing_style": "path"},
+                    # the digest that the chain names is checked anyway
+                    response_checksum_validation="when_required",
+                )
+                client = await self._stack.enter_async_context(opening)
                 self._known[name] = client, trio.CapacityLimiter(CONNECTIONS)
             return self._known[name]
-
-
-def _open_client(place: ObjectPlace, proxies: Proxies) -> Any:
-    return open_aws(
-        SERVICE,
-        region=place.region,
-        endpoint=place.service,
-        connections=CONNECTIONS,
-        proxies=proxies,
-        s3={"addressing_style": "path"},
-        response_checksum_validation="when_required",  # the digest that the chain names is checked anyway
-    )
 
 
 def _body(answer: Mapping[str, Any], stream: Any, shown: str, max_bytes: int) -> SdkBody:

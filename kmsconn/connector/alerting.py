@@ -67,7 +67,7 @@ FINALITY_IS_LATE_AFTER = 2700.0
 
 async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
-    finalized = _read_to_the_finalized_block(components)
+    finalized = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
     clock = ClockWatch()
     while True:
         now = trio.current_time()
@@ -75,17 +75,12 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies | 
             components.core_health.alerts(now),
             _holdups(components, now),
             foreign_replies.alerts(now),
-            _finality(finalized),
+            _finality(components.chain_contexts[chain_id] for chain_id in finalized),
             _paused(components),
             _clock(components, clock),
         )
         components.board.show("state", [alert for several in alerts for alert in several])
         await trio.sleep(ALERT_INTERVAL)
-
-
-def _read_to_the_finalized_block(components: Components) -> tuple[ChainContext, ...]:
-    chains = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
-    return tuple(components.chain_contexts[chain_id] for chain_id in chains)
 
 
 def _clock(components: Components, watch: ClockWatch) -> Iterator[AlertRaised]:

@@ -266,14 +266,13 @@ def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: Record
             new.append(arrival)
         else:
             _place(db, read, same, arrival, changes)
-    rids = insert(db, [_new_request(read, arrival) for arrival in new])
+    of, until = (read.chain_id, read.contract), read.chain_time + read.expiry
+    requests = [
+        NewRequest(*of, one.id, one.kind, one.digest, one.log, until if one.expires else math.inf, read.now)
+        for one in new
+    ]
+    rids = insert(db, requests)
     changes.new = tuple(zip(rids, new, strict=True))
-
-
-def _new_request(read: Read, arrival: Arrival) -> NewRequest:
-    deadline = read.chain_time + read.expiry if arrival.expires else math.inf
-    identity = (read.chain_id, read.contract, arrival.id, arrival.kind, arrival.digest)
-    return NewRequest(*identity, arrival.log, deadline, read.now)
 
 
 def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: Recorded) -> None:

@@ -239,18 +239,14 @@ class Contexts:
             self.weigh(error)
             raise
         for identifier in pair:
-            self.suspicions.clear(_of(identifier))
+            self.suspicions.clear(("destroyed", identifier))
         self._valid[pair] = self.now()
 
     def weigh(self, said: Destroyed) -> None:
         """Note that a node says that something was destroyed. Raises DestroyedOnce until a later head says the same."""
-        if not self.suspicions.confirms(_of(said.identifier), self.ethereum.chain_id):
+        if not self.suspicions.confirms(("destroyed", said.identifier), self.ethereum.chain_id):
             raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
         self.note_destroyed([said.identifier])
-
-
-def _of(identifier: int | None) -> tuple[str, int | None]:
-    return "destroyed", identifier
 
 
 PAGE = 256  # rows read at once: milliseconds of the loop, however many wait

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 import trio
@@ -171,8 +172,9 @@ class OrderedDispatcher:
         queued = await until_kept(lambda: self.journal.run(queries.in_order, self.pool.kinds, LINE))
         line = [Entry(row, order_of(self.profile, row)) for row in queued]
         for entry, identifier in ended(line):
-            if entry.rid not in self.pool.busy:
-                await self._end(entry, identifier)
+            if entry.row.rid not in self.pool.busy:
+                end = partial(self.end, entry.row, f"{id_name(identifier)} was destroyed")
+                await until_kept(end)
         free = free_to_begin(line, self.pool.busy)
         free = [entry for entry in free if entry.row.kind not in self.pool.paused]
         now = self.wall()
@@ -180,7 +182,3 @@ class OrderedDispatcher:
             self.pool.dispatch(entry.row)
         later = [wait for one in free if (wait := one.row.progress.next_attempt - now) > 0.0]
         return max(SOONEST, min([self.look_again, *later]))
-
-    async def _end(self, entry: Entry, identifier: int) -> None:
-        reason = f"{id_name(identifier)} was destroyed"
-        await until_kept(lambda: self.end(entry.row, reason))

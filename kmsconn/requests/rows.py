@@ -48,11 +48,6 @@ class Entry:
     row: Row
     order: Order
 
-    @property
-    def rid(self) -> int:
-        """Its row."""
-        return self.row.rid
-
 
 def ended(line: Sequence[Entry]) -> list[tuple[Entry, int]]:
     """Return the requests that another one ends, each with the id that it destroys, the last one first.
@@ -69,15 +64,15 @@ def free_to_begin(line: Sequence[Entry], busy: Collection[int]) -> list[Entry]:
     An end waits for whoever is at work on what it ends: a pass that is under way could make it anew behind its back.
     """
     gone = [entry for entry, _ in ended(line)]
-    over = {entry.rid for entry in gone}
-    at_work = {one for entry in gone if entry.rid in busy for one in entry.order.under}
+    over = {entry.row.rid for entry in gone}
+    at_work = {one for entry in gone if entry.row.rid in busy for one in entry.order.under}
     held: set[int] = set()
     free = []
     for entry in line:
         order = entry.order
-        if entry.rid in over:
+        if entry.row.rid in over:
             continue
-        if entry.rid not in busy and not (order.behind & held) and not (order.ends & at_work):
+        if entry.row.rid not in busy and not (order.behind & held) and not (order.ends & at_work):
             free.append(entry)
         held |= order.holds
     return free

@@ -54,7 +54,7 @@ def line(*contents: Content) -> list[Entry]:
 
 
 def free(*contents: Content, busy: tuple[int, ...] = ()) -> list[int]:
-    return [entry.rid for entry in free_to_begin(line(*contents), busy)]
+    return [entry.row.rid for entry in free_to_begin(line(*contents), busy)]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_only_what_is_needed_is_waited_for(contents: list[Content], begin: list[
 def test_an_end_ends_what_makes_the_same_and_is_still_open(
     contents: list[Content], over: list[int], by: int
 ) -> None:
-    assert [(entry.rid, identifier) for entry, identifier in ended(line(*contents))] == [
+    assert [(entry.row.rid, identifier) for entry, identifier in ended(line(*contents))] == [
         (rid, by) for rid in over
     ]
 
