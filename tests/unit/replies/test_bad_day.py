@@ -490,6 +490,20 @@ async def test_a_broadcast_is_told_when_the_sequencer_answers() -> None:
     assert world.answered_on_chain(1)
 
 
+async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waited_for(world: World) -> None:
+    """A block that goes takes a foreign transaction along; nobody may believe its nonce used for ever."""
+    world.chain.mine_many(10)
+    requested(world, 1)
+    used = iter([True])
+    world.node.refuse = lambda call: (
+        RpcError(-32000, "nonce too low")
+        if call.method == "eth_sendRawTransaction" and next(used, False)
+        else None
+    )
+    async with running(world):
+        await until(lambda: answered(world, [1]), 30)
+
+
 @pytest.mark.parametrize("another", [True, False])
 async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_foreign(
     another: bool, world: World

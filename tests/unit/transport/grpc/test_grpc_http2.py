@@ -94,6 +94,18 @@ def test_a_call_arrives_and_is_answered() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "received", "frames"), [((b"a", b"", b"bc", b"d"), b"abcd", 1), ((), b"", 0)]
+)
+def test_small_pieces_share_a_frame_and_keep_their_order_and_none_are_no_data(
+    pieces: tuple[bytes, ...], received: bytes, frames: int
+) -> None:
+    pair, stream = calling(*pieces)
+    assert pair.received(stream) == received
+    assert len([one for one in pair.seen if isinstance(one, h2.events.DataReceived) and one.data]) == frames
+    assert pair.saw(h2.events.StreamEnded)
+
+
 def test_the_server_s_frame_size_is_respected() -> None:
     pair = Pair(max_frame_size=20_000, initial_window_size=100_000)
     pair.client.streams.open(HEADERS, [bytes(50_000)])
