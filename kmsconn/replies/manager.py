@@ -300,7 +300,7 @@ class Rounds:
         pace = min(
             state.manager.endpoint.follower.head.block_time, SLOWEST
         )  # nothing happens between two blocks
-        unpriced = state.market.price is None and state.backlog.waiting
+        unpriced = state.market.price is None and bool(state.tracks.in_state(State.ANSWERED))
         eager = (unpriced or bool(state.tracks.in_state(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
         await trio.sleep(BREATH)

@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from kmsconn.chain.follower import UNREAD
-from kmsconn.chain.port import Call, Count, Rpc, read
+from kmsconn.chain.port import Call, Count, JsonTransaction, Rpc, read
 from kmsconn.errors import KmsconnError, Undecodable, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -49,11 +49,9 @@ MOST_BLOCKS_BACK = 20_000
 _WORD = 32
 
 
-class _Transaction(msgspec.Struct):
+class _Transaction(JsonTransaction):
     hash: str
     sender: str = msgspec.field(name="from")
-    to: str | None
-    input: str
 
 
 class _Block(msgspec.Struct, rename="camel"):

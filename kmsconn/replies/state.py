@@ -296,8 +296,6 @@ class Backlog:
     They change only as rows move, which ``Journal.answers_tick`` tells, as deferred ones become due, and by what is done here.
     """
 
-    waiting: bool = True
-    """Something on chain is answered and not signed, due or not."""
     unsure: bool = True
     """The tracks may lack answers that were in the journal before."""
     loaded: bool = False
@@ -313,9 +311,8 @@ class Backlog:
 
     def take(self, due: Due, tick: int, wall: float) -> None:
         """Note what the journal said that was asked at this tick and time; what moved meanwhile is asked for again."""
-        self.unsure, self.waiting = False, bool(due.rows) or due.next_due is not None
         again = wall + LOOK_AGAIN
-        self._tick, self._between = tick, (wall, min(again, due.next_due or again))
+        self.unsure, self._tick, self._between = False, tick, (wall, min(again, due.next_due or again))
 
 
 @attrs.define

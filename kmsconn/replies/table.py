@@ -375,7 +375,7 @@ def _may_ask(finding: Finding | None, view: View) -> bool:
     return finding is None or view.now >= finding.again
 
 
-@_row(Phase.ANY, Action.WAIT, "plain_path")
+@_row(Phase.ANY, Action.WAIT, "lost_broadcast")
 def _otherwise(_phase: Phase, _view: View, _track: Track, _evidence: object) -> Found | None:
     """Otherwise."""
     return FOUND
