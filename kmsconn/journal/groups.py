@@ -114,6 +114,8 @@ async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Of
         if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
     if db.driver.changes != before:
+        # in the thread, too, each statement would have to win back the interpreter's lock
+        db.driver.tally.write(db.execute)
         await offload("journal", db.commit)
     elif all(one.operation in READING for one in group):  # a full disk can be read
         db.roll_back()
