@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Annotated, Any
 
 import attrs
@@ -22,7 +23,8 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, quantity
 
 LATEST, FINALIZED = "latest", "finalized"
-_LONGEST_KEPT = 6 * 1024  # hex digits of a log that is remembered: ten megabytes of all, with their texts
+_KEPT = 1024  # logs that are remembered
+_LONGEST_KEPT = 6 * 1024  # hex digits of such a log: ten megabytes of all, with their texts
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
 
 
@@ -73,6 +75,12 @@ class _JsonLog(msgspec.Struct, frozen=True, rename="camel"):
     transaction_hash: _Hash
     log_index: Count
     removed: bool = False
+
+
+_said_of = itemgetter("blockHash", "logIndex", "address", "topics", "data", "blockNumber", "transactionHash")
+_PLACE = 2
+_known: dict[tuple[Any, ...], tuple[tuple[Any, ...], Log]] = {}
+"""Logs and what was said of them, by their places."""
 
 
 async def read_logs(
@@ -194,18 +202,26 @@ def decode_logs(found: Any) -> tuple[list[Log], tuple[str, ...]]:
     malformed: list[str] = []
     for item in found:
         try:
-            raw = read(item, _JsonLog)
-            if not raw.removed:
-                logs.append(_log(raw) if len(raw.data) <= _LONGEST_KEPT else _log.__wrapped__(raw))
+            if (log := _log(item)) is not None:
+                logs.append(log)
         except ValueError as error:
             malformed.append(clean(str(error)))
     return logs, tuple(malformed)
 
 
-@lru_cache(1024)
-def _log(raw: _JsonLog) -> Log:
-    """Return a log; those of the newest blocks are read again and again."""
-    return Log(
+def _log(item: Any) -> Log | None:
+    """Return a log, None for a removed one; those of the newest blocks are read again and again. Raises ValueError."""
+    try:
+        said = _said_of(item)
+        known = _known.get(said[:_PLACE])
+    except (TypeError, KeyError):  # no log, as is found below
+        said, known = (), None
+    if known is not None and known[0] == said and item.get("removed", False) is False:
+        return known[1]
+    raw = read(item, _JsonLog)
+    if raw.removed:
+        return None
+    log = Log(
         address=Address(_bytes(raw.address)),
         topics=tuple([_bytes(topic) for topic in raw.topics]),
         data=bytes.fromhex(raw.data[2:]),
@@ -214,6 +230,11 @@ def _log(raw: _JsonLog) -> Log:
         transaction_hash=bytes.fromhex(raw.transaction_hash[2:]),
         log_index=int(raw.log_index, 16),
     )
+    if len(raw.data) <= _LONGEST_KEPT:
+        if len(_known) >= _KEPT:
+            _known.clear()
+        _known[said[:_PLACE]] = said, log
+    return log
 
 
 @lru_cache(1024)

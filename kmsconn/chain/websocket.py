@@ -59,7 +59,8 @@ class RpcExchange:
 
     async def results(self) -> list[Any]:
         """Return all outcomes once they are there. Raises Unreachable when some will never come, and as ``batch_results``."""
-        await self.done.wait()
+        if not self.done.is_set():  # mostly it is, of the second of two chains that were asked together
+            await self.done.wait()
         if self.failure is not None:
             raise Unreachable(self.failure).of(self.name)
         outcomes = [self.outcomes[number] for number in self.ids]

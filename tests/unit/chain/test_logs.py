@@ -92,6 +92,21 @@ async def test_the_head_comes_from_the_same_answer_and_removed_logs_are_dropped(
     assert decode_logs([json_log(removed=True)]) == ([], ())
 
 
+def test_a_log_is_remembered_and_what_else_is_said_of_its_place_is_another_one() -> None:
+    changes: dict[str, Any] = {
+        "address": "0x" + "C1" * 20,
+        "topics": [],
+        "data": "0x12",
+        "blockNumber": "0x6",
+        "transactionHash": "0x" + "cd" * 32,
+    }
+    for field, value in changes.items():
+        (known, again, other), _ = decode_logs([json_log(), json_log(), json_log(**{field: value})])
+        assert again is known != other
+    logs, malformed = decode_logs([json_log(), json_log(removed=True), json_log(removed=0)])
+    assert (len(logs), len(malformed)) == (1, 1)
+
+
 async def test_a_log_told_twice_counts_once_and_logs_are_given_in_block_order() -> None:
     told = [json_log(6, 0), json_log(5, 9), json_log(5, 1), json_log(5, 1, data="0xff")]
     read = await read_of(head(9), told)
