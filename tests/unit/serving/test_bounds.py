@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h11
 import pytest
 import trio
 import trio.testing
@@ -256,6 +257,17 @@ async def test_cancelling_the_server_closes_everything_at_once() -> None:
         await trio.sleep(1)
     assert await waiting.until_closed() == b""
     assert trio.current_time() == 1
+
+
+async def test_expect_continue_is_answered(scene: Scene) -> None:
+    client, body = scene.client(), public_body()
+    head = [("Host", "kms"), ("Content-Length", str(len(body))), ("Expect", "100-continue")]
+    request = h11.Request(method="POST", target=PUBLIC, headers=head)
+    await client.stream.send_all(client.http.send(request) or b"")
+    assert b" 100 " in bytes(await client.stream.receive_some(65536))
+    await client.stream.send_all(client.http.send(h11.Data(data=body)) or b"")
+    client.http.send(h11.EndOfMessage())
+    assert (await client.read()).status == 200
 
 
 def admitted(table: Connections, *addresses: str) -> list[ClientConnection]:
