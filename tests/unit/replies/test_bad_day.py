@@ -296,7 +296,7 @@ async def test_bytes_signed_at_a_wild_fee_by_an_earlier_process_are_repriced_dow
     world.request(1)
     reply = Transaction(CHAIN_ID, 0, 3, 2**121, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
-    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, hash=reply_hash)
+    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, reply_hash=reply_hash)
     world.chain.evm.set_balance(KEY.address, 10**18)
     async with running(world):
         await until(lambda: answered(world, [1]), 60)
@@ -309,7 +309,7 @@ async def test_bytes_whose_fee_no_node_takes_are_repriced_too(world: World) -> N
     world.request(1)
     reply = Transaction(CHAIN_ID, 0, 3, 2**90, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
-    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, hash=reply_hash)
+    world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, reply_hash=reply_hash)
     world.node.refuse = lambda call: (
         RpcError(-32000, "tx fee (1237940039.00 ether) exceeds the configured cap (1.00 ether)")
         if call.params == (to_hex(raw),)

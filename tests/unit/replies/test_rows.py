@@ -201,7 +201,7 @@ async def journal_lost_then_vanished() -> Wrong:
     """After the journal was lost a reply was found on chain, without an answer here; then its block went."""
     world = World()
     world.request(1)
-    world.journal.change(1, state=State.INCLUDED, answer=None, included_block=1)
+    world.journal.change(1, state=State.INCLUDED, calldata=None, included_block=1)
     async with running(world):
         return await comes_about("a new beginning", is_in(world, State.PENDING))
 

@@ -73,7 +73,7 @@ async def test_a_receipt_of_another_branch_makes_no_reply_final(
     """The contract has the reply, in a later block perhaps than the final one that this receipt shows."""
     world = World()
     world.request(1)
-    world.journal.change(1, state=State.INCLUDED, hash=bytes(32), included_block=44)
+    world.journal.change(1, state=State.INCLUDED, reply_hash=bytes(32), included_block=44)
     shown = found(Receipt(44, succeeded=True), trusted=trusted, asked_at=asked_at, again=SINCE)
     findings = {Question.CALL: found(HAS_IT), Question.RECEIPT: shown}
     assert await assessed(world, findings, TABLE) == expected

@@ -13,16 +13,16 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.fork import Followed
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
+from kmsconn.journal import moves, retention
 from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies import asking, plan, state, table, view
 from kmsconn.replies.answers import Belief, Question
 from kmsconn.replies.asking import ChainObserver
 from kmsconn.replies.view import Finding, Found, NonceTracker
-from tests.unit.replies.world import HEALTHY, KEY, Fault, MemoryJournal, World, running, until
+from tests.unit.replies.world import HEALTHY, KEY, Fault, World, running, until, wall
 
 Patch = Callable[[Any], None]
 
@@ -54,7 +54,7 @@ async def a_journal_is_lost_and_a_node_lags() -> bool:
     world.request(1)
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.INCLUDED)
-    world.journal.rows.clear()
+    world.journal.db.execute("DELETE FROM request")
     world.request(1)
     lag, whole = world.chain.head.number, world.node.batches
     world.node.fault = lambda calls: Fault(lag=lag) if world.node.batches > whole else HEALTHY
@@ -71,7 +71,7 @@ async def a_journal_is_lost_while_replies_wait_in_a_pool() -> bool:
     world.chain.stalled = True
     async with running(world):
         await until(lambda: len(world.node.accepted) == 2)
-    world.journal.rows.clear()
+    world.journal.db.execute("DELETE FROM request")
     for rid in (1, 2, 3):
         world.request(rid)
     async with running(world):
@@ -85,9 +85,8 @@ async def a_journal_is_lost_while_replies_wait_in_a_pool() -> bool:
 async def two_replies_have_bytes_for_one_nonce() -> bool:
     """A pool holds the second one's bytes for the nonce; whoever signs it for another nonce sends it twice."""
     world = World(pool="geth")
-    world.sign_behind(1)
-    world.sign_behind(2)
     for rid in (1, 2):
+        world.sign_behind(rid)
         world.journal.change(rid, state=State.ANSWERED)
     raw = world.journal.rows[2].reply.raw
     assert raw is not None
@@ -134,7 +133,7 @@ async def a_nonce_that_another_took_opens_again() -> bool:
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
         world.foreign()
         await until(lambda: bool(world.said(ReplyReturned)), 60)
-        world.journal.change(1, next_attempt=world.journal.wall() + 10)
+        world.journal.change(1, next_attempt=wall() + 10)
         world.chain.reorg(world.chain.head.number - 5, drop=lambda t: t.sender == KEY.address)
         world.chain.base_fee = 200
         world.node.refuse = lambda call: None
@@ -177,7 +176,8 @@ async def a_block_goes_and_others_take_its_nonces() -> bool:
         await trio.sleep(8)
     world.chain.reorg(40, drop=lambda t: t.sender == KEY.address)
     world.foreign()
-    world.follower.kept, world.follower.memory.followed = (), Followed()
+    world.follower.kept = ()
+    world.journal.db.execute("DELETE FROM checkpoint")
     async with running(world):
         await trio.sleep(120)
     return not world.answered_on_chain(1)
@@ -290,10 +290,6 @@ def finalized_unasked(monkeypatch: Any) -> None:
 def old_block_finalizes(monkeypatch: Any) -> None:
     """The block where a reply was first seen decides how old it is, whatever forked since and a receipt shows."""
 
-    async def nothing(_journal: MemoryJournal, _fork: int) -> tuple[()]:
-        await trio.lowlevel.checkpoint()
-        return ()
-
     def without_receipt(view: Any, track: Any, call: Any) -> Any:
         shown = track.findings.get(Question.RECEIPT)
         hidden = {} if shown is None else {Question.RECEIPT: attrs.evolve(shown, value=None)}
@@ -303,7 +299,7 @@ def old_block_finalizes(monkeypatch: Any) -> None:
         attrs.evolve(row, when=without_receipt) if row.when is table._final else row
         for row in plan.TABLE[view.Phase.INCLUDED]
     ]
-    monkeypatch.setattr(MemoryJournal, "rewind", nothing)
+    monkeypatch.setattr(retention, "_take_back", lambda *_: None)
     monkeypatch.setitem(plan.TABLE, view.Phase.INCLUDED, tuple(rows))
 
 
@@ -330,7 +326,10 @@ def l5_a_missing_receipt_of_a_lagging_node_believed(monkeypatch: Any) -> None:
 
 
 def l12_bytes_of_a_released_reply_forgotten(monkeypatch: Any) -> None:
-    monkeypatch.setattr(MemoryJournal, "_unsigned", lambda _self: dict.fromkeys(("nonce", "raw", "hash")))
+    for transition in ("release", "resend"):
+        kept = moves.STATEMENTS[transition]
+        forgotten = kept.replace("reason = :reason", f"{moves._UNSIGNED}, reason = :reason")
+        monkeypatch.setitem(moves.STATEMENTS, transition, forgotten)
 
 
 def l18_bytes_of_a_returned_reply_forgotten(monkeypatch: Any) -> None:

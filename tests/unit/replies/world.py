@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Literal, TypeVar
+from itertools import chain as chained
+from pathlib import Path
+from typing import Any, Literal
 
 import attrs
 import trio
 from betterproto2 import Message
 
 from kmsconn.chain.follower import Anchor, Durable, Follower, HeadTracker
-from kmsconn.chain.fork import Checkpoint, Followed, Rewound
+from kmsconn.chain.fork import Checkpoint
 from kmsconn.chain.logs import BlockHead
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.description import Secret
@@ -31,19 +33,24 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.ethereum.transactions import Transaction, decode_transaction, sign_transaction
-from kmsconn.journal.journal import JournalFailures
-from kmsconn.journal.moves import FIRST, OF_ANSWERS, Signing
-from kmsconn.journal.queries import Due
-from kmsconn.journal.rows import Row, RowEvent, RowProgress, RowReply, RowTimes
-from kmsconn.model.events import AlertRaised, Event, ReplyReturned
-from kmsconn.model.life import REORGANISED, TRANSITIONS, Answer, RowCause, State
+from kmsconn.journal import inspecting, moves, queries, recording, retention
+from kmsconn.journal.database import Binding, Database
+from kmsconn.journal.groups import Execution
+from kmsconn.journal.journal import Journal
+from kmsconn.journal.moves import NewRequest
+from kmsconn.journal.queries import ReadUpTo
+from kmsconn.journal.rows import Row, read_rows
+from kmsconn.journal.schema import COUNTING, MIGRATIONS
+from kmsconn.journal.sqlite import SqliteDriver
+from kmsconn.model.events import AlertRaised, Event
+from kmsconn.model.life import State
 from kmsconn.model.requests import Kind, PoolName
 from kmsconn.protocols.port import Operation, Revert, Verdict
 from kmsconn.protocols.queries import ContractViews, QueryPlan
 from kmsconn.replies.manager import run_txmanager
 from kmsconn.replies.state import TxEndpoint, TxManager
 from kmsconn.replies.wallet import Wallet
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.ports import Ports, offload_inline
 from kmsconn.transport.waiting import WakeUp
 
 CHAIN_ID = 412346
@@ -54,8 +61,6 @@ KEY = PrivateKey.parse(SECRET)
 REORG_WINDOW = 5.0
 START = 1_700_000_000
 TIP = 4
-
-T = TypeVar("T")
 
 
 def settings(**changes: Any) -> Settings:
@@ -289,22 +294,41 @@ async def no_delay() -> None:
     await trio.lowlevel.checkpoint()
 
 
-@attrs.define(eq=False)
-class MemoryJournal:
-    """The side of the journal that a transaction manager sees.
+class MemoryDriver(SqliteDriver):
+    """A journal file that stands in memory."""
+
+    def open(self, *, make: bool) -> None:
+        self._connect(())
+        for statement in (*chained.from_iterable(MIGRATIONS), *COUNTING):
+            self.execute(statement)
+
+
+class WorldJournal(Journal):
+    """The journal in memory; nothing waits in its queue.
 
     An operation takes effect between two delays, so a cancelled one may or may not be done.
     """
 
-    wall: Callable[[], float]
-    delay: Callable[[], Awaitable[None]] = no_delay
-    conflicts: int = 0
-    failures: JournalFailures = attrs.field(factory=JournalFailures)
-    answers_tick: int = 0
-    rows: dict[int, Row] = attrs.field(factory=dict)
-    history: list[tuple[int, str]] = attrs.field(factory=list)
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self.db = Database(MemoryDriver(Path(":memory:")), wall)
+        self.db.open(Binding("test", CHAIN_ID, CHAIN_ID, CONTRACT, KEY.address))
+        super().__init__(self.db, offload_inline)
+        self._input.close()
+        self.delay: Callable[[], Awaitable[None]] = no_delay
+        self.conflicts = 0
+        recording.begin(self.db, CHAIN_ID, CONTRACT, ReadUpTo(1, 0, 0, 0.0), None)
 
-    # --- what others do
+    async def _queue(self, executions: Sequence[Execution[Any]]) -> None:
+        await self.delay()
+        self.db.begin()
+        for one in executions:
+            one.apply(self.db)
+            one.is_settled = True
+            one.done.set()
+            self.conflicts += isinstance(one.value, NonceTaken)
+        self.db.commit()
+        self.answers_tick = self.db.answers_tick
+        await self.delay()
 
     def add(
         self,
@@ -313,211 +337,54 @@ class MemoryJournal:
         identifier: int | None = None,
         variant: int = 0,
         block: int = 0,
-        block_hash: bytes = bytes(32),
-    ) -> Row:
-        identifier = rid if identifier is None else identifier
-        answer = Answer(calldata(identifier, variant), Address(bytes(20)))
-        log = Log(CONTRACT, (), b"", block, block_hash, bytes(32), 0)
-        row = Row(
-            rid=rid,
-            id=identifier,
-            kind=Kind.PUBLIC_DECRYPTION,
-            state=State.ANSWERED,
-            on_chain=True,
-            event=RowEvent(CHAIN_ID, CONTRACT, digest_of(identifier, variant), log),
-            progress=RowProgress(next_attempt=0.0, deadline=0.0, submitted=True, deferred=0, reason=""),
-            answer=answer,
-            reply=RowReply(),
-            times=RowTimes(self.wall(), self.wall()),
+        hash_: bytes = bytes(32),
+    ) -> None:
+        """Record a request that is answered."""
+        identifier, now = rid if identifier is None else identifier, self.db.wall()
+        log = Log(CONTRACT, (), b"", block, hash_, bytes(32), 0)
+        digest = digest_of(identifier, variant)
+        new = NewRequest(CHAIN_ID, CONTRACT, identifier, Kind.PUBLIC_DECRYPTION, digest, log, 0.0, now)
+        [given] = moves.insert(self.db, [new])
+        self.change(
+            given, rid=rid, state=State.ANSWERED, calldata=calldata(identifier, variant), signer=bytes(20)
         )
-        self.rows[rid] = row
-        self.answers_tick += 1
-        return row
 
-    def change(self, rid: int, **values: Any) -> None:
-        """Change values of a row, those of its progress, reply and times too, each by its own name."""
-        row = self.rows[rid]
-        parts: dict[str, Any] = {
-            part: attrs.evolve(
-                whole, **{name: values.pop(name) for name in list(values) if hasattr(whole, name)}
-            )
-            for part, whole in (("progress", row.progress), ("reply", row.reply), ("times", row.times))
-        }
-        self.rows[rid] = attrs.evolve(row, **parts, **values)
-        self.answers_tick += 1
+    def change(self, rid: int, /, **columns: Any) -> None:
+        """Change columns of a row."""
+        named = ", ".join(f"{name} = ?" for name in columns)
+        self.db.execute(f"UPDATE request SET {named} WHERE rid = ?", (*columns.values(), rid))  # noqa: S608
+        self.db.tick = self.db.answers_tick = self.answers_tick = self.db.tick + 1
+
+    @property
+    def rows(self) -> dict[int, Row]:
+        rids = self.db.execute("SELECT rid FROM request").fetchall()
+        return {row.rid: row for row in read_rows(self.db, rids)}
 
     def states(self) -> list[State]:
-        return [row.state for row in self.rows.values()]
+        return [State(state) for (state,) in self.db.execute("SELECT state FROM request ORDER BY rid")]
 
-    # --- what the transaction manager does
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        await self.delay()
-        result = work()
-        await self.delay()
-        return result
-
-    async def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do what the journal's operation of this name does."""
-        return await getattr(self, operation.__name__)(*args, **kwargs)
-
-    async def run_each(
-        self, _: object, each: Iterable[dict[str, Any]], transition: str = "sign"
-    ) -> list[Any]:
-        """Move rows as the journal does, all at once."""
-        work = self._sign if transition == "sign" else partial(self._at_block, transition)
-        return list(await self._do(lambda: [work(**one) for one in each]))
-
-    async def answered(self, chain_id: int, now: float, limit: int) -> Due:
-        def work() -> Due:
-            rows = [row for row in self.rows.values() if row.state is State.ANSWERED and row.on_chain]
-            due = [row for row in rows if row.progress.next_attempt <= now]
-            later = min(
-                (row.progress.next_attempt for row in rows if row.progress.next_attempt > now), default=None
-            )
-            return Due(tuple(due[:limit]), now if len(due) > limit else later)
-
-        return await self._do(work)
-
-    async def signed(self, chain_id: int) -> tuple[Row, ...]:
-        def work() -> tuple[Row, ...]:
-            rows = [row for row in self.rows.values() if row.state is State.SIGNED]
-            return tuple(sorted(rows, key=lambda row: row.reply.nonce or 0))
-
-        return await self._do(work)
-
-    def _included(self) -> list[Row]:
-        rows = [row for row in self.rows.values() if row.state is State.INCLUDED]
-        return sorted(rows, key=lambda row: row.reply.included_block or 0)
-
-    async def included(self, chain_id: int, up_to_block: int, limit: int) -> tuple[Row, ...]:
-        def work() -> tuple[Row, ...]:
-            return tuple(row for row in self._included() if (row.reply.included_block or 0) <= up_to_block)[
-                :limit
-            ]
-
-        return await self._do(work)
-
-    async def rewind(self, fork: int) -> tuple[ReplyReturned, ...]:
-        """Take back what is included above a fork."""
-
-        def work() -> tuple[ReplyReturned, ...]:
-            due = self.wall() + FIRST
-            above = [row for row in self.rows.values() if (row.reply.included_block or 0) > fork]
-            return tuple(
-                ReplyReturned(row.rid, row.kind, State.ANSWERED, REORGANISED, id=row.id)
-                for row in above
-                if self._moved(
-                    row.rid,
-                    "resend",
-                    reason=REORGANISED,
-                    next_attempt=due,
-                    included_block=None,
-                    **self._unsigned(),
-                )
-            )
-
-        return await self._do(work)
-
-    async def row(self, rid: int) -> Row | None:
-        return await self._do(lambda: self.rows.get(rid))
-
-    async def move(
-        self, transition: str, rid: int, *, reason: str = "", block: int | None = None, **values: Any
-    ) -> bool:
-        if transition in {"release", "resend", "restart"}:
-            values |= self._unsigned()
-        if transition != "release" and (block is not None or values):
-            values["included_block"] = block
-        return bool(await self._do(lambda: self._moved(rid, transition, reason=reason, **values)))
-
-    def _moved(self, rid: int, transition: str, **values: Any) -> bool:
-        row = self.rows[rid]
-        sources, target = TRANSITIONS[transition]
-        if row.state not in sources or (
-            transition == "sign" and row.state is State.ANSWERED and not row.on_chain
-        ):
-            return False
-        if transition == "sign" and any(
-            other.reply.nonce == values["nonce"] and other.state is State.SIGNED and other.rid != rid
-            for other in self.rows.values()
-        ):
-            self.conflicts += 1
-            raise NonceTaken(f"nonce {values['nonce']}")
-        self.change(rid, **{"state": target, "deferred": 0, "reason": "", "cause": RowCause.NONE, **values})
-        self.answers_tick -= transition not in OF_ANSWERS
-        self.history.append((rid, transition))
-        return True
-
-    def _sign(self, signing: Signing) -> bool | NonceTaken:
-        values = {"nonce": signing.nonce, "raw": signing.raw, "hash": signing.reply_hash}
-        try:
-            return self._moved(signing.rid, "sign", **values)
-        except NonceTaken as error:
-            return error
-
-    def _at_block(self, transition: str, rid: int, block: int) -> bool:
-        return self._moved(rid, transition, included_block=block)
-
-    def _unsigned(self) -> dict[str, None]:
-        """Return what rows that go back lose: they keep nonce and bytes."""
-        return {}
-
-    async def defer(self, rid: int, next_attempt: float, reason: str, *, max_wait: float = 60.0) -> bool:
-        def work() -> bool:
-            row = self.rows[rid]
-            if row.state not in {State.PENDING, State.ANSWERED}:
-                return False
-            self.change(rid, next_attempt=next_attempt, reason=reason, deferred=row.progress.deferred + 1)
-            self.answers_tick -= 1  # no transition
-            return True
-
-        return bool(await self._do(work))
+    def steps(self, rid: int) -> list[str]:
+        """Return the transitions of a row."""
+        return [entry.step for entry in inspecting.history(self.db, rid)]
 
 
 def wall() -> float:
     return START + trio.current_time()
 
 
-@attrs.define
-class ChainMemory:
-    """What is durable of the chain."""
-
-    journal: MemoryJournal
-    followed: Followed = attrs.field(factory=Followed)
-
-    async def load(self) -> Followed:
-        await trio.lowlevel.checkpoint()
-        return self.followed
-
-    async def doubt(self, since: float | None) -> None:
-        await trio.lowlevel.checkpoint()
-        self.followed = attrs.evolve(self.followed, doubted_since=since)
-
-    async def forget(self, blocks: Sequence[int]) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def rewind(self, generation: int, fork: int, head: BlockHead) -> Rewound:
-        returned = await self.journal.rewind(fork)
-        assert head.hash is not None
-        kept = [one for one in self.followed.kept if one.number <= fork]
-        self.followed = Followed(generation + 1, (*kept, Checkpoint(head.number, head.hash)))
-        return Rewound(returned, 0, self.followed)
-
-
 @attrs.define(eq=False)
 class ReadingFollower(Follower):
     """Keeps the head of each look of the chain that is followed, as the readers of a chain do."""
 
-    memory: ChainMemory = attrs.field(kw_only=True)
+    journal: WorldJournal = attrs.field(kw_only=True)
 
     async def judge(self, asked: Anchor, found: bytes | None) -> bool:
         same = await super().judge(asked, found)
         head: BlockHead | None = self.rpc.shown  # type: ignore[attr-defined]
         if same and head is not None and head.hash is not None:
             self.head.note(head.number, head.timestamp)
+            self.journal.db.execute(recording.CHECKPOINT, (CHAIN_ID, head.number, head.hash))
             await self.note(Checkpoint(head.number, head.hash))
-            self.memory.followed = attrs.evolve(self.memory.followed, kept=self.kept)
         return same
 
 
@@ -536,14 +403,19 @@ class World:
         self.contract = Decryption()
         self.chain.evm.deploy(self.contract)
         self.node = Node(self.chain)
-        self.journal = MemoryJournal(wall)
+        self.journal = WorldJournal(wall)
         self.events: list[Event] = []
         self.wake = WakeUp()
         self.settings = settings(**changes)
         self.random: Callable[[], float] = lambda: 0.5
         self.wallet = Wallet.from_hex(Secret(SECRET))
-        memory = ChainMemory(self.journal)
-        durable = Durable(memory.load, memory.doubt, memory.forget, memory.rewind)
+        kept: list[Callable[..., Any]] = [
+            queries.followed,
+            retention.note_doubt,
+            retention.forget,
+            retention.rewind,
+        ]
+        durable = Durable(*(partial(self.journal.run, operation, CHAIN_ID) for operation in kept))
         window = self.settings.reading.reorg_window
         self.follower = ReadingFollower(
             self.node,
@@ -554,17 +426,17 @@ class World:
             wall,
             self.events.append,
             self.wake,
-            memory=memory,
+            journal=self.journal,
         )
         self.profile = Reverts()
 
     def manager(self, name: str = "gateway", traces: Any = None, **limits: Any) -> TxManager:
-        ports = Ports(_nobody, _inline, wall, self.random)
+        ports = Ports(_nobody, offload_inline, wall, self.random)
         return TxManager(
             endpoint=TxEndpoint(self.node, self.follower, name, traces, **limits),
-            journal=self.journal,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
+            journal=self.journal,
             wallet=self.wallet,
-            profile=self.profile,  # type: ignore[arg-type]  # likewise
+            profile=self.profile,  # type: ignore[arg-type]  # as much of it as a transaction manager needs
             wake=self.wake,
             settings=self.settings,
             ports=ports,
@@ -577,7 +449,7 @@ class World:
             self.chain.evm.set_up(CONTRACT, lambda frame: frame.write(digest_of(rid), "request", rid))
         found = self.chain.block(block)
         assert found is not None, "a block that is there"
-        self.journal.add(rid, block=block, block_hash=found.hash)
+        self.journal.add(rid, block=block, hash_=found.hash)
 
     def answered_on_chain(self, rid: int) -> bool:
         return bool(self.chain.evm.state.get((CONTRACT, "answered", rid), False))
@@ -617,7 +489,7 @@ class World:
         """Let a reply be signed, and not sent, by somebody of whom the transaction manager does not know."""
         self.request(rid)
         raw, reply_hash, nonce = self.reply_of_another(rid)
-        self.journal.change(rid, state=State.SIGNED, nonce=nonce, raw=raw, hash=reply_hash)
+        self.journal.change(rid, state=State.SIGNED, nonce=nonce, raw=raw, reply_hash=reply_hash)
 
     def said(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -635,7 +507,7 @@ async def running(world: World, **changes: Any) -> AsyncIterator[TxManager]:
 
 
 def all_in(world: World, state: State) -> bool:
-    return all(row.state is state for row in world.journal.rows.values())
+    return {*world.journal.states()} <= {state}
 
 
 async def signed_for_another_branch(world: World) -> Branch:
@@ -665,7 +537,9 @@ async def with_a_hole(pool: PoolKind, *, has: int | None = None) -> World:
     )
     async with running(other):
         await until(lambda: all_in(other, State.SIGNED))
-    world.journal.rows = other.journal.rows
+    for rid, row in other.journal.rows.items():
+        reply = row.reply
+        world.journal.change(rid, state=row.state, nonce=reply.nonce, raw=reply.raw, reply_hash=reply.hash)
     if has is not None:
         world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", has))
     return world
@@ -680,8 +554,3 @@ async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
 
 async def _nobody(host: str, port: int, *, tls: bool = False) -> Any:
     raise OSError("nobody is dialled here")
-
-
-async def _inline(use: str, work: Callable[[], Any]) -> Any:
-    await trio.lowlevel.checkpoint()
-    return work()
