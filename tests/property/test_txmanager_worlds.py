@@ -316,28 +316,7 @@ def test_nothing_is_lost_and_nothing_doubled_while_the_chain_keeps_its_blocks(st
     assert life.world.journal.conflicts == 0
 
 
-FINAL_BY_AN_OLD_ANSWER = Story(
-    seed=1439156670,
-    pool="geth",
-    requests=28,
-    troubles=frozenset({"unordered", "drop", "reorg", "lost", "lag", "slow journal", "hang"}),
-    notifies=False,
-)
-"""A reply became final by a probe that was asked before its block went, in a fork below what was final."""
-
-TAKEN_BACK_AND_CLAIMED = Story(
-    seed=332119340,
-    pool="geth",
-    requests=19,
-    troubles=frozenset({"drop", "reorg", "foreign", "unordered", "lost", "trail", "kill", "restore"}),
-    notifies=False,
-)
-"""A reply was taken back while others were signed, and one of them got its nonce."""
-
-
 @LIVES
-@hypothesis.example(FINAL_BY_AN_OLD_ANSWER)
-@hypothesis.example(TAKEN_BACK_AND_CLAIMED)
 @hypothesis.given(stories)
 def test_nothing_is_lost_and_nothing_doubled_when_the_chain_reorganises(story: Story) -> None:
     """A block that comes back after another reply was signed may make one of them vain: that alone is not ruled out here."""

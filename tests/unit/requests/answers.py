@@ -47,7 +47,10 @@ class Answers:
     async def call(self, method: str, *params: Any) -> Any:
         await trio.sleep(self.delay + self.late)
         self.asked.append(method)
-        return self.transactions.get(params[0])
+        found = self.transactions.get(params[0])
+        if isinstance(found, RpcError):
+            raise found
+        return found
 
     def send(self, calls: Sequence[Call]) -> None:
         return None

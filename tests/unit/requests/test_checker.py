@@ -11,6 +11,7 @@ import trio
 
 from kmsconn.chain.asking import MAX_BATCH
 from kmsconn.chain.follower import HeadTracker
+from kmsconn.chain.port import RpcError
 from kmsconn.errors import (
     AlreadyDone,
     Destroyed,
@@ -206,6 +207,15 @@ async def test_a_transaction_of_no_sense_is_unreachable(transaction: Any) -> Non
     place = made(LEGACY)
     place.gateway.transactions = dict.fromkeys(place.gateway.transactions, transaction)
     with pytest.raises(Unreachable, match="transaction that cannot be decoded"):
+        await place.check(LEGACY)
+
+
+async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for() -> None:
+    """outcomes: RPC error → wait, also where a single call is asked; anything else would be quarantined."""
+    place = made(LEGACY)
+    refused = RpcError(-32000, "header not found")
+    place.gateway.transactions = dict.fromkeys(place.gateway.transactions, refused)
+    with pytest.raises(Unreachable, match="header not found"):
         await place.check(LEGACY)
 
 

@@ -7,19 +7,14 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import RpcError
-from kmsconn.errors import NotMember, Retryable, Unreachable
+from kmsconn.errors import NotMember, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.life import Seen
-from kmsconn.model.requests import NO_BLOCK, CiphertextReference, EventPlace, Kind, Request
+from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption
-from kmsconn.protocols.fhevm.user_decryption import LegacyUserDecryption
-from kmsconn.protocols.queries import mapping_slot, view_call
-from kmsconn.requests.checker import Checker, DecryptionExpiry
-from kmsconn.requests.contexts import Suspicions
+from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.identity import CURRENT_FOR, NodeIdentity
 from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, request_of
 
@@ -44,14 +39,26 @@ async def test_the_signer_of_a_context_is_asked_for_once() -> None:
     assert chain.asked == ["getKmsNodeForContext"]
 
 
-@pytest.mark.parametrize(("pinned", "asked"), [(PINNED, []), (0, ["getCurrentKmsContextId"])])
-async def test_a_request_without_a_context_has_the_pinned_one_or_the_current_one(
-    pinned: int, asked: list[str]
+@pytest.mark.parametrize(
+    ("pinned", "asked", "again"),
+    [(PINNED, ["storage"], []), (0, unpinned := ["storage", "getCurrentKmsContextId"], unpinned)],
+)
+async def test_a_request_without_a_context_has_the_pinned_one_for_ever_or_the_current_one(
+    pinned: int, asked: list[str], again: list[str]
 ) -> None:
     identity, chain = made()
     pin(chain, pinned)
+    assert [await identity.signer_for(request_of(SILENT)) for _ in range(3)] == [SIGNER] * 3
+    assert chain.asked == [*asked, "getKmsNodeForContext", *again, *again]
+
+
+async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered() -> None:
+    """A node that lags says 0; the context that is current by then may be another one than the pinned."""
+    signers = {PINNED: SIGNER, CURRENT: SENDER}
+    identity, chain = made(getKmsNodeForContext=lambda context, _: (SENDER, signers[context], "", ""))
+    assert await identity.signer_for(request_of(SILENT)) == SENDER
+    pin(chain, PINNED)
     assert await identity.signer_for(request_of(SILENT)) == SIGNER
-    assert chain.asked == ["storage", *asked, "getKmsNodeForContext"]
 
 
 NOBODY = (ZERO_ADDRESS, ZERO_ADDRESS, "", "")
@@ -196,102 +203,3 @@ async def test_another_context_that_became_current_is_found_in_seconds() -> None
     assert await identity.signer_for(posted(1)) == SIGNER
     await trio.sleep(CURRENT_FOR)
     assert await identity.signer_for(posted(1)) == SENDER
-
-
-GATEWAY, HOST = 1, 2
-TX_SENDER, NODE_SIGNER, CONTRACT = (Address(bytes([n]) * 20) for n in (1, 2, 3))
-HANDLE_OF_HOST = bytes(22) + HOST.to_bytes(8) + bytes([5, 0])
-
-
-def request_with(rid: int = 1) -> Request:
-    reference = CiphertextReference(HANDLE_OF_HOST, 4, bytes(32), (TX_SENDER,))
-    content = LegacyUserDecryption(2 << 248 | rid, (reference,), TX_SENDER, b"key", b"")
-    return Request(rid, GATEWAY, CONTRACT, content, bytes(32), EventPlace(7, bytes(32), bytes(32), 0), 1e9)
-
-
-class Node:
-    """A chain that answers from a list."""
-
-    chain_id = GATEWAY
-
-    def __init__(self, *answers: object) -> None:
-        self.answers, self.asked = list(answers), 0
-
-    async def call(self, method: str, *params: object) -> object:
-        (outcome,) = await self.batch([(method, params)])
-        if isinstance(outcome, RpcError):
-            raise outcome
-        return outcome
-
-    def send(self, _calls: Any) -> None:
-        return None
-
-    async def batch(self, calls: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        self.asked += len(calls)
-        return [self.answers.pop(0) for _ in calls]
-
-
-class Row:
-    """As much of an operation as these tests need."""
-
-    signed, outsiders = True, False
-
-    def standing(self, content: Any, tx_sender: Any) -> Any:
-        return None
-
-    def replying_context(self, content: Any) -> Any:
-        return tuple(view_call(GATEWAY, CONTRACT, name, int.from_bytes) for name in (b"pinned", b"current"))
-
-    def node_signer(self, context_id: Any, tx_sender: Any) -> Any:
-        return view_call(GATEWAY, CONTRACT, b"node", lambda data: Address(data[:20]))
-
-
-class Generation:
-    """As much of a profile as these tests need."""
-
-    operations = {Kind.USER_DECRYPTION: Row()}  # noqa: RUF012 - never changed
-
-
-class Valid:
-    """Contexts, of which every one is valid."""
-
-    def recall(self, context_id: Any, epoch_id: Any) -> Any:
-        return True
-
-
-GENERATION: Any = Generation()
-VALID: Any = Valid()
-
-
-def word(number: int) -> str:
-    return f"0x{number:064x}"
-
-
-async def test_a_node_that_refuses_to_give_the_transaction_is_waited_for() -> None:
-    """outcomes: RPC error → wait, also where a single call is asked; anything else would be quarantined."""
-    head = HeadTracker()
-    head.note(10, 1000)
-    node = Node(RpcError(-32000, "header not found"))
-    identity, look = NodeIdentity(GENERATION, {GATEWAY: node}, TX_SENDER), Suspicions({GATEWAY: head})
-    checker = Checker(
-        GENERATION, {GATEWAY: node}, {GATEWAY: head}, identity, VALID, look, DecryptionExpiry(86_400.0), 30.0
-    )
-    with pytest.raises(Retryable, match="header not found"):
-        await checker.check(Seen(request_with()))
-
-
-async def test_a_pinned_context_is_asked_for_once() -> None:
-    node = Node(word(7), "0x" + NODE_SIGNER.hex())
-    identity = NodeIdentity(GENERATION, {GATEWAY: node}, TX_SENDER)
-    assert [await identity.signer_for(request_with()) for _ in range(3)] == [NODE_SIGNER] * 3
-    assert node.asked == 2
-
-
-async def test_a_node_that_knows_no_pinned_context_yet_is_not_remembered() -> None:
-    """A node that lags says 0; the context that is current by then may be another one than the pinned."""
-    lagging = [word(0), word(8), "0x" + TX_SENDER.hex()]
-    node = Node(*lagging, word(7), "0x" + NODE_SIGNER.hex())
-    identity = NodeIdentity(GENERATION, {GATEWAY: node}, TX_SENDER)
-    assert await identity.signer_for(request_with()) == TX_SENDER
-    assert await identity.signer_for(request_with()) == NODE_SIGNER
