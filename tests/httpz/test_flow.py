@@ -15,7 +15,6 @@ from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.fhevm_dependencies import GENERATIONS
 from kmsconn.emulator.grpc_server import GrpcFailure
-from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import (
     AlertRaised,
@@ -35,10 +34,8 @@ from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts
 from kmsconn.replies.shadow import Likeness
-from kmsconn.testing.killable import KillablePorts, Life
-from kmsconn.testing.world import EPOCH_SECONDS
 from kmsconn.transport.grpc.framing import Status
-from kmsconn.transport.ports import Ports
+from tests.faults.scene import ports, wall
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world
 
 PARAMETERS = b"\x9f" * 32
@@ -124,7 +121,7 @@ async def test_a_key_ceremony_is_answered_step_by_step(tmp_path: Path) -> None:
         assert sorted(world.replies("keygenResponse")) == [(1, 1), (2, 2)]
         for name in ("preprocessKskgenResponse", "kskgenResponse", "crsgenResponse"):
             assert world.replies(name) == [(1, 1)]
-        (switching,) = [one for one in world.core.requests if getattr(one, "keyset_added_info", None)]
+        (switching,) = [one for _, one in world.calls if getattr(one, "keyset_added_info", None)]
         assert switching.domain is None
 
 
@@ -134,7 +131,7 @@ async def test_a_key_is_not_made_before_this_node_has_prepared_it(tmp_path: Path
         world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
         world.ask_key(Kind.KEYGEN, 1, PARAMETERS)
         await world.wait_replies("keygenResponse", seconds=300.0)
-        starts = [method for method, _ in world.core.calls if method in {"KeyGenPreproc", "KeyGen"}]
+        starts = [method for method, _ in world.calls if method in {"KeyGenPreproc", "KeyGen"}]
         assert starts == ["KeyGenPreproc", "KeyGen"]
         assert identifier(1) in world.core.prepared
 
@@ -157,17 +154,17 @@ async def test_a_centralised_core_is_not_asked_to_prepare(tmp_path: Path) -> Non
     async with open_world(tmp_path) as world, world.connected(httpz=without):
         world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
         assert await world.wait_replies("preprocessKeygenResponse") == [(1, 1)]
-        assert world.core.calls == []
+        assert world.calls == []
 
 
 async def test_activation_is_no_business_of_a_node(tmp_path: Path) -> None:
     event = contracts.KEY_MANAGER.event("ActivateKeyRequest")
     async with open_world(tmp_path) as world, world.connected():
-        world.chain.actors.act(world.keys.address, lambda frame: frame.emit(event, 1))
+        world.chain.actors.act(world.dependencies.keys.address, lambda frame: frame.emit(event, 1))
         world.ask_public(world.reference(1000))
         await world.wait_replies("publicDecryptionResponse")
         await trio.sleep(30)
-        assert {method for method, _ in world.core.calls} == {"Decrypt", "GetDecryptResult"}
+        assert {method for method, _ in world.calls} == {"Decrypt", "GetDecryptResult"}
         assert len(world.told(LogQuarantined)) == 0
 
 
@@ -177,7 +174,7 @@ async def test_a_core_that_forgot_is_asked_again(tmp_path: Path) -> None:
         await world.wait(lambda: world.core.memory.table("GetDecryptResult"))
         world.core.restart()
         await world.wait_replies("publicDecryptionResponse", seconds=200.0)
-        assert [method for method, _ in world.core.calls].count("Decrypt") >= 2
+        assert [method for method, _ in world.calls].count("Decrypt") >= 2
 
 
 async def test_an_id_that_the_core_knows_is_started(tmp_path: Path) -> None:
@@ -186,7 +183,7 @@ async def test_an_id_that_the_core_knows_is_started(tmp_path: Path) -> None:
         world.ask_public(world.reference(1000))
         async with world.connected():
             await world.wait(lambda: world.core.memory.table("GetDecryptResult"))
-        (tmp_path / "journal.db").unlink()
+        (tmp_path / "journal-0.db").unlink()
         async with world.connected():
             await world.wait_replies("publicDecryptionResponse")
         await trio.sleep(20)
@@ -224,7 +221,7 @@ async def test_a_user_request_without_a_user_is_set_aside(tmp_path: Path) -> Non
     async with open_world(tmp_path) as world, world.connected() as connector:
         await connector.wait_ready()
         world.chain.actors.act(
-            world.manager.address, lambda frame: frame.emit(NAMELESS_EVENT, 1, (), USER_KEY)
+            world.dependencies.decryption.address, lambda frame: frame.emit(NAMELESS_EVENT, 1, (), USER_KEY)
         )
         world.ask_user(world.reference(1000))
         await world.wait_replies("userDecryptionResponse")
@@ -240,7 +237,7 @@ async def test_a_request_of_unknown_type_reaches_no_core(tmp_path: Path) -> None
         (closed,) = await world.wait(lambda: world.told(RequestClosed))
         assert closed.state is State.REJECTED
         assert "FHE type 12" in closed.reason
-        assert world.core.calls == []
+        assert world.calls == []
 
 
 async def test_nothing_is_sent_twice_when_the_journal_is_lost(tmp_path: Path) -> None:
@@ -250,13 +247,13 @@ async def test_nothing_is_sent_twice_when_the_journal_is_lost(tmp_path: Path) ->
             world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
             await world.wait_replies("publicDecryptionResponse")
             await world.wait_replies("preprocessKeygenResponse")
-        (tmp_path / "journal.db").unlink()
-        calls = len(world.core.calls)
+        (tmp_path / "journal-0.db").unlink()
+        calls = len(world.calls)
         async with world.connected(httpz=AT_ONCE):
             await trio.sleep(60)
         assert len(world.replies("publicDecryptionResponse")) == 1
         assert len(world.replies("preprocessKeygenResponse")) == 1
-        assert len(world.core.calls) == calls
+        assert len(world.calls) == calls
 
 
 async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(tmp_path: Path) -> None:
@@ -270,13 +267,14 @@ async def test_a_coprocessor_without_a_bucket_is_told_and_left_out(tmp_path: Pat
 
 async def test_a_wallet_that_is_no_node_waits_and_is_named(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.connected():
-        world.chain.evm.set_up(world.httpz.address, world.httpz.set_nodes, [])
+        httpz = world.dependencies.httpz
+        world.chain.evm.set_up(httpz.address, httpz.set_nodes, [])
         for value in (1000, 1001, 1002):
             world.ask_public(world.reference(value))
         await world.wait(
             lambda: any("is not a node" in one.text and one.critical for one in world.told(AlertRaised))
         )
-        assert world.core.calls == []
+        assert world.calls == []
 
 
 async def test_the_alert_about_another_signer_names_the_option_of_this_generation(tmp_path: Path) -> None:
@@ -291,14 +289,6 @@ async def test_the_alert_about_another_signer_names_the_option_of_this_generatio
 
 
 ASKED = 4
-
-
-def wall() -> float:
-    return EPOCH_SECONDS + trio.current_time()
-
-
-def ports(network: MemoryNetwork) -> Ports:
-    return KillablePorts(Life(), network, wall, Random(0)).ports()
 
 
 async def test_a_shadow_of_the_first_generation_starts_nothing_and_finds_every_reply_equal(

@@ -19,6 +19,7 @@ import trio
 from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.config.parties import S3Fallback
 from kmsconn.config.working import Pools
+from kmsconn.emulator.dependencies import GATEWAY_ID, secret_for, sender_name
 from kmsconn.emulator.execution import Emitted, Frame, Reverted
 from kmsconn.emulator.rpc_json import LogFilter
 from kmsconn.ethereum.addresses import Address
@@ -27,7 +28,7 @@ from kmsconn.ethereum.transactions import Transaction
 from kmsconn.model.events import LogQuarantined, ReplyIncluded, ReplySigned, RequestDeferred
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import contracts, decryptions
-from tests.httpz.world import COPROCESSOR, GATEWAY_ID, USER, World, open_world
+from tests.httpz.world import COPROCESSOR, USER, World, open_world
 from tests.vectors import httpz
 
 PARAMETERS = b"\x9f" * 32
@@ -36,7 +37,11 @@ AT_ONCE = HttpzSettings(key_management_at_finality=False)
 
 
 def starts(world: World) -> list[tuple[str, str]]:
-    return [(method, identifier) for method, identifier in world.core.calls if not method.startswith("Get")]
+    return [
+        (method, message.request_id.request_id)
+        for method, message in world.calls
+        if not method.startswith("Get")
+    ]
 
 
 async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
@@ -51,11 +56,14 @@ async def test_row_009_only_the_events_of_our_contracts_reach_the_core(
         topics, data = decryptions.PUBLIC_EVENT.encode(1, ())
         world.chain.actors.act(stranger, lambda frame: frame.logs.append(Emitted(stranger, topics, data)))
         other = (b"\x55" * 32, *topics[1:])
-        manager = world.manager.address
+        manager = world.dependencies.decryption.address
         world.chain.actors.act(manager, lambda frame: frame.logs.append(Emitted(manager, other, data)))
         await trio.sleep(20)
-        assert (world.core.calls, world.told(LogQuarantined)) == ([], [])
-    assert asked == {world.manager.address: DECRYPTION_TOPICS, world.keys.address: key_topics()}
+        assert (world.calls, world.told(LogQuarantined)) == ([], [])
+    assert asked == {
+        world.dependencies.decryption.address: DECRYPTION_TOPICS,
+        world.dependencies.keys.address: key_topics(),
+    }
 
 
 def noting_filters(asked: dict[bytes, set[bytes]], parse: Any, content: Any) -> Any:
@@ -137,9 +145,15 @@ async def test_row_026_063_083_111_each_step_of_a_request_is_told_in_its_order_a
     async with open_world(tmp_path) as world, world.connected():
         world.ask_user(world.reference(1000))
         await world.wait(lambda: world.told(ReplyIncluded))
-        (log,) = [one for one in world.logs() if one.topics[0] == decryptions.USER_EVENT.topic0]
-        (sent,) = [one.envelope for one in world.transactions() if isinstance(one.envelope, Transaction)]
-    assert (sent.chain_id, sent.to, sent.value) == (GATEWAY_ID, world.manager.address, 0)
+        (log,) = [
+            one
+            for mined in world.mined()
+            for one in mined.logs
+            if one.topics[0] == decryptions.USER_EVENT.topic0
+        ]
+        envelopes = [mined.transaction.envelope for mined in world.mined()]
+        (sent,) = [one for one in envelopes if isinstance(one, Transaction)]
+    assert (sent.chain_id, sent.to, sent.value) == (GATEWAY_ID, world.dependencies.decryption.address, 0)
     wanted = ["RequestRecorded", "StageFinished", "AnswerKept", "ReplySigned", "ReplySent", "ReplyIncluded"]
     names = [type(event).__name__ for event in world.events if getattr(event, "rid", None) == 1]
     assert list(dict.fromkeys(names)) == wanted
@@ -153,7 +167,7 @@ async def test_row_026_063_083_111_each_step_of_a_request_is_told_in_its_order_a
     assert place == (to_hex(log.transaction_hash), log.log_index)
     (signed,) = world.told(ReplySigned)
     assert signed.transaction_hash.hex() in text
-    assert httpz.node(1)["tx_sender_private_key"].removeprefix("0x") not in text
+    assert secret_for(sender_name(0)).hex() not in text
     by_default = {line["event"] for line in lines_of(world.default_log)}
     assert {"request_recorded", "answer_kept", "reply_included"} <= by_default
 
@@ -171,11 +185,11 @@ async def test_row_033_the_configured_bucket_stands_in(tmp_path: Path, address: 
             raise Reverted
         return honest(frame)
 
-    settings = HttpzSettings(s3=S3Fallback("us-east-1", "ct128", "http://bucket"))
+    settings = HttpzSettings(s3=S3Fallback("us-east-1", "ct0", "http://bucket0"))
     async with open_world(tmp_path) as world, world.connected(httpz=settings):
-        honest = world.httpz.execute
+        honest = world.dependencies.httpz.execute
         if address is None:
-            world.httpz.execute = reverting  # type: ignore[method-assign]
+            world.dependencies.httpz.execute = reverting  # type: ignore[method-assign]
         else:
             world.set_buckets({COPROCESSOR: address})
         world.ask_public(world.reference(1000))
@@ -187,8 +201,8 @@ async def test_row_033_the_configured_bucket_stands_in(tmp_path: Path, address: 
 async def test_row_035_trouble_with_a_bucket_is_a_warning_that_names_it(tmp_path: Path, trouble: str) -> None:
     """404, a timeout, a refused connection. Corrected: the request is not dropped, it waits, and is answered in the end."""
     async with open_world(tmp_path) as world, world.connected():
-        named = "gone" if trouble == "gone" else "bucket"
-        world.set_buckets({USER: "http://gone/ct128", COPROCESSOR: f"http://{named}/ct128"})
+        named = "gone" if trouble == "gone" else "bucket0"
+        world.set_buckets({USER: "http://gone/ct128", COPROCESSOR: f"http://{named}/ct0"})
         made = world.reference(1000, coprocessors=(USER, COPROCESSOR))
         if trouble == "missing":
             del world.bucket.objects[made.digest.hex()]
@@ -196,7 +210,7 @@ async def test_row_035_trouble_with_a_bucket_is_a_warning_that_names_it(tmp_path
         world.ask_public(made)
         told = await world.wait(lambda: world.told(RequestDeferred) and warnings_of(world), 300.0)
         assert named in str(told)
-        world.set_buckets({COPROCESSOR: "http://bucket/ct128"})
+        world.set_buckets({COPROCESSOR: "http://bucket0/ct0"})
         world.bucket.latency = 0.0
         world.reference(1000)
         await world.wait_replies(PUBLIC, 1, 600.0)
@@ -209,7 +223,7 @@ def warnings_of(world: World) -> list[dict[str, Any]]:
 
 async def test_row_065_two_contracts_are_listened_to_again_after_a_cut(tmp_path: Path) -> None:
     """Listening, not looking: what is asked after the cut is heard by its push, of both contracts."""
-    quiet = {"decryption_polling": 600.0, "key_management_polling": 600.0}
+    quiet: dict[str, Any] = {"decryption_polling": 600.0, "key_management_polling": 600.0}
     async with open_world(tmp_path) as world, world.connected(httpz=AT_ONCE, **quiet) as connector:
         await connector.wait_ready()
         await trio.sleep(30)

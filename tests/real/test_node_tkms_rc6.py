@@ -13,6 +13,8 @@ import attrs
 import pytest
 from trio.testing import MockClock
 
+from kmsconn.emulator.dependencies import signer_of
+from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols import bincode
@@ -41,30 +43,31 @@ class Run:
 
     library: Path
     nodes: int
+    domain: Domain
     materials: list[CiphertextReference]
     replies: dict[int, tuple[bytes, bytes]]
 
     def open(self, replies: Iterable[tuple[bytes, bytes]], user: str = checksum(USER)) -> Any:
         """Let a user open replies; return the values or the refusal."""
-        domain = httpz.load()["domains"]["DecryptionManager"]
+        domain, contract = self.domain, checksum(self.domain.verifying_contract)
         return ask(
             self.library,
             {
                 "open": {
-                    "servers": [{"address": httpz.node(n)["signer"]} for n in range(1, self.nodes + 1)],
+                    "servers": [{"address": checksum(signer_of(n).address)} for n in range(self.nodes)],
                     "client_address": user,
                     "secret_key": SECRET_KEY,
                     "request": {
                         "client_address": checksum(USER),
                         "enc_key": USER_KEY.hex(),
                         "ciphertext_handles": [one.handle.hex() for one in self.materials],
-                        "eip712_verifying_contract": domain["verifyingContract"],
+                        "eip712_verifying_contract": contract,
                     },
                     "domain": {
-                        "name": domain["name"],
-                        "version": domain["version"],
-                        "chain_id": list(int(domain["chainId"]).to_bytes(32)),
-                        "verifying_contract": domain["verifyingContract"],
+                        "name": domain.name,
+                        "version": domain.version,
+                        "chain_id": list(domain.chain_id.to_bytes(32)),
+                        "verifying_contract": contract,
                         "salt": None,
                     },
                     "responses": [
@@ -83,14 +86,12 @@ async def run(
     library: Path, folder: Path, values: Sequence[tuple[int, int]], *, nodes: int = 1, revision: str = "rc9"
 ) -> Run:
     """Ask for values in one request, and let a connector for each node answer."""
-    async with open_world(folder, revision) as world, world.all_connected(nodes):
-        if nodes > 1:
-            world.share_among(nodes, threshold=1)
+    async with open_world(folder, revision, nodes) as world, world.all_connected():
         materials = [world.reference(value, kind) for kind, value in values]
         world.ask_user(*materials)
         sent = await world.wait_replies(REPLY, nodes)
     replies = {bincode.decode(image, packed=False).party_id: (image, sig) for _, image, sig in sent}
-    return Run(library, nodes, materials, replies)
+    return Run(library, nodes, world.dependencies.decryption.domain, materials, replies)
 
 
 @pytest.mark.parametrize("revision", ["main", "rc9"])

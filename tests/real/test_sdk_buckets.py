@@ -340,7 +340,7 @@ async def test_a_connector_answers_out_of_the_configured_bucket_that_wants_crede
     async with open_world(tmp_path) as world, world.connected(httpz=Httpz(s3=s3)):
         world.set_buckets({COPROCESSOR: address})
         material = world.reference(1000)
-        (body,) = world.plaintexts
+        (body,) = world.dependencies.plaintexts
         await bucket.put(material.digest.hex(), body, {})
         world.ask_public(material)
         ((_, result, _),) = await world.wait_replies("publicDecryptionResponse")
