@@ -19,7 +19,6 @@ from kmsconn.config.parties import Chain
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.buckets import RefusingBucket
 from kmsconn.emulator.core_faults import CoreFault, FailingCore, SpoiledCore
-from kmsconn.emulator.core_spoils import STRANGER
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.node_faults import FalseResults, NodeFault
@@ -134,19 +133,6 @@ async def test_core(
     assert alert(scene, "core[0]", cause).count == len(ids)  # type: ignore[union-attr]
     repair()
     await is_over(scene, ids, *FORMS)
-
-
-async def test_one_bad_answer_is_a_warning_and_ends_nothing(scene: Scene) -> None:
-    [bad] = await scene.ask("public")
-    scene.core_does(SpoiledCore(how="stranger's signature"), bad, "GetPublicDecryptionResult")
-    async with scene.connected():
-        found = await named(scene, "core[0]", "wrong-signer", critical=False)
-        assert f"0x{bad:064x}" in found.text
-        assert STRANGER.address.hex() in found.text.lower()
-        await scene.wait_answered(await scene.ask(*FORMS))
-        await trio.sleep(120)
-        assert scene.told(RequestClosed) == []
-        assert alert(scene, "core[0]", "wrong-signer") is not None
 
 
 async def test_buckets_that_answer_403(scene: Scene, connector: Connector) -> None:

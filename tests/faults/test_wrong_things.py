@@ -12,8 +12,9 @@ import trio
 from kmsconn.emulator import core_faults
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.core_spoils import STRANGER, InterceptedCall
-from kmsconn.emulator.dependencies import HOST_ID
+from kmsconn.emulator.dependencies import HOST_ID, signer_of
 from kmsconn.emulator.execution import Emitted, Frame
+from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import AlertRaised, LogQuarantined, RequestClosed, RequestDeferred
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
@@ -136,11 +137,16 @@ def spoil_objects(scene: Scene, transaction: bytes) -> list[tuple[Any, Any]]:
 
 # What the Core answers.
 
+WRONG_SIGNER = (
+    "the answer for request BAD is signed by {}, expected {} of this node: check kms_core_endpoints".format(
+        *(checksum(one.address) for one in (STRANGER, signer_of(0)))
+    )
+)
 ANSWERS = [
     (core_faults.SpoiledCore(how="short signature"), "the signature has 64 bytes, not 65"),
     (core_faults.SpoiledCore(how="no signature"), "the answer has no ECDSA signature"),
     (core_faults.SpoiledCore(how="spoilt signature"), "the contract does not accept signatures of this form"),
-    (core_faults.SpoiledCore(how="stranger's signature"), "of this node: check kms_core_endpoints"),
+    (core_faults.SpoiledCore(how="stranger's signature"), WRONG_SIGNER),
     (core_faults.SpoiledCore(how="no payload"), "no payload"),
     (core_faults.SpoiledCore(how="one value less"), "values for"),
 ]
@@ -157,7 +163,7 @@ async def test_an_answer_that_no_honest_core_gives_is_named_and_asked_for_again(
 
 
 async def one_that_waits(scene: Scene, fault: core_faults.CoreFault, form: str, method: str) -> str:
-    """Let the Core do wrong to one request while others pass: it waits, and is answered once the Core does right. Return its alert."""
+    """Let the Core do wrong to one request while others pass: it waits, then is answered. Return its alert, the id as BAD."""
     [bad] = await scene.ask(form)
     good = await scene.ask(*GOOD)
     chance = scene.core_does(fault, bad, method)
@@ -168,11 +174,13 @@ async def one_that_waits(scene: Scene, fault: core_faults.CoreFault, form: str, 
         assert scene.answered == set(good)
         [alert] = scene.monitor.health().alerts
         assert (alert.dependency, alert.critical, alert.count) == ("core[0]", False, 1)
+        assert alert.remedy
+        assert scene.http("/healthz").status == 200
         chance()
         await scene.wait(lambda: scene.answered == {bad, *good}, 310)
         await scene.wait(lambda: not scene.monitor.health().alerts)
     assert closed(scene) == []
-    return alert.text
+    return alert.text.replace(f"0x{bad:064x}", "BAD")
 
 
 def core_method(form: str) -> str:
