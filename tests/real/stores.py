@@ -256,14 +256,18 @@ class Client:
 
     def fetcher(self, buckets: Sequence[Bucket], *, max_size: int = 1 << 24) -> Fetcher:
         """Return a fetcher of ciphertexts for coprocessors 0, 1, … with these buckets."""
-        registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
-        registry._coprocessors = {
-            sender(index): Coprocessor(sender(index), sender(index), bucket.url)
-            for index, bucket in enumerate(buckets)
-        }
-        return Fetcher(
-            BothForms(self.http, registry.find), BucketPolicy(True, True), offload_to_threads, max_size
-        )
+        sources = BothForms(self.http, registry_of(buckets).find)
+        return Fetcher(sources, BucketPolicy(True, True), offload_to_threads, max_size)
+
+
+def registry_of(buckets: Sequence[Bucket]) -> Registry:
+    """Return a registry that knows coprocessors 0, 1, … with these buckets."""
+    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
+    registry._coprocessors = {
+        sender(index): Coprocessor(sender(index), sender(index), bucket.url)
+        for index, bucket in enumerate(buckets)
+    }
+    return registry
 
 
 def sender(index: int) -> Address:

@@ -14,7 +14,6 @@ from botocore.utils import ContainerMetadataFetcher
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, ObjectPlace, Substitute
-from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sdk import Sdk, open_sdk
 from kmsconn.ciphertexts.sources import ByPlace
 from kmsconn.config.parties import Httpz, S3Fallback
@@ -23,9 +22,7 @@ from kmsconn.emulator.ciphertexts import make_ciphertext
 from kmsconn.emulator.http import HttpRequest, HttpResponse, serve_http
 from kmsconn.emulator.network import serve_sockets
 from kmsconn.errors import Unreachable
-from kmsconn.model.events import ignore
 from kmsconn.model.life import Ciphertext
-from kmsconn.protocols.profile import Coprocessor
 from kmsconn.transport.ports import offload_to_threads
 from kmsconn.transport.waiting import together
 from tests.httpz.world import COPROCESSOR, open_world
@@ -37,7 +34,7 @@ from tests.real.stores import (
     ServedStore,
     fetch,
     open_client,
-    sender,
+    registry_of,
 )
 from tests.real.test_bucket_stores import BIG, ONE, publish
 
@@ -75,13 +72,8 @@ def fetcher(
     client: Client, sdk: Sdk, *buckets: ServedBucket, own: str = "", max_size: int = 1 << 24
 ) -> Fetcher:
     """Return a fetcher of the first generation; the operator's endpoint is that of the first bucket unless said otherwise."""
-    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
-    registry._coprocessors = {
-        sender(index): Coprocessor(sender(index), sender(index), bucket.url)
-        for index, bucket in enumerate(buckets)
-    }
     endpoint = own or f"http://127.0.0.1:{buckets[0].port}"
-    sources = ByPlace(client.http, registry.find, sdk, Substitute("eu-west-1", "spare", endpoint))
+    sources = ByPlace(client.http, registry_of(buckets).find, sdk, Substitute("eu-west-1", "spare", endpoint))
     return Fetcher(sources, BucketPolicy(True, True), offload_to_threads, max_size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -16,7 +17,6 @@ from kmsconn.emulator.contracts.generation_releases import (
     GenerationRelease,
 )
 from kmsconn.emulator.dependencies import key_for
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from tests.real.anvil import contracts
 from tests.real.anvil.account import receipt
@@ -30,6 +30,7 @@ from tests.unit.emulator.ceremony_world import (
     EPOCH,
     GENERATION,
     SENDERS,
+    Backend,
     Emission,
     Play,
     confirmation,
@@ -56,39 +57,25 @@ from tests.unit.emulator.test_migration_vectors import (  # noqa: F401 - the tes
 
 
 @attrs.frozen
-class SolidityBackend:
+class SolidityBackend(Backend):
     """The compiled contract on anvil; nodes send without a key."""
+
+    owner = key_for(OWNER).address
 
     place: Place
 
     async def do(self, data: bytes, node: int | None = None) -> list[Emission]:
-        wish = {**self._wish(data, node), "gas": "0xb71b00"}
+        wish = {**self.wish(data, node), "gas": "0xb71b00"}
         sent = await self.place.rpc.call("eth_sendTransaction", wish)
         done = await receipt(self.place.rpc, from_hex(sent))
         assert done["status"] == "0x1"
         return [(log["topics"], log["data"]) for log in done["logs"]]
 
-    async def ask(self, data: bytes, node: int | None = None) -> bytes:
-        return from_hex(await self.place.rpc.call("eth_call", self._wish(data, node), "latest"))
-
-    async def refused(self, data: bytes, node: int | None = None) -> bytes:
-        [answer] = await self.place.rpc.batch([Call("eth_call", (self._wish(data, node), "latest"))])
-        assert isinstance(answer, RpcError), answer
-        return answer.data or b""
-
-    async def slot(self, slot: int) -> int:
-        where = (to_hex(GENERATION), to_hex(slot.to_bytes(32)), "latest")
-        return int(await self.place.rpc.call("eth_getStorageAt", *where), 16)
-
     async def upgrade(self) -> None:
         await put_code(self.place, GENERATION, "MigratingGeneration", CONFIG)
 
-    def _wish(self, data: bytes, node: int | None) -> dict[str, str]:
-        return {"from": to_hex(_sender(node)), "to": to_hex(GENERATION), "data": to_hex(data)}
-
-
-def _sender(node: int | None) -> Address:
-    return key_for(OWNER).address if node is None else SENDERS[node]
+    async def call(self, method: str, *params: Any) -> Any:
+        return await self.place.rpc.call(method, *params)
 
 
 NAMES = {

@@ -1,16 +1,22 @@
-"""A scripted JSON-RPC node over memory streams, by websocket and by HTTP, with a Dial that knows several of them by host name."""
+"""A scripted JSON-RPC node over memory streams, by websocket and by HTTP, with a Dial that knows several of them by host name.
+
+``FakeRpc`` is one without streams.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import attrs
 import trio
 import trio.testing
 import trio_websocket
 
+from kmsconn.chain.port import Call, RpcError
+from kmsconn.errors import Retryable
 from kmsconn.transport.ports import Ports, offload_inline
 from tests.unit.transport.scripted_http import Asked, Reply, serve_http_stream
 
@@ -142,6 +148,34 @@ class Node:
         if answer is not None:
             with suppress(trio_websocket.ConnectionClosed):
                 await connection.send_message(answer)
+
+
+def _in_turn(answers: Iterable[Any]) -> Iterator[Any]:
+    return iter(answers)
+
+
+@attrs.define
+class FakeRpc:
+    """A node that gives these answers in turn, and notes what it was asked; a failure of the whole node among them is raised."""
+
+    answers: Iterator[Any] = attrs.field(converter=_in_turn)
+    chain_id: int = 5
+    batches: list[list[Call]] = attrs.field(factory=list)
+
+    async def call(self, method: str, *params: Any) -> Any:
+        [answer] = await self.batch([Call(method, params)])
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        self.batches.append(list(calls))
+        answers = [next(self.answers) for _ in calls]
+        for answer in answers:
+            if isinstance(answer, Retryable):
+                raise answer
+        return answers
 
 
 class Nodes:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_count, from_quantity
+from tests.unit.chain.scripted_node import FakeRpc
 
 CONTRACT = Address(b"\xc0" * 20)
 TOPIC, OTHER = b"\x01" * 32, b"\x02" * 32
@@ -32,34 +33,17 @@ def json_log(block: int = 5, index: int = 0, **changes: Any) -> dict[str, Any]:
     return {**log, **changes}
 
 
-class FakeRpc:
-    """Answers a batch with what it was given."""
-
-    chain_id = 1
-
-    def __init__(self, head: Any, logs: Any) -> None:
-        self.asked: list[Call] = []
-        self._answers = [head, logs]
-
-    async def call(self, method: str, *params: Any) -> Any:
-        raise NotImplementedError
-
-    async def batch(self, calls: Sequence[Call]) -> list[Any]:
-        self.asked.extend(calls)
-        return self._answers
-
-
 def head(number: int) -> dict[str, Any]:
     return {"number": hex(number), "timestamp": hex(1000 + number), "hash": "0x", "transactions": []}
 
 
 async def read_of(head: Any, logs: Any, start: int = 3, end: int | None = 9) -> LogsRead:
     """Return what is read of an answer."""
-    return await read_logs(FakeRpc(head, logs), CONTRACT, (TOPIC,), start, end)
+    return await read_logs(FakeRpc([head, logs]), CONTRACT, (TOPIC,), start, end)
 
 
 async def test_head_and_logs_are_asked_in_one_batch_head_first() -> None:
-    rpc = FakeRpc(head(9), [])
+    rpc = FakeRpc([head(9), []])
     await read_logs(rpc, CONTRACT, (TOPIC, OTHER), 3, 9)
     criteria = {
         "address": "0x" + "c0" * 20,
@@ -67,7 +51,9 @@ async def test_head_and_logs_are_asked_in_one_batch_head_first() -> None:
         "fromBlock": "0x3",
         "toBlock": "0x9",
     }
-    assert rpc.asked == [Call("eth_getBlockByNumber", ("latest", False)), Call("eth_getLogs", (criteria,))]
+    assert rpc.batches == [
+        [Call("eth_getBlockByNumber", ("latest", False)), Call("eth_getLogs", (criteria,))]
+    ]
 
 
 async def test_a_log_is_decoded() -> None:
@@ -123,9 +109,9 @@ async def test_a_node_below_the_end_of_the_range_is_not_trusted(head_number: int
 
 async def test_an_open_range_ends_at_the_head_of_the_node() -> None:
     """What the node learned between the two answers is read next time: it may be half a block."""
-    rpc = FakeRpc(head(7), [json_log(7), json_log(8)])
+    rpc = FakeRpc([head(7), [json_log(7), json_log(8)]])
     read = await read_logs(rpc, CONTRACT, (TOPIC,), 3, None)
-    assert rpc.asked[1].params[0]["toBlock"] == "latest"
+    assert rpc.batches[0][1].params[0]["toBlock"] == "latest"
     assert (read.to_block, read.trusted, [log.block_number for log in read.logs]) == (7, True, [7])
     below = await read_of(head(7), [], 8, None)
     far_above = await read_of(head(7), [json_log(2**40)], 3, None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
-import attrs
 import pytest
 import trio
 from eth_typing import ABIFunction
@@ -22,33 +22,15 @@ from kmsconn.errors import CallReverted, Undecodable, Unreachable
 from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.requests import PROFILES
+from tests.unit.chain.scripted_node import FakeRpc
 from tests.unit.requests.few_components import FewComponents, few_components
 from tests.vectors import httpz
 
 PLACE = Address(b"\x11" * 20)
 
 
-@attrs.define
-class ScriptedRpc:
-    """A node that gives one answer to everything."""
-
-    answer: Any
-    chain_id: int = 7
-    asked: list[tuple[Any, ...]] = attrs.field(factory=list)
-
-    async def call(self, method: str, *params: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        self.asked.append((method, *params))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    async def batch(self, calls: Any) -> list[Any]:
-        raise NotImplementedError
-
-
-def scripted(answer: Any) -> tuple[Provider, ScriptedRpc]:
-    rpc = ScriptedRpc(answer)
+def scripted(answer: Any) -> tuple[Provider, FakeRpc]:
+    rpc = FakeRpc(repeat(answer), 7)
     known = interfaces("fhevm")
     return Provider(known, {name: Place(rpc, PLACE) for name in ("ProtocolConfig", "Decryption")}), rpc
 
@@ -134,13 +116,13 @@ async def test_each_function_of_the_first_generation_is_called_through_the_provi
     contract: str, item: dict[str, Any]
 ) -> None:
     """The node sees the selector that another library computes from the ABI."""
-    rpc = ScriptedRpc(RpcError(3, "execution reverted", b""))
+    rpc = FakeRpc([RpcError(3, "execution reverted", b"")])
     provider = Provider(interfaces("httpz-rc7"), {contract: Place(rpc, PLACE)})
     values = [sample(one["type"], one.get("components", [])) for one in item["inputs"]]
     with pytest.raises(CallReverted):
         await provider.call(f"{contract}.{item['name']}", *values)
-    [(_, message, _)] = rpc.asked
-    assert message["data"][:10] == to_hex(function_abi_to_4byte_selector(cast("ABIFunction", item)))
+    [[call]] = rpc.batches
+    assert call.params[0]["data"][:10] == to_hex(function_abi_to_4byte_selector(cast("ABIFunction", item)))
 
 
 async def test_another_place_sender_and_block_are_passed_on() -> None:
@@ -148,8 +130,9 @@ async def test_another_place_sender_and_block_are_passed_on() -> None:
     other = Place(rpc, Address(b"\x22" * 20))
     answer = await provider.call("ProtocolConfig.isValidKmsContext", 5, at=other, sender=PLACE, block=16)
     assert answer == (True,)
-    [(method, message, block)] = rpc.asked
-    assert (method, message["to"], message["from"], block) == (
+    [[call]] = rpc.batches
+    message, block = call.params
+    assert (call.method, message["to"], message["from"], block) == (
         "eth_call",
         "0x" + "22" * 20,
         "0x" + "11" * 20,
@@ -205,11 +188,11 @@ async def test_a_contract_without_a_place_is_named() -> None:
     provider, rpc = scripted("0x")
     with pytest.raises(KeyError, match="ACL: no place is known, only of ProtocolConfig, Decryption"):
         await provider.call("ACL.isAllowed", b"\x01" * 32, PLACE)
-    assert rpc.asked == []
+    assert rpc.batches == []
 
 
 async def test_another_revision_is_asked_at_the_place_of_its_contract() -> None:
-    rpc = ScriptedRpc("0x")
+    rpc = FakeRpc(["0x"])
     provider = Provider(interfaces("httpz-rc7"), {"HTTPZ": Place(rpc, PLACE)})
     assert provider.place("rc9_getters.HTTPZ") == Place(rpc, PLACE)
 

@@ -38,7 +38,8 @@ from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.transport.ports import offload_inline
 from tests.faults.hostile.connections import METADATA
-from tests.unit.ciphertexts.test_comparing import KEY, ONE, REFERENCE, SENDERS, STRANGER, Place, open_place
+from tests.unit.ciphertexts.test_comparing import KEY, ONE, REFERENCE, STRANGER, Place, open_place
+from tests.unit.ciphertexts.test_fetch import SENDERS
 from tests.vectors import load
 
 GROUP: dict[str, Any] = load()["attestations"]

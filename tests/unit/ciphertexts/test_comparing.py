@@ -21,23 +21,17 @@ from kmsconn.ciphertexts.quorum import (
     Comparer,
     Comparison,
 )
-from kmsconn.ciphertexts.registry import Registry
 from kmsconn.emulator import buckets as bucket_faults
-from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket, ObjectForm
+from kmsconn.emulator.buckets import BucketFaults, ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, make_ciphertext, sign_attestation
-from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
-from kmsconn.model.events import AttestationMismatch, Event, ignore
+from kmsconn.model.events import AttestationMismatch, Event
 from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
-from kmsconn.protocols.profile import Coprocessor
-from kmsconn.transport.http import open_http
-from kmsconn.transport.ports import Ports, offload_inline
+from tests.unit.ciphertexts.test_fetch import SENDERS, three_buckets
 
 SIGNERS = [PrivateKey(bytes(31) + bytes([n])) for n in (1, 2, 3)]
 STRANGER = PrivateKey(bytes(31) + b"\x09")
-SENDERS = [Address(bytes([n]) * 20) for n in (1, 2, 3)]
 ONE = make_ciphertext("one", 7, 2, chain_id=5)
 KEY = 4
 REFERENCE = CiphertextReference(ONE.handle, KEY, ONE.digest, (SENDERS[0],))
@@ -78,24 +72,12 @@ class Place:
 
 @asynccontextmanager
 async def open_place(policy: BucketPolicy = BucketPolicy(True, True)) -> AsyncIterator[Place]:
-    network, events = MemoryNetwork(), list[Event]()
-    buckets = [BucketFaults(EmulatedBucket("/ct")) for _ in SIGNERS]
-    for index, bucket in enumerate(buckets):
-        network.serve(f"bucket{index}", 80, bucket.serve)
-    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
-    registry._coprocessors = {
-        sender: Coprocessor(sender, signer.address, f"http://bucket{index}/ct")
-        for index, (sender, signer) in enumerate(zip(SENDERS, SIGNERS, strict=True))
-    }
-    registry.threshold = 2
-    registry._loaded.set()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        async with open_http(Ports(network, offload_inline, lambda: 0.0, lambda: 0.5)) as http:
-            quorum = AttestationQuorum(http, registry, policy, HEAD_TIMEOUT)
-            yield Place(buckets, Comparer(quorum, events.append), events)
-        nursery.cancel_scope.cancel()
-    assert network.crashes == []
+    events: list[Event] = []
+    async with three_buckets(signers=[one.address for one in SIGNERS]) as (buckets, registry, http):
+        registry.threshold = 2
+        registry._loaded.set()
+        quorum = AttestationQuorum(http, registry, policy, HEAD_TIMEOUT)
+        yield Place(buckets, Comparer(quorum, events.append), events)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import attrs
@@ -39,8 +40,8 @@ from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.profile import Coprocessor
 from kmsconn.testing.endings import cancel_everywhere
-from kmsconn.transport.http import open_http
-from kmsconn.transport.ports import Ports
+from kmsconn.transport.http import HttpClient, open_http
+from kmsconn.transport.ports import Offload, Ports, offload_inline
 
 T = TypeVar("T")
 
@@ -89,31 +90,40 @@ def reference(one: EmulatedCiphertext, senders: Sequence[Address] = SENDERS[:1])
     return CiphertextReference(one.handle, 1, one.digest, tuple(senders))
 
 
-@pytest.fixture
-async def there() -> AsyncIterator[Buckets]:
-    network, uses = MemoryNetwork(), list[str]()
+@asynccontextmanager
+async def three_buckets(
+    offload: Offload = offload_inline, signers: Sequence[Address] = SENDERS
+) -> AsyncIterator[tuple[list[BucketFaults], Registry, HttpClient]]:
+    """Serve a bucket for each of three registered coprocessors, and open what asks them."""
+    network = MemoryNetwork()
     buckets = [BucketFaults(EmulatedBucket("/ct")) for _ in SENDERS]
     for index, bucket in enumerate(buckets):
         network.serve(f"bucket{index}", 80, bucket.serve)
+    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
+    registry._coprocessors = {
+        sender: Coprocessor(sender, signer, f"http://bucket{index}/ct")
+        for index, (sender, signer) in enumerate(zip(SENDERS, signers, strict=True))
+    }
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        async with open_http(Ports(network, offload, lambda: 0.0, lambda: 0.5)) as http:
+            yield buckets, registry, http
+        nursery.cancel_scope.cancel()
+    assert network.crashes == []
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Buckets]:
+    uses: list[str] = []
 
     async def offload(use: str, work: Callable[[], T]) -> T:
         uses.append(use)
         await trio.lowlevel.checkpoint()
         return work()
 
-    ports = Ports(network, offload, lambda: 0.0, lambda: 0.5)
-    registry = Registry(None, None, 60.0, ignore)  # type: ignore[arg-type]
-    registry._coprocessors = {
-        sender: Coprocessor(sender, sender, f"http://bucket{index}/ct")
-        for index, sender in enumerate(SENDERS)
-    }
-    async with trio.open_nursery() as nursery:
-        await nursery.start(network.run)
-        async with open_http(ports) as http:
-            fetcher = Fetcher(BothForms(http, registry.find), BucketPolicy(True, True), offload, MAX)
-            yield Buckets(buckets, fetcher, ByteBudget(MAX), uses)
-        nursery.cancel_scope.cancel()
-    assert network.crashes == []
+    async with three_buckets(offload) as (buckets, registry, http):
+        fetcher = Fetcher(BothForms(http, registry.find), BucketPolicy(True, True), offload, MAX)
+        yield Buckets(buckets, fetcher, ByteBudget(MAX), uses)
 
 
 @pytest.mark.parametrize(

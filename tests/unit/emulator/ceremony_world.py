@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import attrs
+import pytest
 import trio
 
+from kmsconn.chain.port import RpcError
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.contracts import protocol_config as ceremonies
@@ -268,28 +271,43 @@ def confirmation() -> bytes:
     )
 
 
-class Backend(Protocol):
-    """A ``KMSGeneration`` with its committee, on some chain."""
+class Backend(ABC):
+    """A ``KMSGeneration`` with its committee, on some chain; what is done or asked comes from its owner, or from a node."""
 
+    owner: ClassVar[Address]
+
+    @abstractmethod
     async def do(self, data: bytes, node: int | None = None) -> list[Emission]:
-        """Let the owner, or a node, call the contract with success; return what was logged."""
-        ...
+        """Call the contract with success; return what was logged."""
+
+    @abstractmethod
+    async def upgrade(self) -> None:
+        """Run 0.3.0 from here on."""
+
+    @abstractmethod
+    async def call(self, method: str, *params: Any) -> Any:
+        """Return what the chain's node answers. Raises RpcError."""
 
     async def ask(self, data: bytes, node: int | None = None) -> bytes:
         """Return the result of a call that is not included."""
-        ...
+        return from_hex(await self.call("eth_call", self.wish(data, node), "latest"))
 
     async def refused(self, data: bytes, node: int | None = None) -> bytes:
         """Return the revert data of such a call."""
-        ...
+        with pytest.raises(RpcError) as refusal:
+            await self.ask(data, node)
+        return refusal.value.data or b""
 
     async def slot(self, slot: int) -> int:
         """Return what a storage slot holds."""
-        ...
+        where = to_hex(GENERATION), to_hex(slot.to_bytes(32)), "latest"
+        return int(await self.call("eth_getStorageAt", *where), 16)
 
-    async def upgrade(self) -> None:
-        """Run 0.3.0 from here on."""
-        ...
+    def wish(self, data: bytes, node: int | None) -> dict[str, str]:
+        return {"from": to_hex(self.sender(node)), "to": to_hex(GENERATION), "data": to_hex(data)}
+
+    def sender(self, node: int | None) -> Address:
+        return self.owner if node is None else SENDERS[node]
 
 
 @attrs.frozen
@@ -324,8 +342,10 @@ class Play:
 
 
 @attrs.define(eq=False)
-class EmulatedBackend:
+class EmulatedBackend(Backend):
     """The emulated contract."""
+
+    owner = Address(b"\x0a" * 20)
 
     chain: EmulatedChain
     node: RpcNode
@@ -348,38 +368,24 @@ class EmulatedBackend:
 
     async def do(self, data: bytes, node: int | None = None) -> list[Emission]:
         await trio.lowlevel.checkpoint()
-        sent = self.chain.actors.transact(_sender(node), GENERATION, data)
+        sent = self.chain.actors.transact(self.sender(node), GENERATION, data)
         self.chain.mine()
         mined = self.chain.history.find(sent)
         assert mined is not None
         assert mined.outcome.status == 1, mined.outcome.error
         return [([to_hex(topic) for topic in log.topics], to_hex(log.data)) for log in mined.logs]
 
-    async def ask(self, data: bytes, node: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return from_hex(self._call(data, node)["result"])
-
-    async def refused(self, data: bytes, node: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return from_hex(self._call(data, node)["error"].get("data") or "0x")
-
-    async def slot(self, slot: int) -> int:
-        await trio.lowlevel.checkpoint()
-        where = to_hex(slot.to_bytes(32))
-        return int(rpc(self.node, "eth_getStorageAt", to_hex(GENERATION), where, "latest")["result"], 16)
-
     async def upgrade(self) -> None:
         await trio.lowlevel.checkpoint()
         self.chain.actors.act(GENERATION, self.generation.upgrade)
         self.chain.mine()
 
-    def _call(self, data: bytes, node: int | None) -> dict[str, Any]:
-        wish = {"from": to_hex(_sender(node)), "to": to_hex(GENERATION), "data": to_hex(data)}
-        return rpc(self.node, "eth_call", wish, "latest")
-
-
-def _sender(node: int | None) -> Address:
-    return Address(b"\x0a" * 20) if node is None else SENDERS[node]
+    async def call(self, method: str, *params: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        answer = rpc(self.node, method, *params)
+        if error := answer.get("error"):
+            raise RpcError(error["code"], error["message"], from_hex(error.get("data") or "0x"))
+        return answer["result"]
 
 
 def slots_of(entry: str) -> tuple[int, int]:
