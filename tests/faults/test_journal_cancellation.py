@@ -13,24 +13,12 @@ import trio
 from kmsconn.journal import moves, recording
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.model.life import State
+from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.journal.samples import BINDING, arrival, keep, opened, read_of, row_of, signing
 
 T = TypeVar("T")
 
 WAY = [None, State.PENDING, State.ANSWERED, State.SIGNED, State.INCLUDED, State.FINALIZED]
-
-
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope when a task is about to take its step number ``step``."""
-
-    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
-        self.task, self.scope, self.left = task, scope, step
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self.task:
-            self.left -= 1
-            if self.left == 0:
-                self.scope.cancel()
 
 
 async def restless(use: str, work: Callable[[], T]) -> T:
@@ -67,18 +55,6 @@ async def live(path: Path, confirmed: list[State]) -> None:
             confirmed.append(state)
 
 
-async def live_until(path: Path, step: int, confirmed: list[State]) -> bool:
-    """Live until the step and say whether the cancellation came before the end."""
-    with trio.CancelScope() as scope:
-        instrument = CancelAt(trio.lowlevel.current_task(), scope, step)
-        trio.lowlevel.add_instrument(instrument)
-        try:
-            await live(path, confirmed)
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-    return instrument.left <= 0
-
-
 def state_in(path: Path) -> State | None:
     """Read the row beside the port; this also shows that the lock is free."""
     db = opened(path)
@@ -90,17 +66,20 @@ def state_in(path: Path) -> State | None:
 
 
 async def test_a_life_cancelled_anywhere_is_whole_and_goes_on(tmp_path: Path) -> None:
-    step, reached = 0, True
-    while reached:
-        step += 1
-        path, confirmed = tmp_path / f"{step}.db", list[State]()
-        reached = await live_until(path, step, confirmed)
-        state = state_in(path)
+    lives: list[tuple[Path, list[State]]] = []
+
+    async def begun() -> None:
+        lives.append((tmp_path / f"{len(lives)}.db", []))
+        await live(*lives[-1])
+
+    async def look() -> None:
+        path, confirmed = lives[-1]
         # what was confirmed is there; of what was under way at most the next step
-        assert state in WAY[len(confirmed) : len(confirmed) + 2]
+        assert state_in(path) in WAY[len(confirmed) : len(confirmed) + 2]
         await live(path, [])
         assert state_in(path) is State.FINALIZED
-    assert step > 10  # opening, five operations, closing
+
+    assert await cancel_everywhere(begun, look) > 10  # opening, five operations, closing
 
 
 @pytest.mark.parametrize("shielded", [False, True])

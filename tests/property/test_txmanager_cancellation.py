@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import trio
@@ -9,63 +10,33 @@ import trio.testing
 
 from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
-from kmsconn.testing.endings import seeded_scheduler
+from kmsconn.testing.endings import Steps, run_marked, seeded_scheduler
 from tests.unit.replies.world import World, until
 
 REPLIES = 3
 
 
-class Executioner(trio.abc.Instrument):
-    """Cancels ``scope`` when the tasks below ``root`` have made ``last`` steps."""
-
-    def __init__(self, last: int) -> None:
-        self.last, self.steps = last, 0
-        self.scope: trio.CancelScope | None = None
-        self.nursery: trio.Nursery | None = None
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self.scope is None or not self._is_below(task):
-            return
-        self.steps += 1
-        if self.steps == self.last:
-            self.scope.cancel()
-
-    def _is_below(self, task: trio.lowlevel.Task) -> bool:
-        parent = task.parent_nursery
-        while parent is not None:
-            if parent is self.nursery:
-                return True
-            parent = parent.parent_task.parent_nursery
-        return False
-
-
 def live(last: int, pool: Any) -> tuple[World, bool]:
     """Run a world whose first transaction manager ends at step ``last``; say whether it got so far."""
-    worlds: list[World] = []
-    executioner = Executioner(last)
 
-    async def first_life(world: World) -> None:
-        async with trio.open_nursery() as nursery:
-            executioner.scope, executioner.nursery = nursery.cancel_scope, nursery
-            manager = world.manager()
-            manager.closing.set()
-            nursery.start_soon(run_txmanager, manager)
-
-    async def main() -> None:
+    async def main() -> tuple[World, bool]:
         world = World(pool=pool)
-        worlds.append(world)
         for rid in range(1, REPLIES + 1):
             world.request(rid)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(world.chain.run)
-            await first_life(world)
+            manager = world.manager()
+            manager.closing.set()
+            with trio.CancelScope() as scope:
+                steps = Steps(last, scope.cancel)
+                await run_marked(partial(run_txmanager, manager), steps)
             nursery.start_soon(run_txmanager, world.manager())
             await until(lambda: world.journal.states() == [State.FINALIZED] * REPLIES)
             nursery.cancel_scope.cancel()
+        return world, steps.fired is not None
 
     with seeded_scheduler(7):
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[executioner])
-    return worlds[0], executioner.steps >= last
+        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def check_every_step(pool: Any) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.parties import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.testing.endings import Steps, run_marked
 from kmsconn.transport.http import open_http
 from tests.unit.chain.scripted_node import CHAIN_ID, Node, Refusal, serving
 
@@ -419,20 +421,6 @@ async def test_a_listener_that_is_cancelled_is_rung_no_more() -> None:
     assert notified == [None]
 
 
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope when the task that opened it is about to take its k-th step."""
-
-    def __init__(self, scope: trio.CancelScope, k: int) -> None:
-        self._scope, self._left = scope, k
-        self._task = trio.lowlevel.current_task()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
-
-
 Ask = Callable[[Endpoint], Awaitable[Any]]
 
 
@@ -454,21 +442,19 @@ async def _batch(endpoint: Endpoint) -> Any:
 async def test_cancelling_at_any_await_leaves_the_connection_usable(
     url: str, ask: Ask, connected: bool
 ) -> None:
-    """The k-th step of the asking task is its last, for every k there is; the next call goes through, over the same websocket."""
+    """At each step of what asks in turn; the next call goes through, over the same websocket."""
     for k in range(1, 100):
         node = Node()
         async with endpoint_of(url, a=node) as endpoint:
             if connected:
                 await endpoint.probe()
             with trio.CancelScope() as scope:
-                instrument = CancelAt(scope, k)
-                trio.lowlevel.add_instrument(instrument)
-                await ask(endpoint)
-            trio.lowlevel.remove_instrument(instrument)
+                steps = Steps(k, scope.cancel)
+                await run_marked(partial(ask, endpoint), steps)
             with trio.fail_after(5):
                 assert await endpoint.call("echo", 3) == 3
             assert url == HTTP or node.dialled == 1
-        if not scope.cancelled_caught:
+        if steps.fired is None:
             assert k > 1
             return
     pytest.fail("the call never ended")
