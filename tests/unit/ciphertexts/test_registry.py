@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
-from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.port import RpcError
 from kmsconn.ciphertexts.registry import MOST, NAME, RETRY, Lookup, Registry
 from kmsconn.errors import NotYet, StartRefused, Unreachable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
-from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.protocols.fhevm.contracts import GATEWAY_CONFIG
 from kmsconn.protocols.fhevm.profile import Fhevm
-from kmsconn.protocols.httpz_rc7.contracts import HTTPZ
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
+from tests.unit.requests.answers import Answers
 from tests.vectors import httpz, vector_settings
 
 PROFILE = Fhevm(vector_settings())
@@ -27,39 +24,24 @@ ONE, TWO, STRANGER = (Address(bytes([n]) * 20) for n in (1, 2, 9))
 REFRESH = 60.0
 
 
-@attrs.define
-class Gateway:
-    """A GatewayConfig that holds what a test says; ``down`` makes it silent."""
-
-    buckets: dict[Address, str] = attrs.field(factory=dict)
-    threshold: int = 1
-    down: bool = False
-    asked: int = 0
-    chain_id: int = 1
-
-    async def call(self, method: str, *params: Any) -> Any:
-        raise NotImplementedError
-
-    async def batch(self, calls: Sequence[Call]) -> list[Any]:
-        await trio.lowlevel.checkpoint()
-        self.asked += len(calls)
-        if self.down:
-            raise Unreachable("the gateway is down")
-        return [to_hex(self._answer(from_hex(call.params[0]["data"]))) for call in calls]
-
-    def _answer(self, data: bytes) -> bytes:
-        function = GATEWAY_CONFIG.functions_by_selector[data[:4]]
-        match function.name:
-            case "getCoprocessorMajorityThreshold":
-                return function.encode_result(self.threshold)
-            case "getCoprocessorTxSenders":
-                return function.encode_result(tuple(self.buckets))
-            case _:
-                (sender,) = function.decode(data)
-                return function.encode_result((sender, sender, self.buckets[sender]))
+def gateway_of(buckets: dict[Address, str], threshold: int = 1) -> Answers:
+    """Return a GatewayConfig that holds what a test says."""
+    return Answers(
+        {
+            "getCoprocessorMajorityThreshold": threshold,
+            "getCoprocessorTxSenders": lambda: tuple(buckets),
+            "getCoprocessor": lambda sender: (sender, sender, buckets[sender]),
+        }
+    )
 
 
-def registry(gateway: Gateway, events: list[Event] | None = None) -> Registry:
+def silent(one: Answers) -> dict[str, Any]:
+    """Let nobody answer, and return what was answered before."""
+    said, one.views = one.views, dict.fromkeys(one.views, Unreachable("down"))
+    return said
+
+
+def registry(gateway: Answers, events: list[Event] | None = None) -> Registry:
     return Registry(PROFILE, gateway, REFRESH, (events if events is not None else []).append)
 
 
@@ -74,56 +56,56 @@ async def loaded(one: Registry) -> AsyncIterator[None]:
 
 
 async def test_buckets_are_in_the_order_asked_for_and_what_is_unknown_or_empty_is_left_out() -> None:
-    one = registry(Gateway({ONE: "https://one", TWO: "https://two"}))
+    one = registry(gateway_of({ONE: "https://one", TWO: "https://two"}))
     assert await one.find([ONE]) == [], "before the first snapshot"
     await one.load()
     assert await one.find([TWO, STRANGER, ONE]) == ["https://two", "https://one"]
-    one = registry(Gateway({ONE: "https://one", TWO: ""}))
+    one = registry(gateway_of({ONE: "https://one", TWO: ""}))
     await one.load()
     assert await one.find([TWO, ONE]) == ["https://one"]
 
 
 async def test_a_zero_threshold_refuses_the_start() -> None:
     with pytest.raises(StartRefused, match="threshold"):
-        await registry(Gateway({ONE: "https://one"}, threshold=0)).load()
+        await registry(gateway_of({ONE: "https://one"}, threshold=0)).load()
 
 
 @pytest.mark.parametrize("buckets", [{}, {ONE: ""}])
 async def test_a_registry_without_any_bucket_is_waited_for(buckets: dict[Address, str]) -> None:
     with pytest.raises(NotYet):
-        await registry(Gateway(buckets)).load()
+        await registry(gateway_of(buckets)).load()
 
 
 async def test_a_refresh_takes_what_is_new() -> None:
-    gateway = Gateway({ONE: "https://one"})
+    gateway = gateway_of({ONE: "https://one"})
     one = registry(gateway)
     async with loaded(one):
-        gateway.buckets = {TWO: "https://two"}
+        gateway.views = gateway_of({TWO: "https://two"}).views
         await trio.sleep(REFRESH + 1)
         assert (await one.find([ONE, TWO])) == ["https://two"]
 
 
 async def test_a_refresh_that_fails_keeps_the_snapshot_and_is_told_once_it_works_again() -> None:
-    gateway, events = Gateway({ONE: "https://one"}), list[Event]()
+    gateway, events = gateway_of({ONE: "https://one"}), list[Event]()
     one = registry(gateway, events)
     async with loaded(one):
-        gateway.down = True
+        said = silent(gateway)
         await trio.sleep(REFRESH + 1)
         assert (await one.find([ONE])) == ["https://one"]
-        gateway.down = False
+        gateway.views = said
         await trio.sleep(RETRY + 1)
     assert [event.dependency for event in events if isinstance(event, AlertRaised)][:1] == [NAME]
     assert events[-1] == AlertCleared(NAME, "unreadable")
 
 
 async def test_without_a_snapshot_it_is_tried_again_soon() -> None:
-    gateway = Gateway({ONE: "https://one"}, down=True)
-    one = registry(gateway)
+    gateway = gateway_of({ONE: "https://one"})
+    one, said = registry(gateway), silent(gateway)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         await trio.sleep(10 * RETRY)
-        assert gateway.asked >= 9
-        gateway.down = False
+        assert len(gateway.asked) >= 9
+        gateway.views = said
         with trio.fail_after(RETRY + 1):
             await one.wait_loaded()
         nursery.cancel_scope.cancel()
@@ -131,10 +113,10 @@ async def test_without_a_snapshot_it_is_tried_again_soon() -> None:
 
 async def test_a_threshold_of_zero_while_running_is_named_and_changes_nothing() -> None:
     """One wild answer must not end a connector that has a good snapshot."""
-    gateway, events = Gateway({ONE: "https://one"}), list[Event]()
+    gateway, events = gateway_of({ONE: "https://one"}), list[Event]()
     one = registry(gateway, events)
     async with loaded(one):
-        gateway.threshold = 0
+        gateway.views["getCoprocessorMajorityThreshold"] = 0
         await trio.sleep(REFRESH)
         await trio.testing.wait_all_tasks_blocked()
         assert one.threshold == 1
@@ -143,113 +125,86 @@ async def test_a_threshold_of_zero_while_running_is_named_and_changes_nothing() 
 
 
 async def test_a_registry_of_too_many_coprocessors_is_not_asked_for_each() -> None:
-    gateway = Gateway({Address(number.to_bytes(20)): "https://one" for number in range(1, MOST + 2)})
+    gateway = gateway_of({Address(number.to_bytes(20)): "https://one" for number in range(1, MOST + 2)})
     with pytest.raises(Unreachable, match="names 1001 coprocessors"):
         await registry(gateway).load()
-    assert gateway.asked == 2
+    assert len(gateway.asked) == 2
 
 
 FIRST, SECOND = Address(b"\x01" * 20), Address(b"\x02" * 20)
-GETTER = HTTPZ.function("coprocessors")
 
 
-@attrs.define
-class Node:
-    """A gateway whose HTTPZ knows some buckets; ``silent`` answers nothing."""
+class Case:
+    """A lookup in an HTTPZ that knows some buckets, who was looked up, and what was told."""
 
-    buckets: dict[Address, str]
-    silent: bool = False
-    asked: list[Address] = attrs.field(factory=list)
-    chain_id: int = 54321
+    def __init__(self, **buckets: str) -> None:
+        names = {"first": FIRST, "second": SECOND}
+        self.buckets = {names[name]: bucket for name, bucket in buckets.items()}
+        self.asked: list[Address] = []
+        self.told: list[Event] = []
+        self.chain = Answers({"coprocessors": self._coprocessor})
+        self.lookup = Lookup(HttpzRc7(httpz.settings()), self.chain, 60.0, self.told.append)
 
-    async def call(self, method: str, *params: Any) -> Any:
-        raise NotImplementedError
-
-    async def batch(self, calls: Sequence[Call]) -> list[Any]:
-        await trio.lowlevel.checkpoint()
-        if self.silent:
-            raise Unreachable("nobody there")
-        return [self._answer(call) for call in calls]
-
-    def _answer(self, call: Call) -> Any:
-        (who,) = GETTER.decode(from_hex(call.params[0]["data"]))
+    def _coprocessor(self, who: Address) -> Any:
         self.asked.append(who)
         bucket = self.buckets.get(who)
         if bucket == "refused":
             return RpcError(-32000, "header not found", None)
-        known = (ZERO_ADDRESS, ZERO_ADDRESS, "") if bucket is None else (who, who, bucket)
-        return to_hex(GETTER.encode_result(known))
-
-
-@attrs.define
-class Case:
-    """A lookup, its node, and what was told."""
-
-    node: Node
-    told: list[Event] = attrs.field(factory=list)
-    lookup: Lookup = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.lookup = Lookup(HttpzRc7(httpz.settings()), self.node, 60.0, self.told.append)
-
-
-def case(**buckets: str) -> Case:
-    names = {"first": FIRST, "second": SECOND}
-    return Case(Node({names[name]: bucket for name, bucket in buckets.items()}))
+        return (ZERO_ADDRESS, ZERO_ADDRESS, "") if bucket is None else (who, who, bucket)
 
 
 async def test_buckets_come_in_the_order_of_the_request_each_once() -> None:
-    one = case(first="http://a", second="http://b")
+    one = Case(first="http://a", second="http://b")
     assert await one.lookup.find([SECOND, FIRST, SECOND]) == ["http://b", "http://a"]
-    assert await case(first="http://a", second="http://a").lookup.find([FIRST, SECOND]) == ["http://a"]
+    assert await Case(first="http://a", second="http://a").lookup.find([FIRST, SECOND]) == ["http://a"]
 
 
 async def test_what_was_found_is_remembered_for_a_while() -> None:
-    one = case(first="http://a")
+    one = Case(first="http://a")
     for _ in range(3):
         await one.lookup.find([FIRST])
-    assert one.node.asked == [FIRST]
+    assert one.asked == [FIRST]
     await trio.sleep(61)
-    one.node.buckets[FIRST] = "http://moved"
+    one.buckets[FIRST] = "http://moved"
     assert await one.lookup.find([FIRST]) == ["http://moved"]
 
 
 async def test_a_coprocessor_without_a_bucket_is_told_once_and_asked_again() -> None:
-    one = case(first="http://a")
+    one = Case(first="http://a")
     for _ in range(2):
         assert await one.lookup.find([FIRST, SECOND]) == ["http://a"]
-    assert one.node.asked.count(SECOND) == 2
+    assert one.asked.count(SECOND) == 2
     assert [event.text for event in one.told if isinstance(event, AlertRaised)] == [
         "has no bucket registered"
     ]
-    one.node.buckets[SECOND] = "http://b"
+    one.buckets[SECOND] = "http://b"
     assert await one.lookup.find([SECOND]) == ["http://b"]
     assert [type(event) for event in one.told] == [AlertRaised, AlertCleared]
 
 
 async def test_one_that_cannot_be_looked_up_is_left_out() -> None:
-    one = case(first="refused", second="http://b")
+    one = Case(first="refused", second="http://b")
     assert await one.lookup.find([FIRST, SECOND]) == ["http://b"]
     assert [event.text for event in one.told if isinstance(event, AlertRaised)] != []
 
 
 async def test_nobody_with_a_bucket_is_an_empty_answer_and_nobody_to_look_up_is_unreachable() -> None:
-    assert await case().lookup.find([FIRST]) == []
-    assert await case().lookup.find([]) == []
+    assert await Case().lookup.find([FIRST]) == []
+    assert await Case().lookup.find([]) == []
     with pytest.raises(Unreachable, match="are unknown"):
-        await case(first="refused").lookup.find([FIRST])
+        await Case(first="refused").lookup.find([FIRST])
 
 
 async def test_what_was_said_before_counts_while_nobody_answers() -> None:
-    one = case(first="http://a")
+    one = Case(first="http://a")
     await one.lookup.find([FIRST])
-    one.node.silent = True
+    silent(one.chain)
     await trio.sleep(61)
     assert await one.lookup.find([FIRST]) == ["http://a"]
 
 
 async def test_there_is_nothing_to_wait_for_and_nothing_to_run() -> None:
-    one = case()
+    one = Case()
     await one.lookup.wait_loaded()
     with trio.move_on_after(1000) as scope:
         await one.lookup.run()

@@ -17,11 +17,12 @@ from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.requests import EventPlace, Request
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG
 from kmsconn.protocols.fhevm.profile import Fhevm
+from kmsconn.protocols.httpz_rc7.contracts import HTTPZ
 from tests.vectors import log_of, request, vector_settings
 
 FUNCTIONS = {
     selector: function
-    for abi in (ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, PROTOCOL_CONFIG)
+    for abi in (ACL, DECRYPTION, ERC1271, GATEWAY_CONFIG, HTTPZ, PROTOCOL_CONFIG)
     for selector, function in abi.functions_by_selector.items()
 }
 SETTINGS = vector_settings()
