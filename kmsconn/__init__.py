@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmsconn.chain.asking import Decoded as Decoded
-    from kmsconn.chain.asking import Interfaces as Interfaces
-    from kmsconn.chain.asking import Place as Place
-    from kmsconn.chain.asking import Provider as Provider
-    from kmsconn.chain.asking import UnknownLog as UnknownLog
-    from kmsconn.chain.asking import interfaces as interfaces
-    from kmsconn.chain.asking import open_provider as open_provider
     from kmsconn.config.settings import Settings as Config  # noqa: F401 - public
     from kmsconn.config.sources import load_config as load_config
     from kmsconn.connector.connector import Connector as Connector
     from kmsconn.connector.connector import open_connector as open_connector
     from kmsconn.connector.connector import serve as serve
+    from kmsconn.connector.contracts import Decoded as Decoded
+    from kmsconn.connector.contracts import Interfaces as Interfaces
+    from kmsconn.connector.contracts import Place as Place
+    from kmsconn.connector.contracts import Provider as Provider
+    from kmsconn.connector.contracts import UnknownLog as UnknownLog
+    from kmsconn.connector.contracts import interfaces as interfaces
+    from kmsconn.connector.contracts import open_provider as open_provider
     from kmsconn.errors import CallReverted as CallReverted
     from kmsconn.errors import ConfigError as ConfigError
     from kmsconn.errors import Fault as Fault
@@ -54,32 +54,32 @@ _HOMES = {
     "Config": "config.settings:Settings",
     "ConfigError": "errors",
     "Connector": "connector.connector",
-    "Decoded": "chain.asking",
+    "Decoded": "connector.contracts",
     "Dial": "transport.ports",
     "Event": "model.events",
     "Fault": "errors",
     "HttpFailure": "model.http_answers",
     "HttpLimits": "protocols.fhevm.http_decryption",
     "HttpResult": "model.http_answers",
-    "Interfaces": "chain.asking",
+    "Interfaces": "connector.contracts",
     "Kind": "model.requests",
     "KmsconnError": "errors",
     "Offload": "transport.ports",
     "OnEvent": "model.events",
-    "Place": "chain.asking",
+    "Place": "connector.contracts",
     "Ports": "transport.ports",
-    "Provider": "chain.asking",
+    "Provider": "connector.contracts",
     "RequestError": "errors",
     "Retryable": "errors",
     "StartRefused": "errors",
     "State": "model.life",
     "Statistics": "requests.snapshot",
     "Terminal": "errors",
-    "UnknownLog": "chain.asking",
-    "interfaces": "chain.asking",
+    "UnknownLog": "connector.contracts",
+    "interfaces": "connector.contracts",
     "load_config": "config.sources",
     "open_connector": "connector.connector",
-    "open_provider": "chain.asking",
+    "open_provider": "connector.contracts",
     "read_public_decryption": "protocols.fhevm.http_decryption:read_public",
     "read_user_decryption": "protocols.fhevm.http_decryption:read_user",
     "serve": "connector.connector",

@@ -10,12 +10,12 @@ from pathlib import Path
 import attrs
 import trio
 
-from kmsconn.chain.asking import PROFILES
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
+from kmsconn.connector.contracts import PROFILES
 from kmsconn.connector.following import Topics, recovered, take_pauses, wake_by
 from kmsconn.core.client import open_core
 from kmsconn.errors import JournalFailed, JournalUnreachable, StartRefused

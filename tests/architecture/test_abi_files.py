@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kmsconn.chain.asking import interfaces
+from kmsconn.connector.contracts import interfaces
 from kmsconn.ethereum.abi import Abi
 from kmsconn.model.requests import PROFILES
 from kmsconn.protocols.fhevm import contracts

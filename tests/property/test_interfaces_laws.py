@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kmsconn.chain.asking import Decoded, UnknownLog, interfaces
+from kmsconn.connector.contracts import Decoded, UnknownLog, interfaces
 from kmsconn.ethereum.abi import ContractEvent
 from kmsconn.ethereum.abi_types import parse_type
 from kmsconn.model.requests import PROFILES

@@ -19,10 +19,10 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from kmsconn.chain.asking import PROFILES
 from kmsconn.config.assembly import socket_name
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector
+from kmsconn.connector.contracts import PROFILES
 from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.journal.journal import open_journal
 from kmsconn.observe.status import HealthReport

@@ -13,10 +13,11 @@ from typing import Any
 
 import attrs
 
-from kmsconn.chain.asking import PROFILES, run_query_plan
+from kmsconn.chain.asking import run_query_plan
 from kmsconn.ciphertexts.sdk import open_sdk
 from kmsconn.config.settings import Settings
 from kmsconn.config.sources import GENERATIONS
+from kmsconn.connector.contracts import PROFILES
 from kmsconn.connector.wiring import open_buckets
 from kmsconn.core.client import open_core
 from kmsconn.errors import StartRefused

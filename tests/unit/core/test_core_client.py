@@ -14,8 +14,8 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from kmsconn.chain.asking import PROFILES
 from kmsconn.config.parties import CoreTls
+from kmsconn.connector.contracts import PROFILES
 from kmsconn.core import statuses
 from kmsconn.core.client import (
     HEALTH_PATH,

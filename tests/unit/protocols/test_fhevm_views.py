@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from kmsconn.chain.asking import interfaces
+from kmsconn.connector.contracts import interfaces
 from kmsconn.errors import Denied, NotYet, Undecodable, WrongContract, WrongSignature
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address

@@ -14,8 +14,8 @@ from eth_typing import ABIFunction
 from eth_utils.abi import function_abi_to_4byte_selector
 
 import kmsconn
-from kmsconn.chain.asking import Decoded, Place, Provider, UnknownLog, interfaces, open_provider
 from kmsconn.chain.port import RpcError
+from kmsconn.connector.contracts import Decoded, Place, Provider, UnknownLog, interfaces, open_provider
 from kmsconn.emulator.dependencies import HOST_ID
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH
 from kmsconn.errors import CallReverted, Undecodable, Unreachable
