@@ -35,7 +35,7 @@ from kmsconn.model.events import (
     RequestRecorded,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.shadow import Likeness
+from kmsconn.protocols.comparing import Likeness
 from kmsconn.requests.http_decryption import HttpWaiters
 
 SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late

@@ -19,6 +19,10 @@ _LEGACY_FIELDS = 9
 _ETHEREUM_V = 27
 _EIP155_V = 35
 
+GWEI = 10**9
+ETHER = 10**18
+_DIGITS = 30  # of a figure in a text; a wild answer may have 77
+
 
 @frozen
 class Transaction:
@@ -142,3 +146,21 @@ def _to(field: rlp.Rlp) -> Address:
     if len(_bytes(field)) != ADDRESS_BYTES:
         raise Undecodable("a transaction without receiver")
     return Address(_bytes(field))
+
+
+def in_gwei(wei: int) -> str:
+    """Return a fee in gwei, for people."""
+    return f"{_decimal(wei, GWEI)} gwei"
+
+
+def in_ether(wei: int) -> str:
+    """Return an amount in ether, for people."""
+    return f"{_decimal(wei, ETHER)} ether"
+
+
+def _decimal(wei: int, unit: int) -> str:
+    whole, rest = divmod(wei, unit)
+    if len(str(whole)) > _DIGITS:
+        return f"10^{len(str(whole)) - 1}"
+    fraction = str(rest).zfill(len(str(unit)) - 1).rstrip("0")
+    return f"{whole}.{fraction}" if fraction else str(whole)

@@ -1,24 +1,20 @@
-"""Asks nodes: how the chain stands, about replies, and for the price of gas, so that a question that fails concerns its own reply alone.
-
-Each look asks one node for head, nonce, balance and finality, and asks nobody about a single reply.
-"""
+"""Asks nodes about replies, and for the price of gas, so that a question that fails concerns its own reply alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import trio
 
-from kmsconn.chain.asking import MAX_BATCH, run_query_plan
-from kmsconn.chain.follower import UNREAD, Anchor, HeadTracker
-from kmsconn.chain.logs import BlockHead, block_call, read_block, read_found, read_number
-from kmsconn.chain.port import Call, PipelinedRpc, RpcError
-from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
+from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.logs import block_call
+from kmsconn.chain.looking import QUESTION_TIMEOUT, ChainView, ask_many
+from kmsconn.chain.port import Call, PipelinedRpc
+from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_quantity, quantity, to_hex
+from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
@@ -34,11 +30,9 @@ from kmsconn.replies.answers import (
     read_stands,
     read_trace,
 )
-from kmsconn.replies.state import TxManager, TxState, tell_answer, tell_market
-from kmsconn.replies.view import NOT_FINAL, ChainView, Finding, Track, receipt_of
-from kmsconn.transport.waiting import Backoff, together
-
-HEAD = Call("eth_blockNumber")
+from kmsconn.replies.state import TxState, tell_answer, tell_market
+from kmsconn.replies.view import Finding, Track, receipt_of
+from kmsconn.transport.waiting import Backoff
 
 
 def call_for(track: Track, question: Question, sender: Address) -> Call:
@@ -86,190 +80,6 @@ def _explained(profile: Profile, row: Row, said: Says) -> Says:
     if not isinstance(said, Revert) or said.name != NO_DATA or row.answer is None:
         return said
     return profile.operations[row.kind].explain_silence(row.answer.calldata) or said
-
-
-QUESTION_TIMEOUT = 5.0
-"""Seconds for one batch, or for its calls one by one; shorter than a connection waits before it counts as dead."""
-
-Take = Callable[[int, Any, int | None], None]
-"""Takes the outcome of a question by its place: a result or a KmsconnError, and the head of the node; None: no node answered."""
-
-
-async def ask_many(
-    rpc: PipelinedRpc, calls: Sequence[Call], take: Take, *, alone: frozenset[int] = frozenset()
-) -> None:
-    """Ask about many replies at once; ``take`` gets each answer as it comes. The places in ``alone`` go into no batch with others.
-
-    Cancellation: at any time. Repeating: reads only.
-    """
-    others = [place for place in range(len(calls)) if place not in alone]
-    batches = [others[at : at + MAX_BATCH] for at in range(0, len(others), MAX_BATCH)]
-    every = [*batches, *([place] for place in alone)]
-    await together([partial(_ask_batch, rpc, calls, places, take) for places in every])
-
-
-async def _ask_batch(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
-    """Ask in one batch behind the node's head, or one by one where that has no answer."""
-    asked = [HEAD, *(calls[place] for place in places)]
-    error: Retryable | None = None
-    with trio.move_on_after(QUESTION_TIMEOUT):
-        try:
-            head, *results = await rpc.batch(asked)
-            number = read_number(head)
-        except Retryable as failed:
-            error = failed
-        else:
-            for place, result in zip(places, results, strict=True):
-                take(place, result, number)
-            return
-    if error is None and len(places) == 1:
-        error = StageTimeout(asked[-1].method, QUESTION_TIMEOUT)
-    if isinstance(error, (StageTimeout, Overloaded)):  # more calls would make it worse
-        for place in places:
-            take(place, error, None)
-    else:
-        await _ask_each(rpc, calls, places, take)
-
-
-async def _ask_each(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
-    """Ask each for itself, all on their way at once: the node may take no batches, or one question may spoil them."""
-    unanswered = dict.fromkeys(places)
-    error: KmsconnError = StageTimeout(calls[places[0]].method, QUESTION_TIMEOUT)
-    with trio.move_on_after(QUESTION_TIMEOUT):
-        try:
-            number = read_number(await rpc.call(HEAD.method))
-        except (Retryable, RpcError) as failed:
-            error = failed
-        else:
-
-            def note(at: int, result: Any) -> None:
-                unanswered.pop(places[at], None)
-                take(places[at], result, None if isinstance(result, Retryable) else number)
-
-            await rpc.each([calls[place] for place in places], note)
-    for place in unanswered:
-        take(place, error, None)
-
-
-async def ask_one_node(rpc: PipelinedRpc, calls: Sequence[Call]) -> list[Any]:
-    """Ask a few questions of one node, each for itself where it takes no such batch; a result or an error for each.
-
-    Raises Overloaded, or Retryable when the first one has no answer. Repeating: reads only.
-    """
-    results: list[Any] = []
-    try:
-        results = await rpc.batch(calls)
-    except Overloaded:
-        raise
-    except Retryable:
-        pass
-    if not results or isinstance(results[0], RpcError):
-        results = [None] * len(calls)
-        await rpc.each(calls, results.__setitem__)
-        if isinstance(results[0], Retryable):
-            raise results[0]
-    return results
-
-
-LATEST = Call("eth_getBlockByNumber", ("latest", False))
-FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
-LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
-DETAILS_EVERY = 2.0  # seconds; balance and finality change slowly
-
-
-@cache
-def nonce_call(sender: Address, block: str = "latest") -> Call:
-    """Return the question for the sender's nonce at a block; at ``pending`` what waits in the node's pool counts, too."""
-    return Call("eth_getTransactionCount", (to_hex(sender), block))
-
-
-@attrs.define
-class ChainObserver:
-    """Looks at one chain, and remembers what only later looks can compare. Which branch it is, the chain's follower says."""
-
-    manager: TxManager
-    _heads: HeadTracker = attrs.field(factory=HeadTracker)
-    _details_at: float = float("-inf")
-    _finalized: int | None = None
-    _young: int = 0
-    """So many of the newest blocks were not final when finality was asked."""
-    _balance: int | None = None
-    _suspicious: bool = False
-    _last: tuple[int, int, int] = (-1, -1, UNREAD)
-    """The head's number, the nonce and the chain's generation of the look before."""
-    _forked_at: float = attrs.field(factory=trio.current_time)
-
-    async def look(self, final: Sequence[int] = ()) -> ChainView:
-        """Look at the chain, now and then with blocks that are said to be final. Raises Unreachable, Overloaded, StageTimeout.
-
-        Repeating: reads only.
-        """
-        now, follower = trio.current_time(), self.manager.endpoint.follower
-        details = now - self._details_at >= DETAILS_EVERY
-        count_call = nonce_call(self.manager.account)
-        anchor = follower.anchor()
-        if details and (anchor.block is None or anchor.block.number < self._last[0]):
-            await follower.load()  # no reader of this process feeds it
-            anchor = follower.anchor()
-        calls = [LATEST, count_call, *anchor.calls]
-        if details:
-            calls += [Call("eth_getBalance", count_call.params), FINALIZED, *map(block_call, final)]
-        try:
-            with trio.fail_after(LOOK_TIMEOUT):
-                block, count, *more = await ask_one_node(self.manager.endpoint.rpc, calls)
-                head, nonce = read_block(block), read_number(count, count_call.method)
-                found = None if anchor.block is None else read_found(more.pop(0))
-                await self._compare(head, nonce, anchor, None if found is None else found.hash)
-        except trio.TooSlowError as error:
-            raise StageTimeout("a look at the chain", LOOK_TIMEOUT) from error
-        blocks = dict(zip(final, more[2:], strict=True)) if details else {}
-        if details:
-            self._details_at = now
-            self._take_details(head, *more[:2])
-        return self._view(head, nonce, blocks)
-
-    async def _compare(self, head: BlockHead, nonce: int, anchor: Anchor, found: bytes | None) -> None:
-        """Take a head, and compare a look with those before: another branch or generation, or a lower head or nonce, is another epoch."""
-        follower, last = self.manager.endpoint.follower, self._last
-        lags = anchor.block is not None and found is None
-        self._suspicious = not (lags or await follower.judge(anchor, found))
-        follower.head.note(head.number, head.timestamp)
-        self._last = head.number, nonce, follower.generation
-        if self._suspicious or head.number < last[0] or nonce < last[1] or follower.generation != last[2]:
-            self._forked_at = trio.current_time()
-
-    def _take_details(self, head: BlockHead, balance: Any, finalized: Any) -> None:
-        try:
-            self._balance = from_quantity(balance)
-        except (TypeError, ValueError):
-            self._balance = None
-        found = read_found(finalized)
-        self._finalized = None if found is None else found.number
-        self._young = 0 if found is None else max(0, head.number - found.number)
-
-    def _view(self, head: BlockHead, nonce: int, blocks: Mapping[int, Any]) -> ChainView:
-        tracker, window = self.manager.endpoint.follower.head, self.manager.settings.reading.reorg_window
-        self._heads.note(head.number, head.timestamp)
-        # a burst of before this process would pass for old; nothing is old until as much was seen of the chain
-        reorg_blocks = tracker.blocks_in(window) if tracker.has_watched(window) else head.number + 1
-        # the finalized one was asked some looks ago, perhaps on a longer branch that went since: so it falls with the head
-        final = head.number - (
-            self.manager.endpoint.confirmations if self._finalized is None else self._young
-        )
-        return ChainView(
-            number=head.number,
-            base_fee=head.base_fee,
-            gas_limit=head.gas_limit,
-            nonce=nonce,
-            fresh=self._heads.number == head.number,
-            reorg_blocks=reorg_blocks,
-            final=max(NOT_FINAL, final if self._finalized is None else min(self._finalized, final)),
-            balance=self._balance,
-            at=trio.current_time(),
-            forked_at=self._forked_at,
-            suspicious=self._suspicious,
-            blocks=blocks,
-        )
 
 
 SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)

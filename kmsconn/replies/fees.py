@@ -18,15 +18,13 @@ from kmsconn.chain.port import Call, JsonFeeHistory, read
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_quantity
-from kmsconn.ethereum.transactions import Transaction
+from kmsconn.ethereum.transactions import Transaction, in_ether, in_gwei
 from kmsconn.frozen import frozen
 from kmsconn.model.debounce import Suspicion
 
 LEAST_PRIORITY = 1  # wei
 FEE_HISTORY = Call("eth_feeHistory", ("0xa", "latest", [20]))
 GAS_PRICE = Call("eth_gasPrice")
-GWEI = 10**9
-ETHER = 10**18
 
 
 @frozen
@@ -132,27 +130,6 @@ class FeeLimits:
             f"a reply with {gas} gas at {in_gwei(price.needed)} costs {in_ether(gas * price.needed)}, "
             f"allowed are {in_ether(self.cost)} (max_reply_cost)"
         )
-
-
-def in_gwei(wei: int) -> str:
-    """Return a fee in gwei, for people."""
-    return f"{_decimal(wei, GWEI)} gwei"
-
-
-def in_ether(wei: int) -> str:
-    """Return an amount in ether, for people."""
-    return f"{_decimal(wei, ETHER)} ether"
-
-
-_DIGITS = 30  # of a figure in a text; a wild answer may have 77
-
-
-def _decimal(wei: int, unit: int) -> str:
-    whole, rest = divmod(wei, unit)
-    if len(str(whole)) > _DIGITS:
-        return f"10^{len(str(whole)) - 1}"
-    fraction = str(rest).zfill(len(str(unit)) - 1).rstrip("0")
-    return f"{whole}.{fraction}" if fraction else str(whole)
 
 
 # --- jumps

@@ -11,17 +11,17 @@ from itertools import islice
 import attrs
 import trio
 
-from kmsconn.errors import JournalFailed, KmsconnError, NonceTaken, Retryable
-from kmsconn.ethereum.hexes import from_count
+from kmsconn.chain.looking import DETAILS_EVERY, NOT_FINAL, ChainObserver, ChainView
+from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.replies.answers import read_listed
-from kmsconn.replies.asking import DETAILS_EVERY, ChainObserver, Questioner, judge_market, nonce_call
+from kmsconn.replies.asking import Questioner, judge_market
 from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
 from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
-from kmsconn.replies.view import NOT_FINAL, Action, ChainView, IncludedReply, View, top
+from kmsconn.replies.view import Action, IncludedReply, View, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
 
@@ -41,7 +41,6 @@ NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
 NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 BLOCKS_AT_ONCE = 32  # headers of final blocks in one look: more than any chain makes between two of them
-POOL_TIMEOUT = 1.0  # seconds; a node that does not answer for its pool holds nobody up
 POOL_BLOCKS = 3  # from the first look on: what may be mined at all of what a process before this one sent, is mined by then
 NO_END = 2**62  # above every block
 
@@ -87,11 +86,11 @@ class Rounds:
     @classmethod
     def of(cls, manager: TxManager) -> Rounds:
         """Return the rounds of a transaction manager that begins."""
-        state, wallet = TxState.of(manager), manager.wallet
+        state, wallet, endpoint = TxState.of(manager), manager.wallet, manager.endpoint
         return cls(
             state,
             Sender(state, wallet) if isinstance(wallet, Wallet) else Shadow.of(state),
-            ChainObserver(manager),
+            ChainObserver(endpoint.rpc, endpoint.follower, manager.account, endpoint.confirmations),
             Questioner(state),
             Hold(ROUND_BACKOFF, manager.ports.random),
         )
@@ -146,7 +145,7 @@ class Rounds:
         if isinstance(self.moves, Sender):  # to a shadow its transactions are another connector's
             first = state.nonces.first_block
             early = first is None or chain.number < first + POOL_BLOCKS
-            pooled = await self._pooled() if early else 0
+            pooled = await self.observer.pooled() if early else 0
             state.nonces.look(chain, state.tracks.nonces, state.manager.endpoint.window, pooled)
         judge_market(state, chain)
         if chain.fresh:
@@ -156,14 +155,6 @@ class Rounds:
             state.fillers = {nonce: one for nonce, one in state.fillers.items() if nonce in kept}
         self._name_late()
         state.alerts.show(trio.current_time())
-
-    async def _pooled(self) -> int:
-        """Return the nonce behind what waits in a pool; 0 where no node tells."""
-        manager = self.state.manager
-        call = nonce_call(manager.account, "pending")
-        with trio.move_on_after(POOL_TIMEOUT), suppress(KmsconnError, ValueError):
-            return from_count(await manager.endpoint.rpc.call(call.method, *call.params))
-        return 0
 
     async def _load_included(self, chain: ChainView) -> None:
         """Track the included replies whose blocks are final, but for those whose headers show that they are there for good.

@@ -14,7 +14,7 @@ from kmsconn.chain.port import Call
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.ethereum.transactions import Transaction
+from kmsconn.ethereum.transactions import Transaction, in_ether
 from kmsconn.journal import moves
 from kmsconn.journal.moves import FIRST, Signing
 from kmsconn.journal.rows import Row, RowReply
@@ -30,7 +30,7 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.replies.answers import WAITS_FOR_A_BLOCK, Broadcast, Sent, read_sent
-from kmsconn.replies.fees import in_ether, new_transaction
+from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
 from kmsconn.replies.table import REFUSED

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from os.path import commonprefix
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import attrs
 import msgspec
 import trio
 
 from kmsconn.chain.follower import UNREAD
+from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import Call, Count, JsonTransaction, Rpc, read
-from kmsconn.errors import KmsconnError, Undecodable, Unreachable
+from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
@@ -32,7 +31,7 @@ from kmsconn.journal.rows import Row
 from kmsconn.model.events import ReplyCompared, ReplyIncluded, ReplyMissing, ReplyUnmatched, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.protocols.port import Operation
+from kmsconn.protocols.comparing import compare
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies import table
 from kmsconn.replies.answers import Accepts, Receipt, read_receipt
@@ -40,7 +39,7 @@ from kmsconn.replies.plan import by_phase
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState
 from kmsconn.replies.table import TableRow
-from kmsconn.replies.view import Action, ChainView, Finding, Found, IncludedReply, Phase, Track, View
+from kmsconn.replies.view import Action, Finding, Found, IncludedReply, Phase, Track, View
 
 BLOCKS_AT_ONCE = 16
 """Blocks with their transactions in one batch: some seconds of the fastest chain, some megabytes of a full one."""
@@ -170,57 +169,6 @@ def _read_block(result: Any) -> _Block | None:
     except ValueError as error:
         said = f"{result}" if isinstance(result, KmsconnError) else f"what cannot be decoded: {error}"
         raise Unreachable(f"the node answered {said}") from error
-
-
-SHOWN_BYTES = 8
-"""Bytes of both replies that are shown from the first difference on."""
-SELECTOR, ENCODING = "selector", "encoding"
-"""What differs where it is no argument: the function, or the way in which equal arguments are written."""
-
-
-class Likeness(StrEnum):
-    """How two replies to one request stand to each other."""
-
-    EQUAL = "equal"  # all bytes
-    RECOMPUTED = "recomputed"  # the Core computed twice, and only what it may give otherwise differs
-    DIFFERENT = "different"
-
-
-class ReplyComparison(NamedTuple):
-    """How two replies stand to each other; ``at``: the offset of the first difference, with its argument and some bytes of each."""
-
-    likeness: Likeness
-    at: int | None = None
-    field: str | None = None
-    ours: str | None = None
-    theirs: str | None = None
-
-
-def compare(operation: Operation[Any], ours: bytes, theirs: bytes) -> ReplyComparison:
-    """Compare the calldata of this connector with that of another one."""
-    if ours == theirs:
-        return ReplyComparison(Likeness.EQUAL)
-    fields = differing_fields(operation, ours, theirs)
-    wrong = [field for field, may_vary in fields if not may_vary]
-    likeness = Likeness.DIFFERENT if wrong else Likeness.RECOMPUTED
-    at = len(commonprefix([ours, theirs]))  # noqa: RUF071 - byte by byte is what is meant
-    shown = slice(at, at + SHOWN_BYTES)
-    field = wrong[0] if wrong else fields[0][0]
-    return ReplyComparison(likeness, at, field, to_hex(ours[shown]), to_hex(theirs[shown]))
-
-
-def differing_fields(operation: Operation[Any], ours: bytes, theirs: bytes) -> list[tuple[str, bool]]:
-    """Return the arguments that differ, each with whether a Core may give it otherwise; never nothing for other bytes."""
-    function = operation.reply
-    if function is None or ours[:SELECTOR_BYTES] != theirs[:SELECTOR_BYTES]:
-        return [(SELECTOR, False)]
-    try:
-        decoded = function.decode(ours), function.decode(theirs, exact=False)  # as a contract reads it
-        values = zip(function.parameters, *decoded, strict=True)
-        found = [(name, operation.may_vary(name, one, two)) for name, one, two in values if one != two]
-    except Undecodable:
-        found = []
-    return found or [(ENCODING, False)]
 
 
 LOOK_EVERY = 2.0  # seconds between looks at what is overdue

@@ -12,11 +12,13 @@ import attrs
 import trio
 
 from kmsconn.chain.follower import Follower
+from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import to_hex
+from kmsconn.ethereum.transactions import in_ether
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.queries import Due
@@ -27,10 +29,9 @@ from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
-from kmsconn.replies.fees import FeeLimits, Market, in_ether
+from kmsconn.replies.fees import FeeLimits, Market
 from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import (
-    ChainView,
     IncludedReply,
     NonceTracker,
     ReplyHistory,

@@ -93,7 +93,9 @@ def _never(view: View, track: Track, probe: Finding) -> bool | None:
 
     That node holds the request's block: on another branch the id may name something else.
     """
-    if not (probe.trusted and is_hopeless(said_in(probe)) and view.chain.is_old(track.row)):
+    if not (
+        probe.trusted and is_hopeless(said_in(probe)) and view.chain.is_old(track.row.event.log.block_number)
+    ):
         return False
     block = track.finding(Question.BLOCK, view.now)
     if block is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
@@ -367,7 +369,7 @@ def _wanted(phase: Phase, view: View, track: Track, evidence: Any) -> Sequence[Q
         case _:
             if not _may_ask(evidence, view) or Question.ESTIMATE in track.asked:
                 return ()
-            hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row)
+            hopeless = track.suspects(Belief.HOPELESS) and view.chain.is_old(track.row.event.log.block_number)
             return (Question.ESTIMATE, Question.BLOCK) if hopeless else (Question.ESTIMATE,)
 
 

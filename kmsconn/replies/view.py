@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from kmsconn.chain.looking import ChainView
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
@@ -32,38 +33,8 @@ from kmsconn.replies.answers import (
 )
 from kmsconn.replies.fees import FeeLimits, Price
 
-NOT_FINAL = -1
 SILENCES = 3  # in a row, until no answer counts as one that says nothing
 FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
-
-
-@attrs.frozen
-class ChainView:
-    """One look at the chain: the latest block and the sender's account, all of one node.
-
-    ``fresh``: no node of this chain has shown a later block. ``reorg_blocks``: how many blocks the reorg window holds. ``final``: the
-    newest block that cannot go any more, ``NOT_FINAL`` before one is known. ``balance`` in wei, None where the node does not say.
-    ``forked_at``: when a look last found another block than before, or a lower head or nonce, as a node that lags shows it too; at first
-    the start, before which everything may have happened. ``suspicious``: this look itself is of another branch, which is not believed.
-    """
-
-    number: int
-    base_fee: int | None
-    gas_limit: int | None
-    nonce: int
-    fresh: bool
-    reorg_blocks: int
-    final: int
-    balance: int | None
-    at: float
-    forked_at: float = -math.inf
-    suspicious: bool = False
-    blocks: Mapping[int, Any] = attrs.field(factory=dict, repr=False)
-    """What the node answered for blocks that it was asked for besides, by number."""
-
-    def is_old(self, row: Row) -> bool:
-        """Say whether a row's request is older than the reorg window: only then is a final no believed."""
-        return row.event.log.block_number <= self.number - self.reorg_blocks
 
 
 def top(chain_nonce: int, in_flight: Collection[int], high: int) -> int:

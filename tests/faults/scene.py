@@ -38,9 +38,9 @@ from kmsconn.observe.logs import LineLog, line_takes
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.server import Identity, answer
 from kmsconn.observe.tally import EventTakers
+from kmsconn.protocols.comparing import Likeness
 from kmsconn.protocols.fhevm.decryptions import RESPONSE as PUBLIC
 from kmsconn.protocols.fhevm.user_decryption import RESPONSE as USER
-from kmsconn.replies.shadow import Likeness
 from kmsconn.serving.wire import ServedAnswer
 from kmsconn.testing.ground_truth import read_ground_truth
 from kmsconn.testing.http_clients import POSTED_FORMS, content_of

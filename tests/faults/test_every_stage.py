@@ -162,8 +162,8 @@ async def test_a_stage_cancelled_anywhere_leaves_nothing_behind_and_can_be_repea
                 assert await run() == expected
 
         assert (
-            await cancel_everywhere(run, look) >= 2
-        )  # a check puts its questions to both chains at once, and waits for each
+            await cancel_everywhere(run, look) >= 1
+        )  # a check waits for one chain; the other's answer is there
 
 
 async def test_a_chain_asked_and_cancelled_anywhere_answers_the_next_question(tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ async def stands_still(*_: Any) -> None:
     ("part", "where"),
     [
         ("reader", "kmsconn.requests.reader.LogReader._round"),
-        ("txmanager", "kmsconn.replies.asking.ChainObserver.look"),
+        ("txmanager", "kmsconn.chain.looking.ChainObserver.look"),
     ],
 )
 async def test_a_part_of_the_process_that_stands_still(

@@ -21,8 +21,8 @@ from kmsconn.model.events import (
     RequestRecorded,
 )
 from kmsconn.model.life import State
+from kmsconn.protocols.comparing import Likeness
 from kmsconn.replies import shadow as shadow_module
-from kmsconn.replies.shadow import Likeness
 from kmsconn.replies.wallet import open_wallet
 from tests.faults.scene import (
     ALL_EQUAL,

@@ -14,7 +14,7 @@ from kmsconn.emulator.dependencies import sender_of
 from kmsconn.model.events import Event, ReplyCompared, ReplySent, ReplySigned, RequestClosed
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.replies.shadow import Likeness
+from kmsconn.protocols.comparing import Likeness
 from kmsconn.requests.stages import Stages
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
 from tests.faults.scene import ports

@@ -30,10 +30,10 @@ from kmsconn.model.events import (
 )
 from kmsconn.model.life import State
 from kmsconn.model.requests import HTTPZ_RC7, Kind
+from kmsconn.protocols.comparing import Likeness
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.decryptions import NAMELESS_EVENT
 from kmsconn.protocols.httpz_rc7.messages import PlaintextForm, encode_plaintexts
-from kmsconn.replies.shadow import Likeness
 from kmsconn.transport.grpc.framing import Status
 from tests.faults.scene import ports, wall
 from tests.httpz.world import COPROCESSOR, USER, USER_KEY, World, open_world

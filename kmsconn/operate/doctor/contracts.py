@@ -15,11 +15,12 @@ from kmsconn.errors import Retryable, Undecodable, Unreachable, WrongContract
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum, parse_address
 from kmsconn.ethereum.hexes import from_hex, to_hex
 from kmsconn.ethereum.ids import id_name
+from kmsconn.ethereum.transactions import in_ether
 from kmsconn.model.requests import Content
 from kmsconn.operate.doctor.chains import CheckedChain, logs_between, read_wei
 from kmsconn.operate.doctor.probing import Diagnosis, Discovery, Probe, fault, ok, skipped, warning
 from kmsconn.protocols.profile import ConfiguredContract, Profile, Registration, Subscription
-from kmsconn.replies.fees import in_ether, market_fees, read_history
+from kmsconn.replies.fees import market_fees, read_history
 
 
 @attrs.frozen

@@ -9,10 +9,9 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.looking import QUESTION_TIMEOUT, ChainObserver, ChainView, ask_many, ask_one_node
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
-from kmsconn.replies.asking import QUESTION_TIMEOUT, ChainObserver, ask_many, ask_one_node
-from kmsconn.replies.view import ChainView
 from tests.unit.replies.world import World
 
 BLOCK = {"number": "0x10", "timestamp": "0x20", "baseFeePerGas": "0x7"}
@@ -51,9 +50,8 @@ class Says:
 
 
 async def look(*results: Any) -> ChainView:
-    manager = World().manager()
-    endpoint = attrs.evolve(manager.endpoint, rpc=Says([*results, None, None]))
-    return await ChainObserver(attrs.evolve(manager, endpoint=endpoint)).look()
+    rpc, manager = Says([*results, None, None]), World().manager()
+    return await ChainObserver(rpc, manager.endpoint.follower, manager.account, 0).look()
 
 
 async def test_a_head_is_read_with_the_nonce() -> None:

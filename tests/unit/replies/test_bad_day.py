@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.looking import NOT_FINAL, ChainObserver
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.node_faults import NodeError
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
@@ -29,8 +30,6 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert, Verdict
-from kmsconn.replies.asking import ChainObserver
-from kmsconn.replies.view import NOT_FINAL
 from tests.unit.replies.world import (
     CHAIN_ID,
     CONTRACT,
@@ -456,7 +455,7 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World) ->
 
 async def test_the_finalized_block_falls_with_a_head_that_falls(world: World) -> None:
     """It was asked on a branch that went, and is not asked again before two seconds have passed."""
-    observer, chain = ChainObserver(world.manager()), world.chain
+    observer, chain = ChainObserver(world.node, world.follower, KEY.address, 0), world.chain
     chain.mine_many(50)
     assert (await observer.look()).final == 30
     chain.reorg(10, shorter=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from kmsconn.chain.looking import ChainView
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.replies import shadow
@@ -12,7 +13,7 @@ from kmsconn.replies.answers import Accepts, Finds, Question, Receipt, Says
 from kmsconn.replies.manager import Rounds
 from kmsconn.replies.plan import TABLE, Table, assess
 from kmsconn.replies.table import ROWS
-from kmsconn.replies.view import Action, ChainView, Finding
+from kmsconn.replies.view import Action, Finding
 from tests.unit.replies.world import World
 from tools.gen_transactions import MEANINGS
 

@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.looking import ChainObserver
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.ethereum.transactions import decode_transaction
 from kmsconn.journal import moves, retention
@@ -20,7 +21,6 @@ from kmsconn.model.events import ReplyReturned, ReplySigned
 from kmsconn.model.life import State
 from kmsconn.replies import asking, plan, state, table, view
 from kmsconn.replies.answers import Belief, Question
-from kmsconn.replies.asking import ChainObserver
 from kmsconn.replies.view import Finding, Found, NonceTracker
 from tests.unit.replies.world import HEALTHY, KEY, Fault, World, running, until, wall
 
