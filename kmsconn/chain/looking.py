@@ -17,10 +17,10 @@ import trio
 from kmsconn.chain.asking import MAX_BATCH
 from kmsconn.chain.follower import UNREAD, Anchor, Follower, HeadTracker
 from kmsconn.chain.logs import BlockHead, block_call, read_block, read_found, read_number
-from kmsconn.chain.port import Call, PipelinedRpc, RpcError
+from kmsconn.chain.port import Call, JsonBlockHash, PipelinedRpc, RpcError, read
 from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_quantity, to_hex
+from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex
 from kmsconn.transport.waiting import together
 
 HEAD = Call("eth_blockNumber")
@@ -144,6 +144,15 @@ FINALIZED = Call("eth_getBlockByNumber", ("finalized", False))
 LOOK_TIMEOUT = 15.0  # seconds; longer than a connection waits, so that a dead one is noticed
 POOL_TIMEOUT = 1.0  # seconds; a node that does not answer for its pool holds nobody up
 DETAILS_EVERY = 2.0  # seconds; balance and finality change slowly
+
+
+def is_listed(block_hash: bytes, transaction_hash: bytes, result: Any) -> bool:
+    """Say whether what a node answered is the block with this hash, and lists a transaction."""
+    try:
+        block = read(result, JsonBlockHash)
+        return from_hex(block.hash) == block_hash and to_hex(transaction_hash) in block.transactions
+    except ValueError:
+        return False
 
 
 @cache

@@ -17,6 +17,7 @@ from kmsconn.errors import KmsconnError, Overloaded, Unreachable
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.frozen import frozen
 
+_EXECUTION_REVERTED = 3
 RPC_CALL_TIMEOUT = 10.0  # seconds for an answer; a connection that keeps one longer is taken for dead
 
 
@@ -29,6 +30,11 @@ class RpcError(KmsconnError):
     def __init__(self, code: int, message: str, data: bytes | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.data = code, message, data
+
+    @property
+    def is_revert(self) -> bool:
+        """Whether it is the contract's no: by its code (geth), its data, or its text."""
+        return self.code == _EXECUTION_REVERTED or bool(self.data) or "revert" in self.message.lower()
 
 
 @frozen
@@ -132,6 +138,29 @@ class JsonReceipt(msgspec.Struct, rename="camel"):
     status: Quantity
     gas_used: Quantity | None = None
     logs: list[JsonLogOrigin] = []
+
+
+@frozen
+class Receipt:
+    """A mined transaction: its block, whether it did what it should, and the gas that it used where the node says so.
+
+    ``heard``: the contract emitted something, as each does that takes a reply.
+    """
+
+    block: int
+    succeeded: bool
+    gas_used: int | None = None
+    block_hash: bytes = b""
+    heard: bool = False
+
+    def used_up(self, gas_limit: int) -> bool:
+        """Say whether a failed transaction ran out of gas.
+
+        A contract keeps a 64th of the gas when it calls another one (EIP-150), and ends with that when the other one ran out.
+        """
+        return (
+            not self.succeeded and self.gas_used is not None and self.gas_used >= gas_limit - gas_limit // 64
+        )
 
 
 class JsonTransaction(msgspec.Struct):

@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 
 import attrs
 
-from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, RpcError, is_overload, read
+from kmsconn.chain.port import JsonBlockHash, JsonReceipt, JsonTrace, Receipt, RpcError, is_overload, read
 from kmsconn.errors import KmsconnError, Retryable, StageTimeout
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, to_hex
-from kmsconn.frozen import frozen
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.protocols.profile import Profile
@@ -144,7 +143,7 @@ def read_probe(profile: Profile, kind: Kind, result: Any, *, is_estimate: bool) 
 
     No function that takes a reply returns anything.
     """
-    if isinstance(result, RpcError) and is_revert(result):
+    if isinstance(result, RpcError) and result.is_revert:
         return profile.operations[kind].revert(result.data)
     if isinstance(result, (RpcError, Retryable)):
         return _unanswered(result)
@@ -158,14 +157,6 @@ def read_probe(profile: Profile, kind: Kind, result: Any, *, is_estimate: bool) 
     return Unclear("the node answered with a result, but the function returns none")
 
 
-_EXECUTION_REVERTED = 3
-
-
-def is_revert(error: RpcError) -> bool:
-    """Say whether an error is the contract's no: by its code (geth), its data, or its text."""
-    return error.code == _EXECUTION_REVERTED or bool(error.data) or "revert" in error.message.lower()
-
-
 def is_done(says: Says) -> bool:
     """Say whether the contract has this signer's reply."""
     return says.verdict is Verdict.DONE
@@ -174,29 +165,6 @@ def is_done(says: Says) -> bool:
 def is_hopeless(says: Says) -> bool:
     """Say whether the reply can never be taken; believed only once the request's block is older than the reorg window."""
     return says.verdict in {Verdict.FINAL, Verdict.SKIP}
-
-
-@frozen
-class Receipt:
-    """A mined transaction: its block, whether it did what it should, and the gas that it used where the node says so.
-
-    ``heard``: the contract emitted something, as each does that takes a reply.
-    """
-
-    block: int
-    succeeded: bool
-    gas_used: int | None = None
-    block_hash: bytes = b""
-    heard: bool = False
-
-    def used_up(self, gas_limit: int) -> bool:
-        """Say whether a failed transaction ran out of gas.
-
-        A contract keeps a 64th of the gas when it calls another one (EIP-150), and ends with that when the other one ran out.
-        """
-        return (
-            not self.succeeded and self.gas_used is not None and self.gas_used >= gas_limit - gas_limit // 64
-        )
 
 
 def read_receipt(contract: Address, result: Any) -> Receipt | Unclear | None:
@@ -232,12 +200,6 @@ def read_stands(block_hash: bytes, result: Any) -> bool | Unclear:
         return result is not None and from_hex(read(result, JsonBlockHash).hash) == block_hash
     except ValueError:
         return Unclear("the node's block has no readable hash")
-
-
-def read_listed(block_hash: bytes, transaction_hash: bytes, result: Any) -> bool:
-    """Return whether a block is the one with this hash, and lists a transaction."""
-    stands = read_stands(block_hash, result) is True
-    return stands and to_hex(transaction_hash) in read(result, JsonBlockHash).transactions
 
 
 def read_trace(profile: Profile, kind: Kind, result: Any) -> Revert | Unclear:

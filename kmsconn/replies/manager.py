@@ -11,11 +11,10 @@ from itertools import islice
 import attrs
 import trio
 
-from kmsconn.chain.looking import DETAILS_EVERY, NOT_FINAL, ChainObserver, ChainView
+from kmsconn.chain.looking import DETAILS_EVERY, NOT_FINAL, ChainObserver, ChainView, is_listed
 from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
-from kmsconn.replies.answers import read_listed
 from kmsconn.replies.asking import Questioner, judge_market
 from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
@@ -180,7 +179,7 @@ class Rounds:
         for number, answer in chain.blocks.items():
             if number <= chain.final and not chain.suspicious:
                 replies = self.state.tracks.standing.pop(number, ())
-                stand += [one for one in replies if read_listed(one.block_hash, one.hash, answer)]
+                stand += [one for one in replies if is_listed(one.block_hash, one.hash, answer)]
                 self.state.tracks.newly_included = True  # whoever does not stand is asked about
         if stand:
             await self.moves.finalize(stand)

@@ -21,7 +21,7 @@ import trio
 
 from kmsconn.chain.follower import UNREAD
 from kmsconn.chain.looking import ChainView
-from kmsconn.chain.port import Call, Count, JsonTransaction, Rpc, read
+from kmsconn.chain.port import Call, Count, JsonTransaction, Receipt, Rpc, read
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
@@ -34,7 +34,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.comparing import compare
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies import table
-from kmsconn.replies.answers import Accepts, Receipt, read_receipt
+from kmsconn.replies.answers import Accepts, read_receipt
 from kmsconn.replies.plan import by_phase
 from kmsconn.replies.sending import ReplyMoves
 from kmsconn.replies.state import TxState

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 
 import attrs
 
+from kmsconn.chain.port import Receipt
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.protocols.port import Verdict
 from kmsconn.replies.answers import (
@@ -23,7 +24,6 @@ from kmsconn.replies.answers import (
     Belief,
     Broadcast,
     Question,
-    Receipt,
     Sent,
     Unclear,
     is_done,

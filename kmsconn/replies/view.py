@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from kmsconn.chain.looking import ChainView
+from kmsconn.chain.port import Receipt
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
@@ -26,7 +27,6 @@ from kmsconn.replies.answers import (
     Broadcast,
     Finds,
     Question,
-    Receipt,
     Says,
     Unclear,
     is_hopeless,

@@ -104,6 +104,7 @@ SIGNING: Final = 10.0  # seconds for the signatures of one call
 ASKING: Final = 5.0  # seconds for the public key
 STARTING: Final = 20.0  # seconds that a start waits for a KMS which does not answer
 AGAIN: Final = 1.0
+FAILED: Final = "AWS KMS initialization failed"
 
 _T = TypeVar("_T")
 _SPEC, _USAGE, _ALGORITHM = "ECC_SECG_P256K1", "SIGN_VERIFY", "ECDSA_SHA_256"
@@ -193,12 +194,8 @@ async def open_aws_kms(
             service = await _patiently(lambda: stack.enter_async_context(open_client()), on_event)
             signer = await find_signer(service, key.key_id, on_event)
         except Misconfigured as error:
-            raise _refused(error) from error
+            raise StartRefused(f"{FAILED}: {error}") from error
         yield signer
-
-
-def _refused(error: Retryable) -> StartRefused:
-    return StartRefused(f"AWS KMS initialization failed: {error}")
 
 
 async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKmsSigner:
@@ -218,7 +215,7 @@ async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
             raise
         except Retryable as error:
             if trio.current_time() - began > STARTING:
-                raise _refused(error) from error
+                raise StartRefused(f"{FAILED}: {error}") from error
             if not told:
                 on_event(AlertRaised(NAME, UNREACHABLE, f"has not answered yet: {error}"))
             told = True

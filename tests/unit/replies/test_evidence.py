@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.chain.port import RpcError
+from kmsconn.chain.port import Receipt, RpcError
 from kmsconn.errors import StageTimeout, Unreachable
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Revert, Verdict
@@ -16,12 +16,10 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import (
     SEND_ERRORS,
     Accepts,
-    Receipt,
     Sent,
     Unclear,
     is_done,
     is_hopeless,
-    is_revert,
     read_probe,
     read_receipt,
     read_sent,
@@ -102,7 +100,7 @@ def test_every_text_of_a_node_means_something(text: str, code: int) -> None:
     ],
 )
 def test_a_revert_is_told_by_code_data_or_text(error: RpcError, revert: bool) -> None:
-    assert is_revert(error) is revert
+    assert error.is_revert is revert
 
 
 @pytest.mark.parametrize(

@@ -137,5 +137,5 @@ async def test_nothing_is_final_that_is_not_there(story: Story) -> None:
 
 async def test_a_receipt_alone_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutation: whatever a final block lists."""
-    monkeypatch.setattr(manager, "read_listed", lambda *_: True)
+    monkeypatch.setattr(manager, "is_listed", lambda *_: True)
     assert await a_node_shows_receipts_of_what_it_swallows()

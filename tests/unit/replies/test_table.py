@@ -6,10 +6,11 @@ import pytest
 import trio
 
 from kmsconn.chain.looking import ChainView
+from kmsconn.chain.port import Receipt
 from kmsconn.model.life import State
 from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.replies import shadow
-from kmsconn.replies.answers import Accepts, Finds, Question, Receipt, Says
+from kmsconn.replies.answers import Accepts, Finds, Question, Says
 from kmsconn.replies.manager import Rounds
 from kmsconn.replies.plan import TABLE, Table, assess
 from kmsconn.replies.table import ROWS
