@@ -34,7 +34,8 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
-from kmsconn.replies.manager import TxEndpoint, TxManager, run_txmanager
+from kmsconn.replies.manager import run_txmanager
+from kmsconn.replies.state import TxEndpoint, TxManager
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components

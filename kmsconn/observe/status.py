@@ -116,7 +116,7 @@ if TYPE_CHECKING:
     from kmsconn.journal.members import MemberRow
     from kmsconn.journal.queries import Counts
     from kmsconn.observe.monitor import Monitor
-    from kmsconn.replies.manager import TxStatistics
+    from kmsconn.replies.state import TxStatistics
     from kmsconn.requests.snapshot import Statistics
 
 NEWEST_SHOWN: Final = 20

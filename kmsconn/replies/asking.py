@@ -86,12 +86,6 @@ SILENCE_BACKOFF = Backoff(first=0.5, cap=15.0)
 EAGER = 0.25  # seconds until what a later look must confirm is asked again, on a fast chain
 
 
-def _had_no_answer(track: Track, question: Question) -> bool:
-    """Say whether a question had no answer at all: it is asked alone the next time, so that it spoils no batch."""
-    before = track.findings.get(question)
-    return before is not None and isinstance(before.value, Unclear) and before.value.silent
-
-
 @attrs.frozen
 class Questioner:
     """Asks for one transaction manager."""
@@ -115,7 +109,10 @@ class Questioner:
     ) -> None:
         sender, began = self.state.manager.account, trio.current_time()
         calls = [call_for(track, question, sender) for track, question in wanted]
-        alone = frozenset(place for place, one in enumerate(wanted) if _had_no_answer(*one))
+        # what had no answer at all is asked alone the next time, so that it spoils no batch
+        before = [track.findings.get(question) for track, question in wanted]
+        silent = [one is not None and isinstance(one.value, Unclear) and one.value.silent for one in before]
+        alone = frozenset(place for place, is_silent in enumerate(silent) if is_silent)
 
         def take(place: int, result: Any, head: int | None) -> None:
             track, question = wanted[place]
@@ -165,8 +162,7 @@ class Questioner:
         is_over = all(track.row.state is State.INCLUDED for track in tracks.by_rid.values())
         if is_over and market.history.median is not None:
             return
-        question = market.question(chain.base_fee, trio.current_time())
-        if question is not None:
+        if (question := market.question(chain.base_fee, trio.current_time())) is not None:
             nursery.start_soon(self._ask_price, question)
 
     async def _ask_price(self, question: Call) -> None:

@@ -8,7 +8,6 @@ Source: fhevm-0.14.md 8.3 steps 2 and 4; EIP-1559.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from statistics import median_high, median_low
 from typing import Any
 
@@ -55,19 +54,17 @@ def market_fees(base_fee: int, priority: int) -> Price:
     return Price(2 * base_fee + priority, priority, base_fee + priority)
 
 
-def median_priority(rewards: Sequence[int]) -> int:
-    """Return the median of the rewards that are not zero (the mean of the middle two), at least 1 wei."""
-    paid = [reward for reward in rewards if reward]
-    return max(LEAST_PRIORITY, (median_low(paid) + median_high(paid)) // 2) if paid else LEAST_PRIORITY
-
-
 def read_history(history: Any) -> int:
-    """Return the priority fee that an ``eth_feeHistory`` with one percentile suggests. Raises ValueError."""
+    """Return the priority fee that an ``eth_feeHistory`` with one percentile suggests: the median, at least 1 wei. Raises ValueError.
+
+    The median is that of the rewards that are not zero, the mean of the middle two.
+    """
     try:
         rewards = read(history, JsonFeeHistory).reward or ()
-        return median_priority([from_quantity(block[0]) for block in rewards if block])
+        paid = [fee for block in rewards if block and (fee := from_quantity(block[0]))]
     except ValueError as error:
         raise ValueError("the node's fee history cannot be decoded") from error
+    return max(LEAST_PRIORITY, (median_low(paid) + median_high(paid)) // 2) if paid else LEAST_PRIORITY
 
 
 def bumped(fee: int) -> int:

@@ -5,6 +5,7 @@ A round looks at the chain, loads what that makes due from the journal, decides,
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from itertools import islice
 
@@ -19,12 +20,10 @@ from kmsconn.replies.asking import Questioner, judge_market
 from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
-from kmsconn.replies.state import TxEndpoint, TxManager, TxState, TxStatistics
+from kmsconn.replies.state import TxManager, TxState, TxStatistics
 from kmsconn.replies.view import Action, IncludedReply, View, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
-
-__all__ = ["TxEndpoint", "TxManager", "TxStatistics", "run_txmanager"]
 
 IDLE = 1.0  # seconds without a wake-up until the next look
 EAGER = 0.25  # likewise, while something is in flight and no heads are heard
@@ -44,9 +43,7 @@ POOL_BLOCKS = 3  # from the first look on: what may be mined at all of what a pr
 NO_END = 2**62  # above every block
 
 
-async def run_txmanager(
-    manager: TxManager, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
+async def run_txmanager(manager: TxManager) -> None:
     """Send the replies of a chain until ``manager.closing`` is set and no reply is answered or signed; finality is not waited for.
 
     A shadow ends at once, for nothing of it waits for anybody.
@@ -54,7 +51,6 @@ async def run_txmanager(
     Failures of the chain, and of the journal, are alerts and waited out.
     Cancellation: at any await; a signed transaction is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
-    task_status.started()
     rounds = Rounds.of(manager)
     manager.statistics = rounds.statistics
     async with trio.open_nursery() as nursery:
@@ -260,15 +256,13 @@ class Rounds:
     def statistics(self) -> TxStatistics:
         """Return the figures of the last look and of what is in view."""
         state, chain, price = self.state, self.state.chain, self.state.market.price
-        in_flight, waiting, included = (
-            len(state.tracks.in_state(one)) for one in (State.SIGNED, State.ANSWERED, State.INCLUDED)
-        )
+        tracked = Counter(track.row.state for track in state.tracks.by_rid.values())
         return TxStatistics(
             balance=None if chain is None else chain.balance,
             next_nonce=None if chain is None else top(chain.nonce, state.tracks.nonces, state.nonces.high),
-            in_flight=in_flight,
-            waiting=waiting,
-            included=included,
+            in_flight=tracked[State.SIGNED],
+            waiting=tracked[State.ANSWERED],
+            included=tracked[State.INCLUDED],
             fee=None if price is None else price.needed,
             priority=None if price is None else price.priority or 0,
             reply_cost=state.market.reply_cost,
@@ -277,9 +271,8 @@ class Rounds:
     async def _failed(self, error: Exception) -> None:
         self.state.backlog.loaded = False  # something may have moved that was not noted here
         self.looked_at = float("-inf")
-        if not (
-            isinstance(error, JournalFailed) and self.state.manager.journal.failures.text
-        ):  # that has its alert
+        has_its_alert = isinstance(error, JournalFailed) and self.state.manager.journal.failures.text
+        if not has_its_alert:
             self.state.alerts.set("rounds", str(error))
         self.backoff.failed(trio.current_time())
         await trio.sleep_until(self.backoff.until)
@@ -287,9 +280,8 @@ class Rounds:
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""
         state, wake = self.state, self.state.manager.wake
-        pace = min(
-            state.manager.endpoint.follower.head.block_time, SLOWEST
-        )  # nothing happens between two blocks
+        # nothing happens between two blocks
+        pace = min(state.manager.endpoint.follower.head.block_time, SLOWEST)
         unpriced = state.market.price is None and bool(state.tracks.in_state(State.ANSWERED))
         eager = (unpriced or bool(state.tracks.in_state(State.SIGNED))) and not self.heard
         seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)

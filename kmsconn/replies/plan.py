@@ -21,11 +21,9 @@ from kmsconn.model.life import State
 from kmsconn.replies import table
 from kmsconn.replies.answers import Question
 from kmsconn.replies.fees import new_transaction
-from kmsconn.replies.view import Action, Finding, Found, Phase, Step, Track, View, nonce_of, receipt_of, top
+from kmsconn.replies.view import Action, Found, Phase, Step, Track, View, nonce_of, receipt_of, top
 
 Steps = defaultdict[Action, list[Step]]
-
-
 Table = dict[Phase, tuple[table.TableRow, ...]]
 
 
@@ -45,30 +43,20 @@ def by_phase(rows: Sequence[table.TableRow]) -> Table:
 TABLE = by_phase(table.ROWS)
 
 
-def _probe(view: View, track: Track) -> Finding | None:
-    """Return the probe of an unsigned reply, where one counts."""
-    finding = track.finding(Question.ESTIMATE, view.now)
-    return finding if finding is not None and finding.asked_at >= view.epoch else None
-
-
-def _call_since(view: View, track: Track) -> Finding | None:
-    """Return the probe of a signed reply that was asked in this epoch, however long ago."""
-    call = track.findings.get(Question.CALL)
-    return call if call is not None and call.asked_at >= view.epoch else None
-
-
 def phase_of(view: View, track: Track) -> tuple[Phase, Any]:
     """Return where a reply stands, and the evidence at which all rows of that phase look."""
     row, broadcast = track.row, track.broadcast
     if row.state is State.ANSWERED:
-        probe = _probe(view, track)
-        return (Phase.UNPROBED if probe is None else Phase.UNSIGNED), probe
+        probe = track.finding(Question.ESTIMATE, view.now)
+        counts = probe is not None and probe.asked_at >= view.epoch
+        return (Phase.UNSIGNED, probe) if counts else (Phase.UNPROBED, None)
     if row.state is State.INCLUDED:
         return Phase.INCLUDED, track.finding(Question.CALL, view.now)
     said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
     if said or nonce_of(row) < view.chain.nonce:
         return Phase.SPENT, receipt_of(track)
-    return Phase.IN_FLIGHT, _call_since(view, track)
+    call = track.findings.get(Question.CALL)  # however long ago, in this epoch
+    return Phase.IN_FLIGHT, call if call is not None and call.asked_at >= view.epoch else None
 
 
 def assess(view: View, track: Track, rows: Table) -> tuple[table.TableRow, Found]:

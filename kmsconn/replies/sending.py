@@ -12,9 +12,8 @@ import trio
 from kmsconn.chain.logs import read_number
 from kmsconn.chain.port import Call
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
-from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.ethereum.transactions import Transaction, in_ether
+from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal import moves
 from kmsconn.journal.moves import FIRST, Signing
 from kmsconn.journal.rows import Row, RowReply
@@ -96,7 +95,9 @@ class ReplyMoves:
 
     def _included(self, track: Track, block: int, *, found: bool, foreign: bool = False) -> None:
         row, state = track.row, self.state
-        track.history.included()
+        history = track.history  # all that it says of a reply on its way is over
+        history.least_gas = history.returned = 0
+        history.signed_once = history.lost = False
         state.tracks.drop(track)
         state.alerts.to_a_block.passed(REPLY, row.rid)
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
@@ -330,7 +331,7 @@ class Sender(ReplyMoves):
                 manager.on_event(
                     ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
                 )
-            tell_sent(state.alerts, row, said, result, now, funds=self._funds)
+            tell_sent(state, row, said, result)
         if said not in WAITS_FOR_A_BLOCK or state.sends.failures:
             state.manager.wake.go_on()
         return said
@@ -339,11 +340,8 @@ class Sender(ReplyMoves):
         """Use nonces up by empty transfers to ourselves."""
         state, now, sender = self.state, trio.current_time(), self.wallet.address
         endpoint, price, known = state.manager.endpoint, state.market.price, state.fillers
-        due = [
-            gap
-            for gap in gaps
-            if gap not in known or known[gap].is_due(now, endpoint.follower.head.block_time)
-        ]
+        block_time = endpoint.follower.head.block_time
+        due = [gap for gap in gaps if gap not in known or known[gap].is_due(now, block_time)]
         if not due or price is None:
             return
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
@@ -354,17 +352,10 @@ class Sender(ReplyMoves):
         if within is None:
             return
         chain_id = endpoint.rpc.chain_id
-        raws = await self._made(
-            [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
-        )
+        new = [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
+        raws = await self._made(new)
         sent = list[Outgoing]()
         for gap, (raw, _) in zip(due, raws, strict=False):
             known.setdefault(gap, Broadcast(now, now)).goes_out(now)
             sent.append((known[gap], raw, None))
         nursery.start_soon(self._hand_over, sent)
-
-    def _funds(self) -> str:
-        """Say what the account has."""
-        balance = None if self.state.chain is None else self.state.chain.balance
-        has = "an unknown balance" if balance is None else in_ether(balance)
-        return f"account {checksum(self.wallet.address)} has {has}"

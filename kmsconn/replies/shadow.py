@@ -175,7 +175,6 @@ LOOK_EVERY = 2.0  # seconds between looks at what is overdue
 ROWS_AT_ONCE = 64  # rows that are looked at for their deadline, and replies that wait, in one look
 MOST_WAITING = 10_000  # replies whose requests are pending here; the oldest give way to further ones
 UNKNOWN_FOR = 120.0  # seconds that a reply waits for its request to be read
-SENDS_NOTHING = "shadow mode sends nothing"
 NOT_SEEN = "its reply stands in a block that was not read"
 NO_REPLY = "no reply of this node was included until the deadline of the request"
 
@@ -185,14 +184,11 @@ def _nobody_sent(_view: View, _track: Track, probe: Finding) -> Found | None:
     return Found(NO_REPLY) if probe.trusted and isinstance(probe.value, Accepts) else None
 
 
-def _left_signed(*_: object) -> Found:
-    return Found(SENDS_NOTHING)
-
-
+LEFT_SIGNED = Found("shadow mode sends nothing")
 TABLE = by_phase([
     *(row for row in table.ROWS if (row.phase, row.action) == (Phase.UNSIGNED, Action.CONFIRM)),
     TableRow(Phase.UNSIGNED, Action.FINISH, (), _nobody_sent),
-    *(TableRow(phase, Action.RELEASE, (), _left_signed) for phase in (Phase.IN_FLIGHT, Phase.SPENT)),
+    *(TableRow(phase, Action.RELEASE, (), lambda *_: LEFT_SIGNED) for phase in (Phase.IN_FLIGHT, Phase.SPENT)),
     *(row for row in table.ROWS if row.phase in {Phase.INCLUDED, Phase.ANY}),
 ])  # fmt: skip
 """The rows of shadow mode: what is answered is looked at once it is overdue; what an active connector left signed is not broadcast here."""

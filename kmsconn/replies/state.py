@@ -16,7 +16,7 @@ from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import PipelinedRpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import in_ether
 from kmsconn.journal import queries
@@ -77,8 +77,7 @@ class TxAlerts:
 
     def set(self, cause: str, text: str | None, *, critical: bool = False, remedy: str = "") -> None:
         """Raise an alert, or clear it where there is nothing to say."""
-        if text or (self.dependency, cause) in self._board.present:
-            self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
+        self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
 
     def hold(
         self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
@@ -93,11 +92,6 @@ class TxAlerts:
         after = PATIENCE + finality
         reason = Reason(self.dependency, "not-included", _about(row, text), after=after)
         self.to_finality.hold(REPLY, row.rid, reason, now=now, keep=WINDOW + after, order=head)
-
-    def forget(self, rid: int) -> None:
-        """Note that a reply is over."""
-        self.to_a_block.free(rid)
-        self.to_finality.free(rid)
 
     def show(self, now: float) -> None:
         """Raise what holds up replies now, and clear what does not any more."""
@@ -120,26 +114,24 @@ def tell_market(alerts: TxAlerts, market: Market) -> None:
         alerts.set("fees", None)
 
 
-def tell_sent(
-    alerts: TxAlerts, row: Row, said: Sent, result: object, now: float, *, funds: Callable[[], str]
-) -> None:
-    """Say that bytes were not taken, or that they are again; ``funds`` says what the account has."""
+def tell_sent(state: TxState, row: Row, said: Sent, result: object) -> None:
+    """Say that bytes were not taken, or that they are again."""
+    alerts = state.alerts
     if said in THERE:
         alerts.set("funds", None)
         alerts.to_a_block.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
+        balance = None if state.chain is None else state.chain.balance
+        has = "an unknown balance" if balance is None else in_ether(balance)
         needs = f"a reply needs {in_ether(transaction_of(row).most_cost)}"
-        alerts.set("funds", f"{funds()}, {needs} ({result})", critical=True)
+        account = checksum(state.manager.account)
+        alerts.set("funds", f"account {account} has {has}, {needs} ({result})", critical=True)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
-        why = (
-            str(result)
-            if isinstance(result, KmsconnError)
-            else "the node's answer is not the transaction's hash"
-        )
-        alerts.hold(
-            row, "broadcast", f"the transaction with nonce {row.reply.nonce} was not accepted: {why}", now
-        )
+        is_answer = not isinstance(result, KmsconnError)
+        why = "the node's answer is not the transaction's hash" if is_answer else str(result)
+        text = f"the transaction with nonce {row.reply.nonce} was not accepted: {why}"
+        alerts.hold(row, "broadcast", text, trio.current_time())
 
 
 def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now: float) -> None:
@@ -152,8 +144,6 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
         alerts.hold(row, cause, f"{question.value}{which}: {said.reason}", now)
 
 
-SEND_BACKOFF = Backoff(first=0.25, cap=15.0)
-SIGNING_BACKOFF = Backoff(first=0.5, cap=15.0)
 GAP_SECONDS = 3.0
 """Until a nonce gap is believed without a later head; filling a gap that was none does no harm."""
 MOST_IN_FLIGHT = 512
@@ -277,11 +267,6 @@ class Tracks:
         if track.history == ReplyHistory():
             self.histories.pop(rid, None)
 
-    def forget(self, rid: int) -> None:
-        """Forget a reply with its history: it is over."""
-        self.by_rid.pop(rid, None)
-        self.histories.pop(rid, None)
-
     def stands(self, reply: IncludedReply) -> None:
         """Note in which block an included reply stands, where its receipt shows that the contract took it."""
         if reply.block_hash and len(self.standing) < MOST_STANDING:
@@ -343,14 +328,16 @@ class TxState:
             ),
             alerts=TxAlerts(manager.name, manager.on_event),
             nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
-            sends=Hold(SEND_BACKOFF, random),
-            signings=Hold(SIGNING_BACKOFF, random),
+            sends=Hold(Backoff(first=0.25, cap=15.0), random),
+            signings=Hold(Backoff(first=0.5, cap=15.0), random),
         )
 
     def forget(self, rid: int) -> None:
         """Forget a reply with its history and what it holds up: it is over."""
-        self.tracks.forget(rid)
-        self.alerts.forget(rid)
+        for remembered in (self.tracks.by_rid, self.tracks.histories):
+            remembered.pop(rid, None)
+        for progress in (self.alerts.to_a_block, self.alerts.to_finality):
+            progress.free(rid)
 
     async def load(self) -> None:
         """Read what is in flight from the journal; every other change of it is made here."""

@@ -131,11 +131,6 @@ class ReplyHistory:
     signed_once: bool = False
     lost: bool = False
 
-    def included(self) -> None:
-        """Forget what says nothing of a reply that is in the chain."""
-        self.least_gas = self.returned = 0
-        self.signed_once = self.lost = False
-
 
 @attrs.define
 class Track:

@@ -200,8 +200,13 @@ async def open_aws_kms(
 
 async def find_signer(service: Service, key_id: str, on_event: OnEvent) -> AwsKmsSigner:
     """Return the signer of a key. Raises Misconfigured where it cannot be used, StartRefused where KMS stays silent."""
-    address = await _patiently(partial(_address, service, key_id), on_event)
-    return AwsKmsSigner(address, key_id, service)
+
+    async def ask() -> Address:
+        with trio.move_on_after(ASKING):
+            return read_public_key(await service.ask("get_public_key", KeyId=key_id))
+        raise Unreachable(f"AWS KMS: no public key within {ASKING:g} s")
+
+    return AwsKmsSigner(await _patiently(ask, on_event), key_id, service)
 
 
 async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
@@ -223,12 +228,6 @@ async def _patiently(ask: Callable[[], Awaitable[_T]], on_event: OnEvent) -> _T:
     if told:
         on_event(AlertCleared(NAME, UNREACHABLE))
     return found
-
-
-async def _address(service: Service, key_id: str) -> Address:
-    with trio.move_on_after(ASKING):
-        return read_public_key(await service.ask("get_public_key", KeyId=key_id))
-    raise Unreachable(f"AWS KMS: no public key within {ASKING:g} s")
 
 
 def read_public_key(answer: Mapping[str, Any]) -> Address:

@@ -9,7 +9,7 @@ import attrs
 from kmsconn.journal.inspecting import PausedKind
 from kmsconn.journal.members import MemberRow
 from kmsconn.journal.queries import Counts
-from kmsconn.replies.manager import TxStatistics
+from kmsconn.replies.state import TxStatistics
 from kmsconn.transport.waiting import StalledTask
 
 

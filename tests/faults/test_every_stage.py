@@ -24,7 +24,8 @@ from kmsconn.journal.rows import Row
 from kmsconn.model.events import ignore
 from kmsconn.model.life import Answer, Answered, Checked, Gathered, Seen, State, Submitted
 from kmsconn.model.requests import Request
-from kmsconn.replies.manager import TxEndpoint, TxManager, run_txmanager
+from kmsconn.replies.manager import run_txmanager
+from kmsconn.replies.state import TxEndpoint, TxManager
 from kmsconn.replies.wallet import Wallet
 from kmsconn.requests.components import Components
 from kmsconn.requests.http_decryption import HttpWaiters

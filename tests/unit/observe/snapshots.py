@@ -12,7 +12,7 @@ from kmsconn.journal.queries import Counts
 from kmsconn.model import events
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.replies.manager import TxStatistics
+from kmsconn.replies.state import TxStatistics
 from kmsconn.requests.snapshot import (
     ChainStatistics,
     CiphertextStatistics,

@@ -21,7 +21,7 @@ from kmsconn.observe.families import (
     Shape,
 )
 from kmsconn.observe.monitor import Monitor
-from kmsconn.replies.manager import TxStatistics
+from kmsconn.replies.state import TxStatistics
 from kmsconn.requests.snapshot import QueueStatistics
 from kmsconn.transport.waiting import StalledTask
 from tests.queries import Reading, kept, named_by_text, readings

@@ -23,7 +23,6 @@ from kmsconn.replies.fees import (
     Price,
     bumped,
     market_fees,
-    median_priority,
     new_transaction,
     read_history,
     repriced,
@@ -48,7 +47,7 @@ amounts = st.integers(0, 2**80)
 def test_the_priority_is_the_median_of_what_was_paid_and_at_least_1_wei(
     rewards: list[int], priority: int
 ) -> None:
-    assert median_priority(rewards) == priority
+    assert read_history({"reward": [[hex(reward)] for reward in rewards]}) == priority
 
 
 @pytest.mark.parametrize(("rewards", "priority"), [([["0x2", "0x99"], ["0x4"], []], 3), (None, 1), ([], 1)])
