@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, Generic, TypeVar
@@ -16,9 +16,11 @@ from kmsconn.config.description import LogFormat, Mode
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import Connector, open_connector
+from kmsconn.emulator.blocks import Mined
+from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.core_faults import CoreFault
 from kmsconn.emulator.core_spoils import InterceptedCall
-from kmsconn.emulator.dependencies import sender_of
+from kmsconn.emulator.dependencies import EmulatedDependencies, sender_of
 from kmsconn.emulator.drills.drill import End
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
@@ -47,9 +49,10 @@ from kmsconn.testing.http_clients import POSTED_FORMS, content_of
 from kmsconn.testing.killable import KillablePorts, Life
 from kmsconn.transport.ports import Ports
 
-D = TypeVar("D")
+D = TypeVar("D", bound=EmulatedDependencies)
 U = TypeVar("U")
 E = TypeVar("E")
+WINDOW = 4.0
 BEGIN = 1_767_225_600.0
 SECRETS = ("hunter2", "sesame", "pathkey")
 MOMENTS = 120.0  # virtual seconds that anything may take unless a test says otherwise
@@ -75,6 +78,38 @@ class Stand(Generic[D, U]):
         """Return the ports of one process."""
         return ports(self.network)
 
+    def settings(self, member: int = 0, **changes: Any) -> Settings:
+        """Return the settings of a node's connector."""
+        journal = self.folder / f"journal{member or ''}.db"
+        return self.dependencies.settings(journal, member, **{"reorg_window": WINDOW, **changes})
+
+    def on_event(self, event: Event) -> None:
+        """Take what a connector tells."""
+        self.events.append(event)
+        self.monitor.on_event(event)
+
+    def open(self, member: int = 0, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+        """Return the connector of a node; it drains when the block is left."""
+        return open_connector(self.settings(member, **changes), ports=self.ports(), on_event=self.on_event)
+
+    @asynccontextmanager
+    async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
+        """Run a connector while the block lasts, then cancel it."""
+        with trio.CancelScope() as scope:
+            self.monitor = Monitor()
+            async with self.open(**changes) as connector:
+                self.monitor.watch(connector.statistics)
+                yield connector
+                scope.cancel()
+
+    @asynccontextmanager
+    async def all_connected(self, members: int) -> AsyncIterator[None]:
+        """Run a connector for each node while the block lasts, then cancel them."""
+        async with AsyncExitStack() as stack:
+            for member in range(members):
+                await stack.enter_async_context(self.connected(member=member))
+            yield
+
     def told(self, kind: type[E]) -> list[E]:
         """Return the events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
@@ -92,6 +127,12 @@ def ports(network: MemoryNetwork) -> Ports:
     return KillablePorts(Life(), network, wall, Random(0)).ports()
 
 
+def all_mined(chain: EmulatedChain) -> list[Mined]:
+    """Return what all blocks of a chain hold, oldest first."""
+    blocks = (chain.block(number) for number in range(chain.head.number + 1))
+    return [mined for block in blocks if block is not None for mined in block.mined]
+
+
 @attrs.define(eq=False)
 class Scene(Stand[FhevmDependencies, Traffic]):
     """One connector; nothing of what it says holds a secret: ``log`` is all of it as text."""
@@ -102,41 +143,30 @@ class Scene(Stand[FhevmDependencies, Traffic]):
         """Return what the monitoring port answers."""
         return answer(path, self.monitor, Identity("kmsconn", "0"))
 
-    def settings(self, **changes: Any) -> Settings:
+    def settings(self, member: int = 0, **changes: Any) -> Settings:
         """Return settings with secrets in a URL."""
-        settings = self.dependencies.settings(self.folder / "journal.db", **{"reorg_window": 4.0, **changes})
+        settings = super().settings(member, **changes)
         gateway = Chain(
             settings.chains.gateway.chain_id, ("ws://user:hunter2@gateway:80/pathkey?token=sesame",)
         )
         return settings.but(gateway=gateway)
 
-    def open(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
+    def open(self, member: int = 0, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return a connector that drains when the block is left; nothing of what it says holds a secret."""
-        settings = self.settings(**changes)
+        settings = self.settings(member, **changes)
         write = EventTakers(line_takes(LineLog(self.log, "debug", LogFormat.JSON))).on_event
         assert settings.wallet.private_key is not None
         secrets = (*SECRETS, settings.wallet.private_key.reveal().removeprefix("0x"))
 
         def note(event: Event) -> None:
             assert not isinstance(event, AlertRaised) or event.cause in CAUSES
-            self.events.append(event)
-            self.monitor.on_event(event)
+            self.on_event(event)
             at = self.log.tell()
             write(event)
             told = repr(event) + self.log.getvalue()[at:]
             assert not any(secret in told for secret in secrets)
 
         return open_connector(settings, ports=self.ports(), on_event=note)
-
-    @asynccontextmanager
-    async def connected(self, **changes: Any) -> AsyncIterator[Connector]:
-        """Run a connector while the block lasts, then cancel it."""
-        with trio.CancelScope() as scope:
-            self.monitor = Monitor()
-            async with self.open(**changes) as connector:
-                self.monitor.watch(connector.statistics)
-                yield connector
-                scope.cancel()
 
     async def ask(self, *forms: str) -> list[int]:
         """Request decryptions and return their ids once they are on chain."""
@@ -196,13 +226,10 @@ async def open_scene(folder: Path, *, block_time: float = 1.0, shards: int = 1) 
         yield Scene(dependencies, network, Traffic(dependencies, Random(0)), folder)
 
 
-WINDOW = 4.0
-
-
 class ShadowScene(Stand[FhevmDependencies, Traffic]):
     """One node with two connectors: the active one asks the first shard of its Core, the shadow the last one, which is heard."""
 
-    def settings(self, name: str, shard: int, **changes: Any) -> Settings:
+    def settings_of(self, name: str, shard: int, **changes: Any) -> Settings:
         """Return the settings of one of the two connectors."""
         settings = self.dependencies.settings(self.folder / f"{name}.db", reorg_window=WINDOW)
         core = (settings.core.core_endpoints[shard],)
@@ -210,7 +237,7 @@ class ShadowScene(Stand[FhevmDependencies, Traffic]):
 
     def active(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return the connector that sends."""
-        return open_connector(self.settings("active", 0, **changes), ports=self.ports(), on_event=ignore)
+        return open_connector(self.settings_of("active", 0, **changes), ports=self.ports(), on_event=ignore)
 
     def shadow(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return the connector that compares; it has no key."""
@@ -220,11 +247,9 @@ class ShadowScene(Stand[FhevmDependencies, Traffic]):
             "tx_sender_address": self.sender,
             **changes,
         }
-        return open_connector(self.settings("shadow", -1, **changed), ports=self.ports(), on_event=self._note)
-
-    def _note(self, event: Event) -> None:
-        self.events.append(event)
-        self.monitor.on_event(event)
+        return open_connector(
+            self.settings_of("shadow", -1, **changed), ports=self.ports(), on_event=self.on_event
+        )
 
     def likenesses(self) -> list[str]:
         """Return how the compared replies stand to the shadow's."""
@@ -246,15 +271,8 @@ class ShadowScene(Stand[FhevmDependencies, Traffic]):
 
     def replies(self) -> list[bytes]:
         """Return the calldata of all transactions of the node's tx sender, failed ones too."""
-        chain = self.dependencies.gateway
-        blocks = (chain.block(number) for number in range(chain.head.number + 1))
-        return [
-            mined.transaction.data
-            for block in blocks
-            if block is not None
-            for mined in block.mined
-            if mined.transaction.sender == self.sender
-        ]
+        transactions = [mined.transaction for mined in all_mined(self.dependencies.gateway)]
+        return [one.data for one in transactions if one.sender == self.sender]
 
     def check_sends_nothing(self, count: int) -> None:
         """Raise AssertionError unless the shadow signed and sent nothing, and the other connector ``count`` replies."""

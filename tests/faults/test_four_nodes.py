@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,19 +13,17 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.connector.connector import open_connector
 from kmsconn.emulator.core_faults import FailingCore, HangingCore
 from kmsconn.emulator.dependencies import key_for, sender_of
 from kmsconn.emulator.fhevm_dependencies import GENERATIONS
 from kmsconn.emulator.httpz.dependencies import PARAMETERS, SECRET
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.model.events import ignore
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.protocols import bincode
 from kmsconn.protocols.httpz_rc7.contracts import DECRYPTION_MANAGER, KEY_MANAGER
 from kmsconn.testing.ground_truth import name_of, requests_of
-from tests.faults.scene import Stand, wall
+from tests.faults.scene import Stand, all_mined, wall
 from tests.opening import open_httpz_share, value_of_share
 
 pytestmark = pytest.mark.sampled
@@ -42,27 +40,11 @@ ALL = sorted(sender_of(member).address for member in range(MEMBERS))
 class Committee(Stand[Any, Any]):
     """Four nodes at one contract."""
 
-    def open(self, member: int) -> Any:
-        settings = self.dependencies.settings(self.folder / f"journal-{member}.db", member, reorg_window=4.0)
-        return open_connector(settings, ports=self.ports(), on_event=ignore)
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
-        """Run four connectors while the block lasts, then cancel them."""
-        with trio.CancelScope() as scope:
-            async with AsyncExitStack() as stack:
-                for member in range(MEMBERS):
-                    await stack.enter_async_context(self.open(member))
-                yield
-                scope.cancel()
-
     def calls(self) -> Iterator[tuple[bytes, Address]]:
         """Yield what was sent and not refused, oldest first, with who has sent it."""
-        chain = self.dependencies.gateway
-        for block in map(chain.block, range(chain.head.number + 1)):
-            for mined in block.mined if block is not None else ():
-                if mined.outcome.status:
-                    yield mined.transaction.data, mined.transaction.sender
+        for mined in all_mined(self.dependencies.gateway):
+            if mined.outcome.status:
+                yield mined.transaction.data, mined.transaction.sender
 
     def senders(self) -> dict[int, list[Address]]:
         """Return who has answered each request, once each time."""
@@ -77,8 +59,7 @@ class Committee(Stand[Any, Any]):
         return [name_of(self.dependencies.generation_events, log) for log in requests_of(self.dependencies)]
 
     def logs(self) -> list[Log]:
-        blocks = self.dependencies.gateway.history.blocks_with_logs(0, self.dependencies.gateway.head.number)
-        return [log for block in blocks for mined in block.mined for log in mined.logs]
+        return [log for mined in all_mined(self.dependencies.gateway) for log in mined.logs]
 
     def agreed(self) -> Counter[int]:
         """Return for which requests the contract has announced consensus, or enough shares, and how often."""
@@ -125,7 +106,7 @@ first = pytest.mark.parametrize("profile", [HTTPZ_RC7])
 
 @both
 async def test_each_of_four_nodes_answers_each_request_once(committee: Committee, profile: str) -> None:
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         await committee.ask(*FORMS[profile])
         answers = await committee.answers(MEMBERS)
         assert [sorted(who) for who in answers.values()] == [ALL] * len(FORMS[profile])
@@ -135,7 +116,7 @@ async def test_each_of_four_nodes_answers_each_request_once(committee: Committee
 @both
 async def test_with_one_core_down_three_answer_and_that_is_enough(committee: Committee, profile: str) -> None:
     committee.dependencies.others[-1].strike(HangingCore())
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         await committee.ask(*FORMS[profile])
         answers = await committee.answers(MEMBERS - 1)
         assert {len(set(who)) for who in answers.values()} == {MEMBERS - 1}
@@ -147,7 +128,7 @@ async def test_the_fourth_node_answers_late_once_its_core_is_back(committee: Com
     """What has consensus already is answered all the same: the contract takes it, and each node's record stays complete."""
     late = committee.dependencies.others[-1]
     late.strike(FailingCore(code="UNAVAILABLE"))
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         await committee.ask("public")
         await committee.answers(MEMBERS - 1)
         await trio.sleep(30)
@@ -162,7 +143,7 @@ async def test_answers_become_one_event_of_two_signatures_or_of_three_shares_tha
     committee: Committee,
 ) -> None:
     """With shares counted, which the real contract does not do (13.16)."""
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         await committee.ask("public")
         for form in ("user", "delegated"):
             known = set(committee.dependencies.plaintexts)
@@ -202,11 +183,11 @@ def lose_journal(folder: Path, member: int) -> None:
 async def test_a_node_that_lost_its_journal_answers_nothing_twice(
     committee: Committee, tmp_path: Path
 ) -> None:
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         await committee.ask("public")
         await committee.answers(MEMBERS)
     lose_journal(tmp_path, 2)
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         await committee.ask("public")
         assert [sorted(who) for who in (await committee.answers(MEMBERS)).values()] == [ALL, ALL]
         assert len(committee.agreed()) == 2
@@ -217,7 +198,7 @@ async def test_four_nodes_make_a_key_and_its_reference_string_each_announced_onc
     committee: Committee,
 ) -> None:
     """They echo the request's id, so that their answers name the same (2.5)."""
-    async with committee.connected():
+    async with committee.all_connected(MEMBERS):
         for request, answer, values in (
             ("preprocessKeygenRequest", "preprocessKeygenResponse", (PARAMETERS,)),
             ("keygenRequest", "keygenResponse", (1,)),

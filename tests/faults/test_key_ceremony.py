@@ -28,6 +28,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.epochs import CONFIRM as CONFIRM_EPOCH
 from kmsconn.protocols.fhevm.keygen import KEY_RESPONSE
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
+from tests.faults.scene import all_mined
 
 pytestmark = pytest.mark.sampled
 SETS = pytest.mark.parametrize(("members", "newcomers"), [(1, 0), (4, 1)], ids=["one", "four"])
@@ -190,13 +191,7 @@ async def test_a_life_of_compressed_keys(tmp_path: Path, monkeypatch: pytest.Mon
         ceremony.act(config, config.redeploy)
         with trio.fail_after(LONG):
             await ceremony.owner.play()
-        chain = ceremony.dependencies.ethereum
-        calls = [
-            mined.transaction.data
-            for block in map(chain.block, range(chain.head.number + 1))
-            if block is not None
-            for mined in block.mined
-        ]
+        calls = [mined.transaction.data for mined in all_mined(ceremony.dependencies.ethereum)]
     kinds = {
         tuple(kind for kind, _ in KEY_RESPONSE.decode(data)[1])
         for data in calls
@@ -229,11 +224,9 @@ def comparing(ceremony: Ceremony) -> None:
 
 def included(ceremony: Ceremony, function: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the arguments of every reply of one function that a block of Ethereum includes."""
-    chain = ceremony.dependencies.ethereum
-    for block in filter(None, map(chain.block, range(chain.head.number + 1))):
-        for mined in block.mined:
-            if mined.transaction.data.startswith(function.selector):
-                yield function.decode(mined.transaction.data)
+    for mined in all_mined(ceremony.dependencies.ethereum):
+        if mined.transaction.data.startswith(function.selector):
+            yield function.decode(mined.transaction.data)
 
 
 def kinds(digests: Any) -> tuple[int, ...]:

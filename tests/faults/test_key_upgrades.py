@@ -47,15 +47,15 @@ from kmsconn.testing.faults import (
 )
 from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.ceremony import ENDS, LONG, Ceremony, open_ceremony
+from tests.faults.scene import all_mined
 
 pytestmark = pytest.mark.sampled
 
 
 def calls(ceremony: Ceremony, function: Function) -> list[tuple[Any, ...]]:
     """Return the arguments of every call of a function that was included, in their order."""
-    chain = ceremony.dependencies.ethereum
-    blocks = [block for block in map(chain.block, range(chain.head.number + 1)) if block is not None]
-    found = [mined.transaction.data for block in blocks for mined in block.mined if mined.outcome.status]
+    included = all_mined(ceremony.dependencies.ethereum)
+    found = [mined.transaction.data for mined in included if mined.outcome.status]
     return [function.decode(data) for data in found if data.startswith(function.selector)]
 
 

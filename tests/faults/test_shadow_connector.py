@@ -215,7 +215,9 @@ async def test_what_an_active_connector_left_signed_is_not_broadcast(scene: Shad
     node = scene.dependencies.clusters["gateway"].nodes[0]
     node.limits.unsupported.add("eth_sendRawTransaction")
     with trio.CancelScope() as life:
-        async with scene.shadow(mode=Mode.ACTIVE, private_key=scene.settings("active", 0).wallet.private_key):
+        async with scene.shadow(
+            mode=Mode.ACTIVE, private_key=scene.settings_of("active", 0).wallet.private_key
+        ):
             scene.ask("public")
             await scene.wait(lambda: scene.told(ReplySigned))
             life.cancel()
@@ -233,7 +235,7 @@ async def test_a_shadow_that_sends_is_caught(tmp_path: Path, monkeypatch: pytest
     """The mutation: a shadow with a wallet. Two connectors then answer with one key, as the check must see."""
     monkeypatch.setattr(wiring, "open_tx_sender", open_wallet)
     async with open_shadow_scene(tmp_path) as scene:
-        key = scene.settings("active", 0).wallet.private_key
+        key = scene.settings_of("active", 0).wallet.private_key
         async with scene.active(), scene.shadow(private_key=key, tx_sender_address=None):
             scene.ask(*EVERY_FORM)
             await trio.sleep(30)

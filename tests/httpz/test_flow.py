@@ -183,7 +183,7 @@ async def test_an_id_that_the_core_knows_is_started(tmp_path: Path) -> None:
         world.ask_public(world.reference(1000))
         async with world.connected():
             await world.wait(lambda: world.core.memory.table("GetDecryptResult"))
-        (tmp_path / "journal-0.db").unlink()
+        (tmp_path / "journal.db").unlink()
         async with world.connected():
             await world.wait_replies("publicDecryptionResponse")
         await trio.sleep(20)
@@ -247,7 +247,7 @@ async def test_nothing_is_sent_twice_when_the_journal_is_lost(tmp_path: Path) ->
             world.ask_key(Kind.PREP_KEYGEN, PARAMETERS)
             await world.wait_replies("publicDecryptionResponse")
             await world.wait_replies("preprocessKeygenResponse")
-        (tmp_path / "journal-0.db").unlink()
+        (tmp_path / "journal.db").unlink()
         calls = len(world.calls)
         async with world.connected(httpz=AT_ONCE):
             await trio.sleep(60)

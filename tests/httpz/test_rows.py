@@ -28,6 +28,7 @@ from kmsconn.ethereum.transactions import Transaction
 from kmsconn.model.events import LogQuarantined, ReplyIncluded, ReplySigned, RequestDeferred
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7 import contracts, decryptions
+from tests.faults.scene import all_mined
 from tests.httpz.world import COPROCESSOR, USER, World, open_world
 from tests.vectors import httpz
 
@@ -147,11 +148,11 @@ async def test_row_026_063_083_111_each_step_of_a_request_is_told_in_its_order_a
         await world.wait(lambda: world.told(ReplyIncluded))
         (log,) = [
             one
-            for mined in world.mined()
+            for mined in all_mined(world.chain)
             for one in mined.logs
             if one.topics[0] == decryptions.USER_EVENT.topic0
         ]
-        envelopes = [mined.transaction.envelope for mined in world.mined()]
+        envelopes = [mined.transaction.envelope for mined in all_mined(world.chain)]
         (sent,) = [one for one in envelopes if isinstance(one, Transaction)]
     assert (sent.chain_id, sent.to, sent.value) == (GATEWAY_ID, world.dependencies.decryption.address, 0)
     wanted = ["RequestRecorded", "StageFinished", "AnswerKept", "ReplySigned", "ReplySent", "ReplyIncluded"]

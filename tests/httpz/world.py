@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import attrs
-import trio
 
 from kmsconn._generated.httpz_rc7.kms.v1 import RequestId
 from kmsconn.config.description import LogFormat
 from kmsconn.config.parties import Httpz as HttpzSettings
 from kmsconn.config.settings import Settings
-from kmsconn.connector.connector import Connector, open_connector
-from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.buckets import EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import make_ciphertext
@@ -27,12 +24,12 @@ from kmsconn.emulator.httpz.core import STARTS, FirstCore
 from kmsconn.emulator.httpz.dependencies import FirstTraffic, HttpzDependencies
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex
-from kmsconn.model.events import Event
+from kmsconn.model.events import Event, OnEvent
 from kmsconn.model.requests import CiphertextReference, Kind
 from kmsconn.observe.logs import LineLog, line_takes
 from kmsconn.observe.tally import EventTakers
 from kmsconn.protocols.httpz_rc7 import contracts
-from tests.faults.scene import Stand, wall
+from tests.faults.scene import Stand, all_mined, wall
 from tests.vectors import httpz as vectors
 
 COPROCESSOR = key_for("coprocessor sender 0").address
@@ -49,6 +46,7 @@ class World(Stand[HttpzDependencies, FirstTraffic]):
     log: io.StringIO = attrs.field(factory=io.StringIO)
     default_log: io.StringIO = attrs.field(factory=io.StringIO)
     """What it told at the default level; ``log`` has everything."""
+    writes: list[OnEvent] = attrs.field(init=False)
     chain: EmulatedChain = attrs.field(init=False)
     core: FirstCore = attrs.field(init=False)
     bucket: EmulatedBucket = attrs.field(init=False)
@@ -57,6 +55,10 @@ class World(Stand[HttpzDependencies, FirstTraffic]):
         self.chain, self.bucket = self.dependencies.gateway, self.dependencies.buckets[0].bucket
         self.core = self.dependencies.cores[0].core
         self.dependencies.cores[0].on_call = self._hear
+        self.writes = [
+            EventTakers(line_takes(LineLog(log, level, LogFormat.JSON))).on_event
+            for log, level in ((self.log, "debug"), (self.default_log, "info"))
+        ]
 
     def _hear(self, method: str, request: bytes) -> None:
         message, _ = STARTS.get(method, (RequestId, ""))
@@ -70,36 +72,12 @@ class World(Stand[HttpzDependencies, FirstTraffic]):
 
     def settings(self, member: int = 0, **changes: Any) -> Settings:
         """Return the settings of a node's connector; no bucket stands in for those of the chain."""
-        changes = {"reorg_window": 4.0, "httpz": HttpzSettings(), **changes}
-        return self.dependencies.settings(self.folder / f"journal-{member}.db", member, **changes)
+        return super().settings(member, **{"httpz": HttpzSettings(), **changes})
 
-    def open(self, member: int = 0, **changes: Any) -> Any:
-        """Return a connector that drains when the block is left."""
-        write = EventTakers(line_takes(LineLog(self.log, "debug", LogFormat.JSON))).on_event
-        write_default = EventTakers(line_takes(LineLog(self.default_log, "info", LogFormat.JSON))).on_event
-
-        def note(event: Event) -> None:
-            self.events.append(event)
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
+        for write in self.writes:
             write(event)
-            write_default(event)
-
-        return open_connector(self.settings(member, **changes), ports=self.ports(), on_event=note)
-
-    @asynccontextmanager
-    async def connected(self, member: int = 0, **changes: Any) -> AsyncIterator[Connector]:
-        """Run a connector while the block lasts, then cancel it."""
-        with trio.CancelScope() as scope:
-            async with self.open(member, **changes) as connector:
-                yield connector
-                scope.cancel()
-
-    @asynccontextmanager
-    async def all_connected(self) -> AsyncIterator[None]:
-        """Run a connector for each node while the block lasts, then cancel them."""
-        async with AsyncExitStack() as stack:
-            for member in range(1 + len(self.dependencies.others)):
-                await stack.enter_async_context(self.connected(member))
-            yield
 
     def reference(
         self, value: int, fhe_type: int = 5, coprocessors: tuple[Address, ...] = (COPROCESSOR,)
@@ -131,13 +109,8 @@ class World(Stand[HttpzDependencies, FirstTraffic]):
         """Return the arguments of each successful call of a reply function, in the order of the chain."""
         contract = contracts.DECRYPTION_MANAGER if "Decryption" in name else contracts.KEY_MANAGER
         function = contract.function(name)
-        calls = [mined.transaction.data for mined in self.mined() if mined.outcome.status]
+        calls = [mined.transaction.data for mined in all_mined(self.chain) if mined.outcome.status]
         return [function.decode(data) for data in calls if data[:4] == function.selector]
-
-    def mined(self) -> list[Mined]:
-        """Return all transactions that were included, with their logs."""
-        blocks = [self.chain.block(number) for number in range(self.chain.head.number + 1)]
-        return [mined for block in blocks if block is not None for mined in block.mined]
 
     async def wait_replies(self, name: str, count: int = 1, seconds: float = 60.0) -> list[tuple[Any, ...]]:
         """Return the replies of a function once there are that many."""

@@ -86,7 +86,7 @@ async def run(
     library: Path, folder: Path, values: Sequence[tuple[int, int]], *, nodes: int = 1, revision: str = "rc9"
 ) -> Run:
     """Ask for values in one request, and let a connector for each node answer."""
-    async with open_world(folder, revision, nodes) as world, world.all_connected():
+    async with open_world(folder, revision, nodes) as world, world.all_connected(nodes):
         materials = [world.reference(value, kind) for kind, value in values]
         world.ask_user(*materials)
         sent = await world.wait_replies(REPLY, nodes)

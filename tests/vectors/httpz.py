@@ -13,8 +13,9 @@ from kmsconn.config.parties import Chain, Contract
 from kmsconn.config.settings import Settings
 from kmsconn.ethereum.abi import Domain, Log
 from kmsconn.ethereum.addresses import Address, parse_address
-from kmsconn.ethereum.hexes import from_hex, from_quantity
+from kmsconn.ethereum.hexes import from_hex
 from kmsconn.model.life import Ciphertext
+from tests import vectors
 
 HERE = Path(__file__).parent
 ABI_SOURCE = HERE.parents[1] / "contracts_abi" / "httpz-rc7.json"
@@ -72,15 +73,7 @@ def logs(value: Any) -> Iterator[dict[str, Any]]:
 
 def read_log(log: dict[str, Any]) -> Log:
     """Return a log as decoded from JSON-RPC."""
-    return Log(
-        address=parse_address(log["address"]),
-        topics=tuple(from_hex(topic) for topic in log["topics"]),
-        data=from_hex(log["data"]),
-        block_number=from_quantity(log["blockNumber"]),
-        block_hash=from_hex(log["blockHash"]),
-        transaction_hash=from_hex(log["transactionHash"]),
-        log_index=from_quantity(log["logIndex"]),
-    )
+    return vectors.log_of({"log": log})
 
 
 def log_of(entry: dict[str, Any]) -> Log:
