@@ -41,6 +41,7 @@ import trio
 import trio.testing
 
 import kmsconn
+from kmsconn.chain import logs
 from kmsconn.config.description import AttestationMode
 from kmsconn.config.settings import Settings
 from kmsconn.connector.connector import open_connector
@@ -266,10 +267,11 @@ class Replies:
 
 
 def measure() -> Figures:
-    """Return the figures of one request. Repeating: they are the same, since the caches of functions begin empty."""
+    """Return the figures of one request. Repeating: they are the same, since the caches of functions, and of logs, begin empty."""
     for one in gc.get_objects():
         if isinstance(one, _lru_cache_wrapper) and one.__module__.startswith("kmsconn."):
             one.cache_clear()
+    logs.known_logs.clear()
     with tempfile.TemporaryDirectory() as folder, seeded_scheduler(0):
         return trio.run(watch, Path(folder), clock=trio.testing.MockClock(autojump_threshold=0))
 

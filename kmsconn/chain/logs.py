@@ -79,7 +79,7 @@ class _JsonLog(msgspec.Struct, frozen=True, rename="camel"):
 
 _said_of = itemgetter("blockHash", "logIndex", "address", "topics", "data", "blockNumber", "transactionHash")
 _PLACE = 2
-_known: dict[tuple[Any, ...], tuple[tuple[Any, ...], Log]] = {}
+known_logs: dict[tuple[Any, ...], tuple[tuple[Any, ...], Log]] = {}
 """Logs and what was said of them, by their places."""
 
 
@@ -213,7 +213,7 @@ def _log(item: Any) -> Log | None:
     """Return a log, None for a removed one; those of the newest blocks are read again and again. Raises ValueError."""
     try:
         said = _said_of(item)
-        known = _known.get(said[:_PLACE])
+        known = known_logs.get(said[:_PLACE])
     except (TypeError, KeyError):  # no log, as is found below
         said, known = (), None
     if known is not None and known[0] == said and item.get("removed", False) is False:
@@ -231,9 +231,9 @@ def _log(item: Any) -> Log | None:
         log_index=int(raw.log_index, 16),
     )
     if len(raw.data) <= _LONGEST_KEPT:
-        if len(_known) >= _KEPT:
-            _known.clear()
-        _known[said[:_PLACE]] = said, log
+        if len(known_logs) >= _KEPT:
+            known_logs.clear()
+        known_logs[said[:_PLACE]] = said, log
     return log
 
 
