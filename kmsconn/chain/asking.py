@@ -1,4 +1,4 @@
-"""Puts questions to contracts: a profile's typed ones, several in one batch on one connection."""
+"""Puts questions to nodes: a profile's typed ones to contracts, several in one batch, and many that fail each for itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from kmsconn.chain.logs import decode_logs
-from kmsconn.chain.port import Call, Rpc, RpcError, SendingRpc
-from kmsconn.errors import Undecodable, Unreachable
+import trio
+
+from kmsconn.chain.logs import decode_logs, read_number
+from kmsconn.chain.port import Call, PipelinedRpc, Rpc, RpcError, SendingRpc
+from kmsconn.errors import KmsconnError, Overloaded, Retryable, StageTimeout, Undecodable, Unreachable
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.hexes import from_hex
 from kmsconn.protocols.queries import ContractQuery, Instead, QueryPlan
@@ -93,3 +95,89 @@ def whole_logs(result: Any) -> list[Log]:
     if malformed:
         raise Undecodable(f"an object that is not a log: {malformed[0]}")
     return logs
+
+
+# --- many questions, of which one that fails concerns nobody else
+
+HEAD = Call("eth_blockNumber")
+QUESTION_TIMEOUT = 5.0
+"""Seconds for one batch, or for its calls one by one; shorter than a connection waits before it counts as dead."""
+
+Take = Callable[[int, Any, int | None], None]
+"""Takes the outcome of a question by its place: a result or a KmsconnError, and the head of the node; None: no node answered."""
+
+
+async def ask_many(
+    rpc: PipelinedRpc, calls: Sequence[Call], take: Take, *, alone: frozenset[int] = frozenset()
+) -> None:
+    """Put many questions to a node at once; ``take`` gets each answer as it comes. The places in ``alone`` go into no batch with others.
+
+    Cancellation: at any time. Repeating: reads only.
+    """
+    others = [place for place in range(len(calls)) if place not in alone]
+    batches = [others[at : at + MAX_BATCH] for at in range(0, len(others), MAX_BATCH)]
+    every = [*batches, *([place] for place in alone)]
+    await together([partial(_ask_batch, rpc, calls, places, take) for places in every])
+
+
+async def _ask_batch(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
+    """Ask in one batch behind the node's head, or one by one where that has no answer."""
+    asked = [HEAD, *(calls[place] for place in places)]
+    error: Retryable | None = None
+    with trio.move_on_after(QUESTION_TIMEOUT):
+        try:
+            head, *results = await rpc.batch(asked)
+            number = read_number(head)
+        except Retryable as failed:
+            error = failed
+        else:
+            for place, result in zip(places, results, strict=True):
+                take(place, result, number)
+            return
+    if error is None and len(places) == 1:
+        error = StageTimeout(asked[-1].method, QUESTION_TIMEOUT)
+    if isinstance(error, (StageTimeout, Overloaded)):  # more calls would make it worse
+        for place in places:
+            take(place, error, None)
+    else:
+        await _ask_each(rpc, calls, places, take)
+
+
+async def _ask_each(rpc: PipelinedRpc, calls: Sequence[Call], places: Sequence[int], take: Take) -> None:
+    """Ask each for itself, all on their way at once: the node may take no batches, or one question may spoil them."""
+    unanswered = dict.fromkeys(places)
+    error: KmsconnError = StageTimeout(calls[places[0]].method, QUESTION_TIMEOUT)
+    with trio.move_on_after(QUESTION_TIMEOUT):
+        try:
+            number = read_number(await rpc.call(HEAD.method))
+        except (Retryable, RpcError) as failed:
+            error = failed
+        else:
+
+            def note(at: int, result: Any) -> None:
+                unanswered.pop(places[at], None)
+                take(places[at], result, None if isinstance(result, Retryable) else number)
+
+            await rpc.each([calls[place] for place in places], note)
+    for place in unanswered:
+        take(place, error, None)
+
+
+async def ask_one_node(rpc: PipelinedRpc, calls: Sequence[Call]) -> list[Any]:
+    """Ask a few questions of one node, each for itself where it takes no such batch; a result or an error for each.
+
+    Raises Overloaded, or Retryable when the first one has no answer. Repeating: reads only.
+    """
+    results: list[Any] = []
+    try:
+        results = await rpc.batch(calls)
+    except Overloaded:
+        raise
+    except Retryable:
+        pass
+    if not results or isinstance(results[0], RpcError):
+        results = [None] * len(calls)
+        await rpc.each(calls, results.__setitem__)
+        if isinstance(results[0], Retryable):
+            raise results[0]
+    return results

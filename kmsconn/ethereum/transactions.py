@@ -1,4 +1,4 @@
-"""Transactions as they are signed and sent: EIP-1559 and legacy with EIP-155. Never chooses nonce or fee."""
+"""Transactions as they are signed and sent: EIP-1559 and legacy with EIP-155; and amounts for people. Never chooses nonce or fee."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import run_query_plan
+from kmsconn.chain.asking import QUESTION_TIMEOUT, ask_many, run_query_plan
 from kmsconn.chain.logs import block_call
-from kmsconn.chain.looking import QUESTION_TIMEOUT, ChainView, ask_many
+from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import Call, PipelinedRpc
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address

@@ -195,7 +195,7 @@ class Contexts:
     suspicions: Suspicions
     _valid: dict[Pair, float] = attrs.field(factory=dict)
     _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
-    destroyed: set[int] = attrs.field(factory=set)
+    _destroyed: set[int] = attrs.field(factory=set)
     """So many only as the contract has destroyed."""
 
     def recall(self, context_id: int | None, epoch_id: int | None) -> bool:
@@ -203,8 +203,7 @@ class Contexts:
 
         Raises Destroyed, or the last NotYet while it is too early to ask again (``Shared``).
         """
-        if self.destroyed:
-            self.refuse_destroyed({context_id, epoch_id})
+        self.refuse_destroyed({context_id, epoch_id})
         found = self._valid.get((context_id, epoch_id))
         if found is not None and self.now() - found < TIME_TO_LIVE:
             return True
@@ -213,11 +212,11 @@ class Contexts:
 
     def note_destroyed(self, identifiers: Collection[int]) -> None:
         """Remember contexts and epochs that are over for good."""
-        self.destroyed.update(identifiers)
+        self._destroyed.update(identifiers)
 
     def refuse_destroyed(self, identifiers: Collection[int | None]) -> None:
         """Raise Destroyed where one of these contexts and epochs is known as destroyed; asks nothing."""
-        for identifier in self.destroyed.intersection(identifiers):
+        for identifier in self._destroyed.intersection(identifiers):
             raise Destroyed(id_name(identifier), identifier)
 
     async def check(self, context_id: int | None, epoch_id: int | None) -> None:

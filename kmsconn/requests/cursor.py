@@ -115,16 +115,13 @@ def took(cursor: Cursor, first: int, last: int, *, logs: int = 0) -> Cursor:
     """
     if last < first:
         return cursor
-    grown = cursor
+    grown, may_grow = cursor, last - first + 1 >= cursor.size and cursor.size < MAX_SIZE
     if logs > MANY_LOGS:
         grown = shrunk(cursor)
-    elif last - first + 1 >= cursor.size and cursor.size < MAX_SIZE:
-        calm, size = cursor.calm, cursor.size
-        grown = (
-            attrs.evolve(cursor, calm=calm - 1)
-            if calm
-            else attrs.evolve(cursor, size=min(MAX_SIZE, 2 * size))
-        )
+    elif may_grow and cursor.calm:
+        grown = attrs.evolve(cursor, calm=cursor.calm - 1)
+    elif may_grow:
+        grown = attrs.evolve(cursor, size=min(MAX_SIZE, 2 * cursor.size))
     if first > grown.next_block:
         return attrs.evolve(grown, island=_island_with(grown.island, Island(first, last)))
     next_block, island = max(grown.next_block, last + 1), grown.island

@@ -127,10 +127,8 @@ async def run_dispatcher(
                 )
             )
             for row in due.rows:
-                if (
-                    row.id % pool.shards in pool.full
-                ):  # since now: others may come before the rest of its rows
-                    wait = 0.0
+                if row.id % pool.shards in pool.full:
+                    wait = 0.0  # since now: others may come before the rest of its rows
                     break
                 pool.dispatch(row)
             else:

@@ -91,7 +91,7 @@ class Pipeline:
         checked = await self._check(row, request)
         running = self.runner.running
         _, at = running[row.rid]
-        with Lease(self.budgets[row.id % self.runner.shards]) as lease:
+        with Lease(self.budgets[self.runner.shard(row)]) as lease:
             gathered = await self.runner.run(
                 row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
             )
@@ -188,7 +188,7 @@ async def answer_again(pipeline: Pipeline, row: Row) -> Answered:
         return await _within(deadlines.answer, "answer", stages.answer(Submitted(request)))
     # handed over without the checks: the contract has its answer by now and would say so
     checked = Checked(request, *request.content.context)
-    with Lease(pipeline.budgets[row.id % pipeline.runner.shards]) as lease:
+    with Lease(pipeline.budgets[pipeline.runner.shard(row)]) as lease:
         gathered = await _within(deadlines.gather, "gather", stages.gather(checked, lease))
         submitted = await _within(deadlines.submit, "submit", stages.submit(gathered))
     return await _within(deadlines.answer, "answer", stages.answer(submitted))

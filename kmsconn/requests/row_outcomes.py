@@ -110,8 +110,7 @@ class RowOutcomes:
 
         Raises Destroyed where what it is under was destroyed meanwhile.
         """
-        if self.contexts.destroyed:
-            self.contexts.refuse_destroyed(answered.request.content.order.under)
+        self.contexts.refuse_destroyed(answered.request.content.order.under)
         self.runner.passed(row)
         answer, over_http, now = answered.answer, row.over_http, self.wall()
         step = "deliver" if over_http else "answer"

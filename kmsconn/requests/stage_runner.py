@@ -90,7 +90,7 @@ class StageRunner:
                 self.running[row.rid] = stage, ended
                 self.note(row.rid, stage, ended - started)
             if stage not in NEEDED:
-                self.core_health.note_call(row.id % self.shards, reached=True)
+                self.core_health.note_call(self.shard(row), reached=True)
             self.progress.went_on(row.rid, STEPS[stage])
             self.on_event(StageFinished(row.rid, row.kind, stage, ended - started, id=row.id))
             if keep is not None:
@@ -130,11 +130,11 @@ class StageRunner:
         """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
         expires, taken = self.profile.operations[row.kind].expires, row.rid in self.taken
         reason = reason_of(
-            error, stage, NEEDED.get(stage) or f"core[{row.id % self.shards}]", expires=expires, taken=taken
+            error, stage, NEEDED.get(stage) or f"core[{self.shard(row)}]", expires=expires, taken=taken
         )
         if stage not in NEEDED and rule_of(error).blames is Blames.NEEDED:
             reached = not isinstance(error, (Unreachable, StageTimeout))
-            self.core_health.note_call(row.id % self.shards, reached=reached)
+            self.core_health.note_call(self.shard(row), reached=reached)
         if reason is not None:
             self._hold(row, stage, reason)
         elif not isinstance(error, Down):  # which has an alert of its own
@@ -167,7 +167,7 @@ class StageRunner:
         Key management comes one by one, in order: one request that fails is a kind that does not pass.
         """
         form = row.event.log.topics[0].hex() if row.event.log.topics else ""
-        where = f"core[{row.id % self.shards}] {form}"
+        where = f"core[{self.shard(row)}] {form}"
         if self.profile.operations[row.kind].expires:
             return Lane(row.kind, where)
         return Lane(row.kind, where, several=1, patience=0.0)
@@ -179,3 +179,7 @@ class StageRunner:
         error = NotYet(reason) if seconds < LONG_POLL else LongPollEnded(reason)
         error.stage = "answer"
         return error
+
+    def shard(self, row: Row) -> int:
+        """Return which shard of the Core has a row."""
+        return row.id % self.shards

@@ -410,7 +410,7 @@ class _HttpConnection:
         """What was sent and is not answered yet."""
         while isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
-        self.disturbed = stream.is_readable if isinstance(stream, LeanStream) else bool
+        self.disturbed = stream.is_readable if isinstance(stream, LeanStream) else lambda: False
         """Says whether something came that nobody asked for, such as the end."""
 
     async def send(self, request: _Request) -> None:

@@ -42,9 +42,8 @@ class CheckedContract:
             try:
                 await ask(self.chain.rpc, one.identity)
             except WrongContract as error:
-                found = str(error).partition(": ")[
-                    2
-                ]  # without the option and the address, which stand before it
+                # without the option and the address, which stand before it
+                _, _, found = str(error).partition(": ")
                 return [fault(checked, found or str(error), _where_it_is(self))]
             return Discovery(True, [ok(checked, "is there")])
 

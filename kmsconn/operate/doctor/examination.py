@@ -168,7 +168,7 @@ def _wallet_probe(settings: Settings) -> Probe[Address]:
                 return [
                     fault("tx sender", str(error), "check private_key or aws_kms, and the rights to use it")
                 ]
-            address, kind = sender.address if isinstance(sender, Wallet) else sender, ""
+            address, kind = (sender.address if isinstance(sender, Wallet) else sender), ""
             if not settings.sends:
                 kind = ", of a shadow" if settings.is_shadow else ", for which other processes send"
             return Discovery(address, [ok("tx sender", f"{checksum(address)}{kind}")])

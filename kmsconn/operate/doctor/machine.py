@@ -229,17 +229,29 @@ async def look_at_port(checked: str, host: str, port: int, ports: Ports) -> list
         named = as_object((await get(ports, f"{url}/version"))[1])
         if not {"name", "version", "build"} <= named.keys():
             return [_taken(checked, "another program")]
-        alerts = as_object((await get(ports, f"{url}/healthz"))[1]).get("alerts", ())
+        alerts = _alerts(as_object((await get(ports, f"{url}/healthz"))[1]))
     except KmsconnError:
         return [_taken(checked, NO_HTTP)]
-    critical = (one for one in alerts if one["severity"] == Severity.CRITICAL)
+    critical = (one for one in alerts if one.severity == Severity.CRITICAL)
     return [
         ok(checked, f"a running kmsconn {named['version']} listens there"),
-        *(
-            fault(f"alert of {one['dependency']}: {one['cause']}", one["text"], one["remedy"])
-            for one in critical
-        ),
+        *(fault(f"alert of {one.dependency}: {one.cause}", one.text, one.remedy) for one in critical),
     ]
+
+
+class _ToldAlert(msgspec.Struct):
+    dependency: str
+    cause: str
+    severity: str
+    text: str = ""
+    remedy: str = ""
+
+
+def _alerts(health: Mapping[str, Any]) -> list[_ToldAlert]:
+    """Return the alerts in a health answer; none of one that is no kmsconn's."""
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(health.get("alerts", ()), list[_ToldAlert])
+    return []
 
 
 async def get(ports: Ports, url: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:

@@ -271,11 +271,10 @@ def recorded_preparations(ask: KeyViews, keys: Sequence[KeyMaterial]) -> QueryPl
     if not compressed:
         return {}
     requests = yield [ask.generation.migration(key_id) for key_id in compressed]
-    agreed = yield [ask.generation.has_consensus(request) for request in requests]
-    preps = yield [ask.generation.key_pair(request) for request in requests]
-    return {
-        key: prep for key, is_made, prep in zip(compressed, agreed, preps, strict=True) if is_made and prep
-    }
+    agreed = [ask.generation.has_consensus(request) for request in requests]
+    found = yield [*agreed, *(ask.generation.key_pair(request) for request in requests)]
+    told = zip(compressed, found[: len(requests)], found[len(requests) :], strict=True)
+    return {key: prep for key, is_made, prep in told if is_made and prep}
 
 
 def _reshared(domain: Domain, carried: bytes, reply: bytes) -> tuple[list[Any], list[Any], set[Address]]:

@@ -9,7 +9,8 @@ import attrs
 import pytest
 import trio
 
-from kmsconn.chain.looking import QUESTION_TIMEOUT, ChainObserver, ChainView, ask_many, ask_one_node
+from kmsconn.chain.asking import QUESTION_TIMEOUT, ask_many, ask_one_node
+from kmsconn.chain.looking import ChainObserver, ChainView
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, StageTimeout, Unreachable
 from tests.unit.replies.world import World

@@ -246,6 +246,19 @@ async def test_a_monitoring_port_that_a_running_kmsconn_has_is_well() -> None:
     assert (line.status, line.found) == (CheckStatus.OK, "a running kmsconn 0.1.0 listens there")
 
 
+async def test_a_monitoring_port_whose_alerts_are_none_of_a_kmsconn(one: Patient) -> None:
+    """Its name is one; the examination goes on without them."""
+
+    async def said(request: HttpRequest) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        named = b'{"name":"kmsconn","version":"0.1.0","build":""}'
+        return HttpResponse(200, (), named if request.target == "/version" else b'{"alerts":[7]}')
+
+    one.network.serve(*MONITORING, partial(serve_http, handler=said))
+    lines = {line.checked: line.status for line in await one.examine()}
+    assert lines["monitoring_endpoint 0.0.0.0:9100"] is CheckStatus.OK
+
+
 async def test_a_critical_alert_of_the_connector_that_runs() -> None:
     """What it cannot do is a fault here, too, with its remedy; its warnings are none."""
     full = AlertRaised("journal", "unwritable", "the disk is full", Severity.CRITICAL)
