@@ -229,7 +229,7 @@ class Provider:
             answer = await place.rpc.call("eth_call", message, "latest" if block is None else quantity(block))
         except RpcError as error:
             called = f"{contract}.{function.name}"
-            if error.data is None and "revert" not in error.message.lower():
+            if not error.is_revert:
                 raise Unreachable(f"{called}: {error}") from error
             revert = self.interfaces.show_revert(error.data)
             raise CallReverted(called, revert.name, revert.arguments) from error

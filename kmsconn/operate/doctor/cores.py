@@ -316,7 +316,7 @@ def reply_probe(
 
 def judge_refusal(name: str, error: RpcError, revert: Revert) -> Diagnosis:
     """Judge why a contract does not take a reply."""
-    if error.data is None and "revert" not in error.message.lower():
+    if not error.is_revert:
         return warning(REPLY_CHECKED, f"the node does not call it: {error}", "check the node")
     if revert.verdict is Verdict.DONE:
         return ok(REPLY_CHECKED, f"the contract has this node's reply to {name} ({revert.name})")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from kmsconn.chain.port import RpcError
 from kmsconn.config.description import Mode
 from kmsconn.config.working import HttpApi
 from kmsconn.ethereum.addresses import Address, checksum
@@ -19,6 +20,7 @@ from kmsconn.journal.database import Binding, Database
 from kmsconn.journal.sqlite import SqliteDriver, lock_path
 from kmsconn.model.requests import FHEVM, HTTPZ_RC7
 from kmsconn.operate.doctor import machine
+from kmsconn.operate.doctor.cores import judge_refusal
 from kmsconn.operate.doctor.machine import (
     LEAST_FREE,
     JournalFiles,
@@ -29,6 +31,7 @@ from kmsconn.operate.doctor.machine import (
     look_at_journal,
 )
 from kmsconn.operate.doctor.probing import CheckStatus
+from kmsconn.protocols.port import Revert, Verdict
 from kmsconn.transport.dialling import real_ports
 from kmsconn.transport.ports import offload_inline
 from tests import vectors
@@ -168,6 +171,14 @@ async def test_beside_a_connector_every_line_is_well(profile: str, tmp_path: Pat
     wanted = {"core[0] http://core0: signer", "a reply, called and not sent"}
     assert {found[checked] for checked in wanted} == {CheckStatus.OK}
     assert set(found.values()) - {CheckStatus.SKIPPED} == {CheckStatus.OK}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RpcError(3, ""), CheckStatus.FAULT), (RpcError(-32000, "header not found", b""), CheckStatus.WARNING)],
+)
+def test_only_the_contract_s_no_is_a_fault_of_the_reply(error: RpcError, status: CheckStatus) -> None:
+    assert judge_refusal("1", error, Revert("X", (), Verdict.FINAL)).status is status
 
 
 async def test_a_shadow_is_examined_without_a_key(one: Patient) -> None:
