@@ -26,7 +26,7 @@ from kmsconn.chain.port import (
     encode,
 )
 from kmsconn.chain.websocket_wire import PING, TEXT, NoWebsocket, WebSocketWire, client_frame
-from kmsconn.errors import Unreachable
+from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.urls import parse
 
@@ -43,13 +43,14 @@ class RpcExchange:
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         """Of each question the first that came."""
+        self.hear: Callable[[int, Any], object] = self.outcomes.setdefault
         self.failure: str | None = None
         self.done = trio.Event()
 
-    def refuse(self, error: RpcError) -> None:
+    def refuse(self, error: KmsconnError) -> None:
         """Take an error for all questions that have no outcome."""
         for number in self.ids:
-            self.outcomes.setdefault(number, error)
+            self.hear(number, error)
         self.done.set()
 
     def fail(self, reason: str) -> None:
@@ -101,7 +102,7 @@ class Exchanges:
                 for asked in set(self.waiting.values()):
                     asked.refuse(message.outcome)
             elif (exchange := self.waiting.get(message.id)) is not None:
-                exchange.outcomes.setdefault(message.id, message.outcome)
+                exchange.hear(message.id, message.outcome)
                 if len(exchange.outcomes) == len(exchange.ids):
                     exchange.done.set()
                 elif exchange.batch and len(messages) == 1 and isinstance(message.outcome, RpcError):
@@ -164,12 +165,20 @@ class WebSocketLink:
         return exchange
 
     async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
-        """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place.
+        """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place, in the reading task.
 
         Unreachable stands for those that were not answered when the connection ended.
-        Cancellation: at any time; ``take`` gets what has come, and what comes late is dropped. Repeating: the caller's question.
+        Cancellation: at any time; ``take`` has had what had come, and what comes late is dropped. Repeating: the caller's question.
         """
         exchange = RpcExchange(self._exchanges, calls, batch=False)
+        outcomes, first = exchange.outcomes, exchange.ids.start
+
+        def hear(number: int, outcome: Any) -> None:
+            if number not in outcomes:
+                outcomes[number] = outcome
+                take(number - first, outcome)
+
+        exchange.hear = hear
         questions = zip(exchange.ids, calls, strict=True)
         try:
             await self._send(encode(number, [call], batch=False) for number, call in questions)
@@ -178,11 +187,8 @@ class WebSocketLink:
             exchange.fail(str(error))
         finally:
             exchange.drop()
-            for index, number in enumerate(exchange.ids):
-                if number in exchange.outcomes:
-                    take(index, exchange.outcomes[number])
-                elif exchange.failure is not None:
-                    take(index, Unreachable(exchange.failure))
+        if exchange.failure is not None:
+            exchange.refuse(Unreachable(exchange.failure))
 
     async def _send(self, messages: Iterable[bytes]) -> None:
         """Have messages written in one piece; waits only while too many are before them. Raises Unreachable."""

@@ -129,6 +129,7 @@ async def test_a_lost_connection_fails_of_several_calls_what_was_not_answered() 
         await endpoint.call("echo", 1)
         nursery.start_soon(endpoint.each, [Call("hang"), Call("echo", (1,))], came.__setitem__)
         await wait_all_tasks_blocked()
+        assert came == {1: 1}, "each as it comes"
         node.hang_up()
     assert (type(came[0]), came[1]) == (Unreachable, 1)
     assert [method for method, _ in node.asked].count("hang") == 1
