@@ -36,6 +36,7 @@ class Node:
     root: int = 1000
     asked: int = 0
     chain_id: int = 1
+    says: Any = "answer"
 
     async def call(self, _method: str, block: str, _full: bool) -> Any:
         await trio.lowlevel.checkpoint()
@@ -50,7 +51,7 @@ class Node:
         }
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
-        return [await self.call(call.method, *call.params) if call.params else "answer" for call in calls]
+        return [await self.call(call.method, *call.params) if call.params else self.says for call in calls]
 
 
 KEPT = Followed(0, tuple(Checkpoint(number, hash_of(number)) for number in (10, 40, 80, 90, 99, 100)))
@@ -198,7 +199,10 @@ async def test_what_was_asked_in_an_earlier_generation_counts_no_more(autojump_c
 
 async def test_a_batch_of_a_node_on_another_branch_is_no_answer(autojump_clock: Any) -> None:
     scene = await Scene.begun()
-    assert await scene.follower.batch([Call("eth_x")]) == ["answer"]
+    assert await scene.follower.batch([Call("eth_x")]) == [await scene.follower.call("eth_x")] == ["answer"]
+    scene.node.says = REFUSAL
+    with pytest.raises(RpcError, match="limit exceeded"):
+        await scene.follower.call("eth_x")
     scene.node.root = 50
     with pytest.raises(Unreachable, match="another hash than when it was read"):
         await scene.follower.batch([Call("eth_x")])

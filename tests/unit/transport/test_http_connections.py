@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -12,7 +12,7 @@ import trio
 from kmsconn.errors import Unreachable
 from kmsconn.testing.endings import cancel_everywhere
 from kmsconn.transport.dialling import reasons_of
-from kmsconn.transport.http import IDLE_SECONDS, HttpClient, open_http
+from kmsconn.transport.http import IDLE_SECONDS, Asked, HttpClient, open_http
 from kmsconn.transport.ports import Ports, offload_inline
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
@@ -31,6 +31,15 @@ async def head(client: HttpClient) -> int:
 
 async def post(client: HttpClient) -> bytes:
     return (await client.post("http://b/k", b"x")).body
+
+
+async def ahead(client: HttpClient) -> None:
+    """Ask over a connection that is kept, and leave it to nobody; then take what was sent ahead."""
+    await get(client)
+    for takes in (False, True):
+        async with aclosing(await client.ask_ahead("http://b/k") or AsyncExitStack()) as asked:
+            if takes and isinstance(asked, Asked):
+                await (await client.stream_get(asked.url, asked=asked)).aclose()
 
 
 class Scripted:
@@ -70,6 +79,7 @@ async def client_of(
         ports = Ports(dial=dial, offload=offload_inline, wall=lambda: 0.0, random=lambda: 0.5)
         async with open_http(ports) as client:
             yield client, dial
+            assert not client._places, "each is given back, however a request ended"
         nursery.cancel_scope.cancel()
 
 
@@ -207,7 +217,7 @@ async def test_leaving_closes_what_is_idle() -> None:
         assert dial.open == 0
 
 
-@pytest.mark.parametrize(("ask", "answer"), [(get, OK), (head, OK_HEAD), (post, OK)])
+@pytest.mark.parametrize(("ask", "answer"), [(get, OK), (head, OK_HEAD), (post, OK), (ahead, OK)])
 async def test_cancelled_anywhere_nothing_stays_open_and_it_can_be_repeated(ask: Ask, answer: bytes) -> None:
     async with client_of([answer] * 100, lasting=True) as (client, dial):
 
