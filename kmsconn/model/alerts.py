@@ -17,7 +17,7 @@ cause is told as well as a known one. What is held up beside others that pass is
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 import attrs
 
@@ -111,7 +111,7 @@ class Lane:
     """Work that passes together or not at all: ``what`` it is in words, and ``where`` it passes."""
 
     what: str
-    where: str = ""
+    where: Hashable = ""
     several: int = SEVERAL
     patience: float = PATIENCE
 

@@ -70,16 +70,20 @@ class LineLog:
         self._render = _as_json
         terminal = stream.isatty()
         if log_format is LogFormat.CONSOLE or (log_format is LogFormat.AUTO and terminal):
-            for_people = ConsoleRenderer(colors=terminal)
-            self._render = lambda line: for_people(None, "", hide_urls(line))
+            for_people, written = ConsoleRenderer(colors=terminal), msgspec.to_builtins
+            self._render = lambda line: for_people(
+                None, "", hide_urls(line) | {"timestamp": written(line["timestamp"])}
+            )
 
     def log(self, level: int, event: str, **fields: Any) -> None:
         """Write one line of a level, unless that is below the least."""
-        if level < self.least:
-            return
-        line = fields
+        if level >= self.least:
+            self.write(level, event, fields)
+
+    def write(self, level: int, event: str, line: dict[str, Any]) -> None:
+        """Write one line with these fields, to which it adds."""
         line["event"], line["level"] = event, logging.getLevelName(level).lower()
-        line["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line["timestamp"] = datetime.now(UTC)
         try:
             self._stream.write(f"{self._render(line)}\n")
             self._stream.flush()
@@ -126,8 +130,10 @@ def line_takes(log: LineLog, context: Context | None = None) -> Takes:
         def write(event: Any) -> None:
             importance = usual if weigh is None else weigh(event)
             if importance >= log.least:
-                more = {} if context is None else context(event)
-                log.log(importance, name, **fields_of(event), **more)
+                line = fields_of(event)
+                if context is not None:
+                    line |= context(event)
+                log.write(importance, name, line)
 
         return write
 
@@ -168,12 +174,12 @@ def fields_of(event: Any) -> dict[str, Any]:
     """Return the fields of an event as texts and numbers; an absent one is left out, and so is the place of what came over HTTP."""
     kind = type(event)
     placeless = kind is events.RequestRecorded and event.over_http
-    fields = {}
     names, writes, values = _WITHOUT_PLACE if placeless else _FIELDS[kind]
-    for name, write, value in zip(names, writes, values(event), strict=True):
-        if value is not None:
-            fields[name] = value if write is None else write(value)
-    return fields
+    return {
+        name: value if write is None else write(value)
+        for name, write, value in zip(names, writes, values(event), strict=True)
+        if value is not None
+    }
 
 
 def _bytes(value: bytes) -> str:

@@ -8,7 +8,6 @@ Here stands the one sanctioned ``except Exception``: an error that nobody foresa
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -67,8 +66,8 @@ class WorkerPool:
     @property
     def full(self) -> frozenset[int]:
         """The shards that take no more: they hold their share of the places, or are gone."""
-        share, held = max(1, self.size // self.shards), Counter(self.busy.values())
-        return frozenset(shard for shard, rows in held.items() if rows >= share) | self.gone()
+        share, held = max(1, self.size // self.shards), [*self.busy.values()]
+        return self.gone().union([shard for shard in {*held} if held.count(shard) >= share])
 
     def dispatch(self, row: Row) -> None:
         """Give a row to a worker; only while ``free`` is positive."""

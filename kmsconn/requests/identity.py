@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -159,8 +159,8 @@ class NodeIdentity:
             said = self._current[question.chain_id] = now, await self._ask(question)
         return said[1]
 
-    async def _ask(self, question: ContractQuery[T]) -> T:
-        return await ask(self.chains[question.chain_id], question)
+    def _ask(self, question: ContractQuery[T]) -> Awaitable[T]:
+        return ask(self.chains[question.chain_id], question)
 
 
 _REMEMBERED = 100_000  # requests without a context in extraData; a few MiB

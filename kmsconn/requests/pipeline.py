@@ -115,10 +115,8 @@ class Pipeline:
                 running[row.rid] = "submit", trio.current_time()
         return await self._answer(row, submitted)
 
-    async def _check(self, row: Row, request: Request) -> Checked:
-        return await self.runner.run(
-            row, "check", self.deadlines.check, partial(self.stages.check, Seen(request))
-        )
+    def _check(self, row: Row, request: Request) -> Awaitable[Checked]:
+        return self.runner.run(row, "check", self.deadlines.check, partial(self.stages.check, Seen(request)))
 
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
         _, started = self.runner.running[row.rid]

@@ -166,8 +166,7 @@ class StageRunner:
 
         Key management comes one by one, in order: one request that fails is a kind that does not pass.
         """
-        form = row.event.log.topics[0].hex() if row.event.log.topics else ""
-        where = f"core[{self.shard(row)}] {form}"
+        where = self.shard(row), row.event.log.topics[:1]
         if self.profile.operations[row.kind].expires:
             return Lane(row.kind, where)
         return Lane(row.kind, where, several=1, patience=0.0)

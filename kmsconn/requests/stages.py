@@ -157,9 +157,8 @@ class Stages:
         await self.checker.recheck(request)
         expected = await retrying(partial(self.identity.signer_for, request), self.random)
         operation = self.profile.operations[request.kind]
-        call = operation.result_call(request.content)
         reply = submitted.reply
-        if call is not None and reply is None:
+        if reply is None and (call := operation.result_call(request.content)) is not None:
             if self.trace_metadata is not None:
                 call = attrs.evolve(call, metadata=self.trace_metadata(request))
             reply = await retrying(partial(self.core.result, call), self.random)
