@@ -47,7 +47,6 @@ async def run_txmanager(manager: TxManager) -> None:
     """Send the replies of a chain until ``manager.closing`` is set and no reply is answered or signed; finality is not waited for.
 
     A shadow ends at once, for nothing of it waits for anybody.
-
     Failures of the chain, and of the journal, are alerts and waited out.
     Cancellation: at any await; a signed transaction is durable before it is broadcast. Repeating: goes on from journal and chain.
     """
@@ -123,11 +122,15 @@ class Rounds:
                 state.alerts.set("rounds", None)
             await self._rest()
 
+    def _due(self, seconds: float) -> float:
+        """Return when the next look is due: soon after a new head that may mean something for a reply, else ``seconds`` after the last."""
+        return self.looked_at + (PACE if self.owed and self.state.tracks.by_rid else seconds)
+
     async def _look(self) -> None:
         """Look at the chain, and at the journal for what that makes due, unless it was done just now."""
         state, now, wake = self.state, trio.current_time(), self.state.manager.wake
-        self.owed, wake.told = self.owed or wake.told, False
-        if now - self.looked_at < (PACE if self.owed else IDLE if self.heard else CURRENT):
+        self.owed, wake.told, wake.rests = self.owed or wake.told, False, False
+        if now < self._due(IDLE if self.heard else CURRENT):
             return
         self.owed, self.looked_at = False, now
         if not state.backlog.loaded:
@@ -219,8 +222,7 @@ class Rounds:
                 state.tracks.drop(track)
         for row in due.rows:
             known = state.tracks.by_rid.get(row.rid)
-            # an included one went back with its block
-            if known is None or known.row.state is not State.SIGNED:
+            if known is None or known.row.state is not State.SIGNED:  # as one whose block has gone
                 state.tracks.note(row)
 
     def view(self, chain: ChainView) -> View:
@@ -271,22 +273,22 @@ class Rounds:
     async def _failed(self, error: Exception) -> None:
         self.state.backlog.loaded = False  # something may have moved that was not noted here
         self.looked_at = float("-inf")
-        has_its_alert = isinstance(error, JournalFailed) and self.state.manager.journal.failures.text
-        if not has_its_alert:
+        if not (isinstance(error, JournalFailed) and self.state.manager.journal.failures.text):
             self.state.alerts.set("rounds", str(error))
         self.backoff.failed(trio.current_time())
         await trio.sleep_until(self.backoff.until)
 
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""
-        state, wake = self.state, self.state.manager.wake
+        state, tracks, wake = self.state, self.state.tracks, self.state.manager.wake
         # nothing happens between two blocks
         pace = min(state.manager.endpoint.follower.head.block_time, SLOWEST)
-        unpriced = state.market.price is None and bool(state.tracks.in_state(State.ANSWERED))
-        eager = (unpriced or bool(state.tracks.in_state(State.SIGNED))) and not self.heard
-        seconds = max(EAGER, pace / 4) if eager else max(IDLE, pace / 2)
-        await trio.sleep(BREATH)
-        with trio.move_on_at(self.looked_at + (PACE if self.owed else seconds)) as scope:
+        unpriced = state.market.price is None and tracks.in_state(State.ANSWERED)
+        waits = unpriced or tracks.in_state(State.SIGNED)
+        seconds = max(IDLE, pace / 2) if self.heard or not waits else max(EAGER, pace / 4)
+        await trio.sleep_until(min(trio.current_time() + BREATH, self._due(seconds)))
+        wake.rests = not tracks.by_rid
+        with trio.move_on_at(self._due(seconds)) as scope:
             await wake.wait()
         if scope.cancelled_caught:
             self.looked_at = float("-inf")

@@ -212,8 +212,7 @@ class Track:
         self.findings.clear()
         self.silences.clear()
         absent = self._suspicions.get(Belief.ABSENT)
-        keeps = absent is not None and row.state is State.ANSWERED
-        self._suspicions = {Belief.ABSENT: absent} if absent is not None and keeps else {}
+        self._suspicions = {Belief.ABSENT: absent} if absent and row.state is State.ANSWERED else {}
 
     def finding(self, question: Question, now: float) -> Finding | None:
         """Return an answer that is not too old."""

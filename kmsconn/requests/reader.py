@@ -317,6 +317,6 @@ async def follow_heads(chain_context: ChainContext, board: Board) -> None:
             except Unreachable as error:
                 wrong = str(error)
             board.set("unreadable-push", chain_context.endpoint.name, wrong)
-        chain_context.wake_up.notify()
+        chain_context.wake_up.head_came()
 
     await chain_context.endpoint.listen(("newHeads",), take)

@@ -64,11 +64,19 @@ class WakeUp:
         self._notified = trio.Event()
         self.told = False
         """Something outside is new, since this was last set to False."""
+        self.rests = False
+        """The reader has no use for a new head alone."""
 
     def notify(self, _push: object = None) -> None:
         """Wake the reader, now or at its next wait; what was pushed does not matter."""
         self.told = True
         self._notified.set()
+
+    def head_came(self) -> None:
+        """Wake the reader for a new head, unless it rests; then it is told when it wakes."""
+        self.told = True
+        if not self.rests:
+            self._notified.set()
 
     def go_on(self) -> None:
         """Wake the reader likewise, for what is new in this process: what it knows of the outside still counts."""
@@ -79,7 +87,8 @@ class WakeUp:
 
         Cancellation: a notification is not lost.
         """
-        await self._notified.wait()
+        if not self._notified.is_set():
+            await self._notified.wait()
         self._notified = trio.Event()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Never
 
 import attrs
 import pytest
@@ -65,6 +65,30 @@ async def test_an_isolated_answer_is_in_the_next_block(world: World) -> None:
         world.wake.notify()
         await until(lambda: world.answered_on_chain(1))
     assert world.chain.head.number <= head + 2
+
+
+async def test_heads_alone_are_looked_at_only_while_a_reply_waits_for_them(world: World) -> None:
+    async def hear() -> Never:
+        while True:
+            await trio.sleep(0.25)
+            world.wake.head_came()
+
+    async with running(world) as manager, trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        await trio.sleep(10)
+        rounds = list[None]()
+        manager.beat = lambda: rounds.append(None)
+        await trio.sleep(10.3)
+        assert len(rounds) <= 20
+        asked = len(world.node.calls)
+        world.request(1)
+        world.wake.go_on()
+        await until(lambda: all_in(world, State.INCLUDED), 0.8)
+        methods = [call.method for call in world.node.calls[asked:]]
+        assert methods.index("eth_estimateGas") < methods.index("eth_getBlockByNumber"), (
+            "an answer waits for it"
+        )
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.slow

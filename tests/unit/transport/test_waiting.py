@@ -56,11 +56,16 @@ async def test_many_notifications_before_the_wait_are_one_wake() -> None:
 
 
 async def test_a_cancelled_wait_loses_no_ring() -> None:
-    wake_up = WakeUp()
+    wake_up, heard = WakeUp(), 0
     with trio.CancelScope() as scope:
-        wake_up.notify()
         scope.cancel()
+        wake_up.notify()
         await wake_up.wait()
+        heard += 1  # it did not wait at all
+        await wake_up.wait()
+        heard += 1
+    assert heard == 1
+    wake_up.notify()
     with trio.fail_after(1):
         await wake_up.wait()
 
