@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cache
 from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -91,22 +93,50 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output["worlds"] = _lines()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for garbage in what the tests make, not in the thousands of tests: a pass took a quarter of a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has its turn on another day, unless it was asked for by name, and what needs a peer that is not there."""
     for item in items:
         _refuse_what_would_not_run(item)
-        if (
-            iscoroutinefunction(getattr(item, "obj", None))
-            and item.path.relative_to(TESTS).parts[0] not in IN_REAL_TIME
-        ):
+        if iscoroutinefunction(getattr(item, "obj", None)) and not _waits(item.path):
             item.add_marker(pytest.mark.trio(run=in_virtual_time), append=False)
     if not any("::" in arg for arg in config.args):
         later = sampling.left_out(items)
         items[:] = [item for item in items if item not in later]
         config.hook.pytest_deselected(items=[*later])
+    if hasattr(config, "workerinput"):
+        items.sort(key=_by_turns(items))
     _COLLECTED[:] = items
     peer_cases.note(items)
     peer_cases.leave_out(items, peers.left_out())
+
+
+def _by_turns(items: Sequence[pytest.Item]) -> Callable[[pytest.Item], int]:
+    """Return what sorts the files of those that wait for processes among those that compute: one by one, as long as there are both."""
+    seen: Counter[bool] = Counter()
+    turns: dict[Path, int] = {}
+    for item in items:
+        if item.path not in turns:
+            waits = _waits(item.path)
+            seen[waits] += 1
+            turns[item.path] = 2 * seen[waits] - waits
+    return lambda item: turns[item.path]
+
+
+@cache
+def _waits(path: Path) -> bool:
+    """Say whether tests wait for sockets and processes."""
+    return path.relative_to(TESTS).parts[0] in IN_REAL_TIME
 
 
 def _refuse_what_would_not_run(item: pytest.Item) -> None:

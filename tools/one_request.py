@@ -268,6 +268,7 @@ class Replies:
 
 def measure() -> Figures:
     """Return the figures of one request. Repeating: they are the same, since the caches of functions, and of logs, begin empty."""
+    gc.unfreeze()  # a run of tests froze what there was, caches among it
     for one in gc.get_objects():
         if isinstance(one, _lru_cache_wrapper) and one.__module__.startswith("kmsconn."):
             one.cache_clear()

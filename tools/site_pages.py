@@ -16,7 +16,6 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.utils import new_document
-from myst_parser.parsers.sphinx_ import MystParser
 from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 from sphinx.application import Sphinx
@@ -51,6 +50,8 @@ class RootPage(Directive):  # type: ignore[misc]
 
     def run(self) -> list[nodes.Node]:
         """Parse it as Markdown."""
+        from myst_parser.parsers.sphinx_ import MystParser
+
         path = ROOT / self.arguments[0]
         environment = self.state.document.settings.env
         environment.note_dependency(str(path))

@@ -7,7 +7,6 @@ again. The process must live, what was asked before and after must be answered, 
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Mapping
@@ -164,12 +163,8 @@ def play(
 ) -> HostileOutcome:
     """Play a world under a clock of its own. Repeating: the same arguments do the same."""
     clock = trio.testing.MockClock(autojump_threshold=0)
-    gc.freeze()  # in a large process a pass over all that exists by now takes a second of whichever step it meets
-    try:
-        with seeded_scheduler(seed):
-            return trio.run(_play, Hostility(subject, lie), SETTINGS[setting], seed, clock=clock)
-    finally:
-        gc.unfreeze()
+    with seeded_scheduler(seed):
+        return trio.run(_play, Hostility(subject, lie), SETTINGS[setting], seed, clock=clock)
 
 
 @cache
