@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Any
 
 import attrs
 import msgspec
@@ -19,8 +19,8 @@ import msgspec
 from kmsconn.chain.port import Call, Count, JsonBlock, Rpc, RpcError, clean, read
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.ethereum.abi import Log
-from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.hexes import from_count, quantity
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
+from kmsconn.ethereum.hexes import from_count, from_hex, quantity
 
 LATEST, FINALIZED = "latest", "finalized"
 _KEPT = 1024  # logs that are remembered
@@ -62,17 +62,17 @@ class LogsRead:
 _head_decoder = msgspec.json.Decoder(JsonBlock)
 
 
-_Hash = Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{64}\Z")]
+_HASH = 32
 _is_hash = re.compile(r"0[xX][0-9a-fA-F]{64}").fullmatch
 
 
 class _JsonLog(msgspec.Struct, frozen=True, rename="camel"):
-    address: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
-    topics: tuple[_Hash, ...]
-    data: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]*\Z")]
+    address: str
+    topics: tuple[str, ...]
+    data: str
     block_number: Count
-    block_hash: _Hash
-    transaction_hash: _Hash
+    block_hash: str
+    transaction_hash: str
     log_index: Count
     removed: bool = False
 
@@ -160,7 +160,7 @@ def read_block(block: Any) -> BlockHead:
         return BlockHead(
             int(head.number, 16),
             int(head.timestamp, 16),
-            _bytes(head.hash) if head.hash is not None and _is_hash(head.hash) else None,
+            _bytes(head.hash, _HASH) if head.hash is not None and _is_hash(head.hash) else None,
             None if head.base_fee_per_gas is None else int(head.base_fee_per_gas, 16),
             None if head.gas_limit is None else int(head.gas_limit, 16),
         )
@@ -222,12 +222,12 @@ def _log(item: Any) -> Log | None:
     if raw.removed:
         return None
     log = Log(
-        address=Address(_bytes(raw.address)),
-        topics=tuple([_bytes(topic) for topic in raw.topics]),
-        data=bytes.fromhex(raw.data[2:]),
+        address=Address(_bytes(raw.address, ADDRESS_BYTES)),
+        topics=tuple([_bytes(topic, _HASH) for topic in raw.topics]),
+        data=from_hex(raw.data),
         block_number=int(raw.block_number, 16),
-        block_hash=_bytes(raw.block_hash),
-        transaction_hash=bytes.fromhex(raw.transaction_hash[2:]),
+        block_hash=_bytes(raw.block_hash, _HASH),
+        transaction_hash=from_hex(raw.transaction_hash, _HASH),
         log_index=int(raw.log_index, 16),
     )
     if len(raw.data) <= _LONGEST_KEPT:
@@ -237,7 +237,5 @@ def _log(item: Any) -> Log | None:
     return log
 
 
-@lru_cache(1024)
-def _bytes(text: str) -> bytes:
-    """Return the bytes of what many logs have in common, once for all: their contract, their event, their block."""
-    return bytes.fromhex(text[2:])
+_bytes = lru_cache(1024)(from_hex)
+"""Reads what many logs have in common, once for all: their contract, their event, their block."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import lru_cache
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 
 from kmsconn.errors import Undecodable
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
+from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import recover
 from kmsconn.frozen import frozen
@@ -56,17 +57,14 @@ class StoredFormat(IntEnum):
 _FORMATS = {member.name.lower(): member for member in StoredFormat}
 
 
-_Digest = Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{64}\Z")]
-
-
 class _Header(msgspec.Struct):
     version: Literal[1]
-    key_id: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{1,64}\Z")]
-    ciphertext_digest: _Digest
-    sns_ciphertext_digest: _Digest
+    key_id: str
+    ciphertext_digest: str
+    sns_ciphertext_digest: str
     format: str
-    signer: Annotated[str, msgspec.Meta(pattern=r"^0[xX][0-9a-fA-F]{40}\Z")]
-    signature: Annotated[str, msgspec.Meta(pattern=r"^(0x)?[0-9a-fA-F]*\Z")]
+    signer: str
+    signature: str
 
 
 @frozen
@@ -92,12 +90,12 @@ def parse_attestation(text: str) -> Attestation:
     try:
         header = msgspec.json.decode(text, type=_Header)
         return Attestation(
-            key_id=int(header.key_id, 16),
-            ciphertext_digest=bytes.fromhex(header.ciphertext_digest[2:]),
-            sns_ciphertext_digest=bytes.fromhex(header.sns_ciphertext_digest[2:]),
+            key_id=from_quantity(header.key_id),
+            ciphertext_digest=from_hex(header.ciphertext_digest, _WORD),
+            sns_ciphertext_digest=from_hex(header.sns_ciphertext_digest, _WORD),
             format=_FORMATS[header.format],
-            signer=Address(bytes.fromhex(header.signer[2:])),
-            signature=bytes.fromhex(header.signature.removeprefix("0x")),
+            signer=Address(from_hex(header.signer, ADDRESS_BYTES)),
+            signature=from_hex(f"0x{header.signature.removeprefix('0x')}"),
         )
     except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
         raise Undecodable(f"attestation header: {error}") from error

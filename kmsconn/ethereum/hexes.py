@@ -13,8 +13,8 @@ def to_hex(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def from_hex(text: object) -> bytes:
-    """Read ``0x`` and an even number of hex digits. Raises ValueError, also for a JSON value of another type."""
+def from_hex(text: object, size: int | None = None) -> bytes:
+    """Read ``0x`` and an even number of hex digits, ``size`` bytes. Raises ValueError, also for a JSON value of another type."""
     if not isinstance(text, str):
         raise ValueError(f"hex text is a text, not a {type(text).__name__}")
     if text[:2] not in {"0x", "0X"}:
@@ -22,6 +22,8 @@ def from_hex(text: object) -> bytes:
     data = bytes.fromhex(text[2:])
     if 2 * len(data) != len(text) - 2:
         raise ValueError("hex text holds white space")
+    if size is not None and len(data) != size:
+        raise ValueError(f"hex text of {size} bytes is expected, not of {len(data)}")
     return data
 
 

@@ -85,7 +85,7 @@ class ContractViews:
         def read(data: bytes) -> Any:
             return of(function.decode_result(data))
 
-        return view_call(*self.at, function.encode(*values), read, block=block)
+        return view_call(self.chain_id, self.address, function.encode(*values), read, block=block)
 
     def slot(
         self,
@@ -102,9 +102,8 @@ class ContractViews:
             return read(word)
 
         place = f"0x{reduce(mapping_slot, keys, slot):064x}"
-        return ContractQuery(
-            *self.at, "eth_getStorageAt", (f"0x{self.address.hex()}", place, block), understand
-        )
+        asked = f"0x{self.address.hex()}", place, block
+        return ContractQuery(self.chain_id, self.address, "eth_getStorageAt", asked, understand)
 
 
 def viewed(function: Function, of: Callable[[Any], Any] = _FIRST) -> partialmethod[ContractQuery[Any]]:

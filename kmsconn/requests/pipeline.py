@@ -28,7 +28,7 @@ from kmsconn.journal import moves, queries
 from kmsconn.journal.journal import Journal
 from kmsconn.journal.rows import Row
 from kmsconn.model.life import Answered, Checked, Gathered, RowCause, Seen, Submitted
-from kmsconn.model.requests import Request
+from kmsconn.model.requests import IN_ORDER, Request
 from kmsconn.protocols.port import Choosing
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.contexts import Destruction
@@ -73,7 +73,7 @@ class Pipeline:
                 cause = expiry_cause(request) if row.over_http else RowCause.NONE
                 await self.outcomes.close(row, "expire", reason, "deadline", cause)
                 return False
-            if request.content.order.ends:
+            if self.profile.operations[request.kind].pool in IN_ORDER:
                 await self.destruction.apply(request)
             return (await self._line(row, request)).answer is not None
         except (RequestError, Undecodable) as error:

@@ -21,6 +21,12 @@ def test_what_is_no_hex_text_is_a_value_error(text: str) -> None:
         from_hex(text)
 
 
+def test_hex_text_of_another_size_is_a_value_error() -> None:
+    assert from_hex("0xab", 1) == b"\xab"
+    with pytest.raises(ValueError, match="of 2 bytes is expected, not of 1"):
+        from_hex("0xab", 2)
+
+
 @pytest.mark.parametrize("text", ["", "0x", "12", "0x-1", "0x1_0", "0x 1", "-0x1", "0xg", "0x1" + "0" * 64])
 def test_what_is_no_quantity_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="quantity"):
