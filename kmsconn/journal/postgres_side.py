@@ -99,6 +99,7 @@ async def watch_servers(
 ) -> Never:
     """Look around for servers of a newer timeline, for ever, and tell which ones were left behind; nothing while none is.
 
+    A look that fails tells nothing: what was told before stands, since nobody has seen that it is over.
     Cancellation: between looks. Repeating: a server that was met is known.
     """
     while True:

@@ -8,8 +8,11 @@ from enum import StrEnum
 from typing import Any
 
 import attrs
+import psycopg
 import pytest
+import trio
 
+from kmsconn.config.description import PostgresAddress
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import postgres_servers
 from kmsconn.journal.postgres_servers import (
@@ -20,6 +23,7 @@ from kmsconn.journal.postgres_servers import (
     serves_by_transaction,
 )
 from kmsconn.journal.postgres_session import call_of, prepare
+from kmsconn.journal.postgres_side import LOOK_AROUND, watch_servers
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +52,20 @@ def test_what_is_no_copy_is_not_compared() -> None:
 def test_the_words_name_both_timelines_and_the_remedy() -> None:
     said = behind(("one", 1))
     assert "its timeline is 1, and timeline 2 was met already; stop it, or make it a standby" in said
+
+
+async def test_a_look_that_fails_takes_nothing_back(autojump_clock: Any) -> None:
+    """Whoever was left behind stays told, as long as nobody has seen that it is gone."""
+    looks, told = iter(["left behind", psycopg.OperationalError("no password"), ""]), list[str]()
+
+    async def look(_use: str, _look: Any) -> Any:
+        if isinstance(found := next(looks), psycopg.Error):
+            raise found
+        return found
+
+    with trio.move_on_after(3.5 * LOOK_AROUND):
+        await watch_servers(PostgresAddress("k"), "servers", look, told.append)
+    assert told == ["left behind", ""]
 
 
 LISTED = {"host": "a,b,c", "port": "1,2,3", "dbname": "k"}
