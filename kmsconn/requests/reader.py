@@ -187,11 +187,11 @@ class LogReader:
             beat()
             if await self._round():
                 contract.tell("logs", None)
-            elif await ranges.keep_up():
-                await trio.sleep(ANEW)
-                continue
             else:
                 contract.tell("logs", ranges.reason)
+                if await ranges.keep_up():
+                    await trio.sleep(ANEW)
+                    continue
                 await trio.sleep(polling)
             with trio.move_on_after(polling):
                 await self.wake_up.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -58,7 +59,7 @@ async def test_a_look_that_fails_takes_nothing_back(autojump_clock: Any) -> None
     """Whoever was left behind stays told, as long as nobody has seen that it is gone."""
     looks, told = iter(["left behind", psycopg.OperationalError("no password"), ""]), list[str]()
 
-    async def look(_use: str, _look: Any) -> Any:
+    async def look(use: str, work: Callable[[], Any]) -> Any:
         if isinstance(found := next(looks), psycopg.Error):
             raise found
         return found

@@ -629,6 +629,26 @@ async def test_a_context_without_predecessor_is_no_request_and_no_trouble(tmp_pa
 # A chain that leaves what was read of it.
 
 
+async def test_a_node_that_contradicts_itself_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its number each block has another hash than as the head: a fork is found again and again, and no log is ever taken."""
+    honest = Chain._named
+
+    def named(chain: Chain, block: str) -> dict[str, str] | None:
+        found = honest(chain, block)
+        return {**found, "hash": to_hex(bytes(32))} if found and block.startswith("0x") else found
+
+    async with reading(tmp_path, Chain()) as it:
+        monkeypatch.setattr(Chain, "_named", named)
+        await trio.sleep(CAUSES["logs"].after + 2 * POLLING)
+        [told] = it.bench.told(AlertRaised)
+        assert (told.cause, told.critical, "another hash" in told.text) == ("logs", True, True)
+        monkeypatch.undo()
+        await trio.sleep(100 * POLLING)
+        assert [one.cause for one in it.bench.told(AlertCleared)] == ["logs"]
+
+
 async def test_what_stands_above_a_deep_fork_is_read_again_and_judged(tmp_path: Path) -> None:
     chain = Chain(logs=[log(NAMES[0], 40), log(NAMES[1], 60)])
     async with reading(tmp_path, chain) as it:
