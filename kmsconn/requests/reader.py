@@ -19,11 +19,12 @@ from functools import partial
 from typing import Never
 
 import attrs
+import msgspec
 import trio
 
 from kmsconn.chain.fork import Checkpoint
 from kmsconn.chain.logs import BlockHead, read_block, read_pushed_head
-from kmsconn.chain.port import RpcError
+from kmsconn.chain.port import Count, RpcError
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording, retention
@@ -149,6 +150,21 @@ BACKFILL_REPORT_INTERVAL = 10.0
 ANEW = 0.05  # seconds from a fork that was found to the next round
 
 
+class _PushedLog(msgspec.Struct, rename="camel"):
+    block_number: Count
+
+
+_pushed_log = msgspec.json.Decoder(_PushedLog)
+
+
+def _block_of(push: bytes | None) -> float:
+    """Return the block of a log that was pushed; inf for what names none."""
+    try:
+        return math.inf if push is None else int(_pushed_log.decode(push).block_number, 16)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return math.inf
+
+
 @attrs.define
 class LogReader:
     """The subscription of one contract: says which blocks are read, and when."""
@@ -157,6 +173,8 @@ class LogReader:
     ranges: RangeReader
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     _behind: trio.Event = attrs.field(factory=trio.Event)
+    _pushed: float = -math.inf
+    """The highest block of what was pushed since the last round began."""
 
     @classmethod
     def of(cls, contract: WatchedContract) -> LogReader:
@@ -178,6 +196,7 @@ class LogReader:
     def _take_push(self, push: bytes | None) -> None:
         if push is None:  # (re)subscribed: what was missed meanwhile is not settled
             self.ranges.read_again_at = -math.inf
+        self._pushed = max(self._pushed, _block_of(push))
         self.wake_up.notify()
 
     async def _follow(self) -> None:
@@ -185,8 +204,11 @@ class LogReader:
         beat = contract.components.heartbeats.part(f"reader of {contract.name}", contract.endpoint.name)
         while True:
             beat()
+            self._pushed = -math.inf
             if await self._round():
                 contract.tell("logs", None)
+                if ranges.last.from_block <= self._pushed <= ranges.last.to_block:
+                    self.wake_up = WakeUp()  # the node pushed it while it answered for this very block
             else:
                 contract.tell("logs", ranges.reason)
                 if await ranges.keep_up():

@@ -138,10 +138,10 @@ class Chain:
         await trio.sleep_forever()
         raise AssertionError
 
-    def push(self) -> None:
+    def push(self, said: str = "{}") -> None:
         """Notify as the node does."""
         assert self.notify is not None
-        self.notify({})
+        self.notify(said.encode())
 
 
 @attrs.define
@@ -311,6 +311,30 @@ async def test_many_pushes_are_one_read(tmp_path: Path) -> None:
             chain.push()
         await trio.sleep(POLLING / 5)
         assert len(chain.ranges) - before <= 2
+
+
+@pytest.mark.parametrize(
+    ("said", "reads"),
+    [
+        ('{{"blockNumber":"0x{0:x}"}}', 1),
+        ('{{"blockNumber":"0x{1:x}"}}', 2),
+        ('{{"blockNumber":"0x63"}}', 2),
+        ("{{}}", 2),
+        ("{{\xff", 2),
+    ],
+)
+async def test_what_is_pushed_of_the_block_that_is_being_read_wakes_nobody_again(
+    said: str, reads: int, tmp_path: Path
+) -> None:
+    async with reading(tmp_path, chain := Chain()):
+        await trio.sleep(0.05)
+        chain.head += 1
+        before = len(chain.ranges)
+        chain.push()
+        await trio.sleep(chain.latency / 2)
+        chain.push(said.format(chain.head, chain.head + 1))
+        await trio.sleep(POLLING / 5)
+        assert len(chain.ranges) - before == reads
 
 
 async def test_a_request_seen_again_is_not_another(tmp_path: Path) -> None:
