@@ -7,16 +7,19 @@ A ``Database`` is used by one thread at a time: the journal sees to that. What d
 - ``INDEXED BY name`` names the index that a query must use; a driver whose database has no such clause leaves it out.
 
 An operation is a function over an open database, declared once. ``await journal.run(operation, ...)`` has it applied: whole or not at all,
-in the order of the calls, several in one commit. When the call returns, what the operation did is durable. An operation that changes
+in the order of the calls, several in one commit. When the call returns, what the operation did is durable, or seen by all that is asked
+later and durable with them (``rides``): where a process that dies has not done it, it is found and done again. An operation that changes
 several rows, or one row with several statements, stands in ``Database.savepoint``. One that moves a request returns whether it moved: False
 means that the row was no longer in a state that allows it, and that nothing was changed.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -36,31 +39,27 @@ AnyOperation = TypeVar("AnyOperation", bound=Callable[..., Any])
 
 LONG: Final[dict[Callable[..., Any], Callable[..., bool]]] = {}
 """Operations that may take milliseconds, which the loop does not have: applied in a thread where this says so of their arguments."""
-COUNTED: Final[set[Callable[..., Any]]] = set()
+RIDES: Final[dict[Callable[..., Any], Callable[..., float]]] = {}
+"""Operations whose commit, in a file, may be a later group's: within how many seconds, by value and arguments. Else it is at once."""
+RIDE: Final = 2.0  # seconds at most
+COUNTED: Final[dict[Callable[..., Any], object]] = {}
 """Operations that are one statement, and return whether that changed a row: they can be sent together with others."""
-READING: Final[set[Callable[..., Any]]] = set()
+READING: Final[dict[Callable[..., Any], object]] = {}
 """Operations that change nothing, whatever their arguments are: they need no turn where reading has connections of its own."""
 
 
-def off_loop(when: Callable[..., bool] = lambda *_, **__: True) -> Callable[[AnyOperation], AnyOperation]:
-    """Mark an operation as one of ``LONG``; ``when`` knows nothing of the database."""
-
+def _marking(
+    marked: dict[Callable[..., Any], Any], by: Callable[..., Any] = lambda *_, **__: True
+) -> Callable[[AnyOperation], AnyOperation]:
     def mark(operation: AnyOperation) -> AnyOperation:
-        LONG[operation] = when
-        return operation
-
-    return mark
-
-
-def _marking(marked: set[Callable[..., Any]]) -> Callable[[AnyOperation], AnyOperation]:
-    def mark(operation: AnyOperation) -> AnyOperation:
-        marked.add(operation)
+        marked[operation] = by
         return operation
 
     return mark
 
 
 counted, reads = _marking(COUNTED), _marking(READING)
+off_loop, rides = partial(_marking, LONG), partial(_marking, RIDES)
 
 
 @attrs.frozen
@@ -187,11 +186,23 @@ def listed(values: Collection[Any]) -> str:
     return msgspec.json.encode(list(values)).decode()
 
 
+@attrs.define
+class DatabaseTransaction:
+    """What has begun. ``is_whole``: it is undone as a whole where anything in it fails, so that it needs no savepoints.
+
+    ``changes``: the driver's before it; ``until``: when it is to be durable; ``riders``: what rides, and is done again where that fails.
+    """
+
+    is_whole: bool = False
+    changes: int = 0
+    until: float = math.inf
+    riders: list[Any] = attrs.field(factory=list)
+
+
 class Database:
     """One open journal. ``wall`` is the time at which rows end.
 
     ``answers_tick``: that of the last move, perhaps not durable, that may have changed which replies can be signed.
-    ``is_whole``: the transaction is undone as a whole where anything in it fails, so that it needs no savepoints.
     ``damaged`` are rows that could not be read, with the reasons; ``notes`` say of which rows the Core has the request, ``stage_times``
     how many seconds each stage of the present pass of a row took: both until the row's next move or deferral. ``roll_back`` undoes
     everything since ``begin``, ``close`` gives the lock back, too; where there is nothing to do they do nothing.
@@ -206,7 +217,7 @@ class Database:
         self.damaged: dict[int, str] = {}
         self.notes: dict[int, bool] = {}
         self.stage_times: dict[int, dict[str, float]] = {}
-        self.is_whole = False
+        self.transaction = DatabaseTransaction()
         self._kept_tick = 0
 
     def open(self, binding: Binding | None) -> None:
@@ -219,9 +230,8 @@ class Database:
         """
         with opening(self.driver):
             self.driver.open(make=binding is not None)
-            self.execute = (
-                self.driver.execute
-            )  # an open driver's may be the database's own: a call less for each statement
+            # an open driver's may be the database's own: a call less for each statement
+            self.execute = self.driver.execute
             self.begin()
             own, ours = ({}, {}) if binding is None else ({**binding.own(), _TICK: "0"}, binding.as_text())
             stored = self.bind(own, ours)
@@ -235,7 +245,7 @@ class Database:
         """
         if self.driver.is_begun:
             self.roll_back()
-        tick = self.driver.begin()
+        tick, self.transaction.changes = self.driver.begin(), self.driver.changes
         if tick is None:
             return
         if tick < self._kept_tick:
@@ -259,7 +269,7 @@ class Database:
     @contextmanager
     def savepoint(self) -> Generator[None]:
         """Undo all that the body changed when it raises."""
-        if self.is_whole:
+        if self.transaction.is_whole:
             yield
             return
         self.driver.tally.write(self.execute)

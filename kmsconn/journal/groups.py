@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 import trio
 
 from kmsconn.errors import JournalFailed, KmsconnError
-from kmsconn.journal.database import COUNTED, LONG, READING, Database, NotWritten
+from kmsconn.journal.database import COUNTED, LONG, READING, RIDE, RIDES, Database, NotWritten
 from kmsconn.transport.ports import Offload
 
 if TYPE_CHECKING:
@@ -67,22 +68,26 @@ class Execution(Generic[T]):
         return cast("T", self.value)
 
 
-async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> str | None:
+async def apply_group(
+    db: Database, group: Sequence[Execution[Any]], offload: Offload, *, may_ride: bool = False
+) -> str | None:
     """Apply and commit a group; on failure of the commit all of them have failed. Raises nothing that a disk may cause.
 
-    Who only asked in a file has an answer all the same: a full disk can be read. Return why it failed, empty when it was written, None
-    when there was nothing to write: that says nothing about the disk.
+    Where it ``may_ride`` and all of it can, the transaction stays open for what comes until ``DatabaseTransaction.until``.
+
+    Who only asked in a file has an answer all the same: a full disk can be read. Return why it failed, empty when it was written or rides,
+    None when there was nothing to write: that says nothing about the disk.
 
     Raises StartAgain where the journal is not what this process knows of it: see the errors.
     """
-    before = db.driver.changes
     try:
         if db.driver.is_remote:
             await offload("journal", partial(_apply_in_thread, db, group))
         else:
-            await _apply_here(db, group, offload)
+            await _apply_here(db, group, offload, may_ride=may_ride)
     except (db.driver.error, NotWritten) as error:
         db.roll_back()
+        db.transaction.until = inf
         others = [one for one in group if db.driver.is_remote or one.operation not in READING]
         for one in others or group:  # each has an error of its own
             one.is_settled, one.error = True, _ours(db, error)
@@ -91,7 +96,7 @@ async def apply_group(db: Database, group: Sequence[Execution[Any]], offload: Of
         return str(_ours(db, error))
     for one in group:
         one.is_settled = True
-    return "" if db.driver.changes != before else None
+    return None if db.driver.changes == db.transaction.changes else ""
 
 
 def _ours(db: Database, error: Exception) -> BaseException:
@@ -102,9 +107,18 @@ def _ours(db: Database, error: Exception) -> BaseException:
     return failed
 
 
-async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Offload) -> None:
-    before = db.driver.changes
-    db.begin()
+def _seconds(one: Execution[Any]) -> float:
+    """Return how long the commit of an operation may wait."""
+    if one.operation in RIDES:
+        return RIDES[one.operation](one.value, *one.args, **one.kwargs)
+    return RIDE if one.operation in READING else 0.0
+
+
+async def _apply_here(
+    db: Database, group: Sequence[Execution[Any]], offload: Offload, *, may_ride: bool
+) -> None:
+    if not db.driver.is_begun:
+        db.begin()
     for number, execution in enumerate(group, 1):
         is_long = LONG.get(execution.operation)
         if is_long is not None and is_long(*execution.args, **execution.kwargs):
@@ -113,14 +127,19 @@ async def _apply_here(db: Database, group: Sequence[Execution[Any]], offload: Of
             execution.apply(db)
         if number % OPERATIONS_BETWEEN_CHECKPOINTS == 0:
             await trio.lowlevel.checkpoint()
-    if db.driver.changes != before:
+    is_changed = db.driver.changes != db.transaction.changes
+    if is_changed and may_ride and (seconds := min(map(_seconds, group), default=0.0)):
+        db.transaction.until = min(db.transaction.until, trio.current_time() + seconds)
+        return
+    if is_changed:
         # in the thread, too, each statement would have to win back the interpreter's lock
         db.driver.tally.write(db.execute)
         await offload("journal", db.commit)
     elif all(one.operation in READING for one in group):  # a full disk can be read
         db.roll_back()
-    else:
+    else:  # what changed the schema counts no row
         db.commit()
+    db.transaction.until = inf
 
 
 def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:
@@ -141,7 +160,7 @@ def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
     """Apply and commit without a savepoint; False when a statement failed, or something that may have changed something."""
     batch = cast("PostgresDriver", db.driver).batch
     db.begin()
-    db.is_whole = True
+    db.transaction.is_whole = True
     try:
         counts: list[tuple[Execution[Any], BatchResult]] = []
         for execution in group:
@@ -158,7 +177,7 @@ def _together(db: Database, group: Sequence[Execution[Any]]) -> bool:
             return False
         raise
     finally:
-        db.is_whole = False
+        db.transaction.is_whole = False
     for execution, result in counts:
         execution.value = result.rowcount == 1
     return True

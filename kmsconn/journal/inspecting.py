@@ -72,12 +72,8 @@ def find(db: Database, wanted: Wanted, before: int | None, limit: int) -> tuple[
     """
     start = db.execute(_NEWEST).fetchone()[0] + 1 if before is None else before
     first = max(1, start - SLICE)
-    values = {
-        "before": start,
-        "first": first,
-        "limit": limit,
-        "cause": f"%{_literally(wanted.cause.lower())}%",
-    }
+    cause = f"%{_literally(wanted.cause.lower())}%"
+    values = {"before": start, "first": first, "limit": limit, "cause": cause}
     statement = _WANTED.format(kinds=_one_of("kind", wanted.kinds), states=_one_of("state", wanted.states))
     rids = db.execute(statement, values).fetchall()
     further = rids[-1][0] if len(rids) == limit else first

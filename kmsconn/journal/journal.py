@@ -26,7 +26,7 @@ import trio
 from kmsconn.config.description import PostgresAddress
 from kmsconn.errors import JournalFailed
 from kmsconn.extras import require_extra
-from kmsconn.journal.database import READING, Binding, Database, Driver, opening
+from kmsconn.journal.database import READING, RIDES, Binding, Database, Driver, opening
 from kmsconn.journal.groups import Execution, apply_group
 from kmsconn.journal.moves import heal
 from kmsconn.journal.rows import find_odd_rows
@@ -200,21 +200,32 @@ class Journal:
         """
         with self._output, self._scope:
             try:
-                async for first in self._output:
-                    await self._serve([*first, *self._queued()])
+                while True:
+                    with trio.CancelScope(deadline=self._db.transaction.until) as waiting:
+                        first = await self._output.receive()
+                    await self._serve(() if waiting.cancelled_caught else [*first, *self._queued()])
+            except trio.EndOfChannel:
+                if self._db.transaction.riders:
+                    await self._serve(())
             finally:
                 self.is_closed = True
                 for execution in self._queued():
                     execution.done.set()
 
     async def _serve(self, asked: Sequence[Execution[Any]]) -> None:
-        group, ahead = asked, self._db.wall() - trio.current_time()
+        begun, driver = self._db.transaction, self._db.driver
+        group = asked if driver.is_begun else [*begun.riders, *asked]
+        ahead = self._db.wall() - trio.current_time()
         # Set back: rows of before, and those of this group, would wait for longer than they may.
         if ahead < self._ahead - CLOCK_STEP:
-            group = [Execution(heal), *asked, Execution(heal)]
+            group = [Execution(heal), *group, Execution(heal)]
         self._ahead = ahead
         try:
-            failed = await apply_group(self._db, group, self._offload)
+            failed = await apply_group(self._db, group, self._offload, may_ride=not self.failures.unwritten)
+            if driver.is_begun:
+                begun.riders += [one for one in group if one.operation in RIDES]
+            elif not failed:
+                begun.riders = [one for one in begun.riders if isinstance(one.error, JournalFailed)]
             if failed is not None:
                 self.failures.unwritten = failed
             for execution in () if failed else group:
@@ -227,11 +238,9 @@ class Journal:
 
     def _queued(self) -> list[Execution[Any]]:
         queued: list[Execution[Any]] = []
-        for _ in range(QUEUE):
-            try:
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            for _ in range(QUEUE):
                 queued += self._output.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
         return queued
 
 

@@ -15,7 +15,7 @@ from kmsconn.errors import KmsconnError, NonceTaken
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
-from kmsconn.journal.database import Database, counted
+from kmsconn.journal.database import Database, counted, rides
 from kmsconn.journal.queries import row
 from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
@@ -119,7 +119,12 @@ _DEFER = (
 )
 
 
+RIDING = {"answer": 0.1, "confirm": 0.5, "finalize": 0.5}
+"""Within how many seconds transitions are durable that the Core and the chain would tell again. Most are so with the next signature."""
+
+
 @counted
+@rides(lambda _, transition, *__, **___: RIDING.get(transition, 0.0))
 def move(
     db: Database,
     /,
@@ -167,12 +172,7 @@ def sign(db: Database, signing: Signing) -> bool | NonceTaken:
     """
     try:
         return move(
-            db,
-            "sign",
-            signing.rid,
-            nonce=signing.nonce,
-            raw=signing.raw,
-            reply_hash=signing.reply_hash,
+            db, "sign", signing.rid, nonce=signing.nonce, raw=signing.raw, reply_hash=signing.reply_hash
         )
     except db.driver.conflict:
         return NonceTaken(f"nonce {signing.nonce} belongs to another signed reply")

@@ -31,7 +31,7 @@ from kmsconn.chain.fork import Checkpoint
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
-from kmsconn.journal.database import Database, off_loop
+from kmsconn.journal.database import RIDE, Database, off_loop, rides
 from kmsconn.journal.moves import NewRequest, insert, move
 from kmsconn.journal.queries import ReadUpTo
 from kmsconn.journal.rows import appended, line_of, pack_id, pack_log, place_of
@@ -158,6 +158,7 @@ class _Known:
     place: tuple[int, bytes, bytes, int]
 
 
+@rides(lambda recorded, _read: RIDE if recorded == Recorded() else 0.0)  # how far it went is read again
 @off_loop(lambda read: len(read.arrivals) > LONG_READ)
 def record(db: Database, read: Read) -> Recorded:
     """Take a trusted read: new rows, moves, ``on_chain`` flags, quarantined logs and the cursor, all or nothing ①.
@@ -187,9 +188,8 @@ def _record(db: Database, read: Read) -> Recorded:
     for number, header in read.headers.items():
         replaced = db.execute(REPLACED, (*of, number, header)).fetchall()
         _drop(db, [rid for (rid,) in replaced], changes)
-    changes.doubtful |= {
-        block for *_, block, _, _, _ in unmoved
-    } - read.headers.keys()  # only headers judge what is absent
+    # only headers judge what is absent
+    changes.doubtful |= {block for *_, block, _, _, _ in unmoved} - read.headers.keys()
     if read.undecodable:
         changes.quarantined = _quarantine(db, read)
     changes.clean &= not (unmoved or changes.doubtful or changes.gone)
@@ -271,8 +271,7 @@ def _take(db: Database, read: Read, arrivals: Sequence[Arrival], changes: Record
         NewRequest(*of, one.id, one.kind, one.digest, one.log, until if one.expires else math.inf, read.now)
         for one in new
     ]
-    rids = insert(db, requests)
-    changes.new = tuple(zip(rids, new, strict=True))
+    changes.new = tuple(zip(insert(db, requests), new, strict=True))
 
 
 def _place(db: Database, read: Read, row: _Known, arrival: Arrival, changes: Recorded) -> None:
@@ -314,7 +313,5 @@ def _bounded(log: Log, reason: str, limit: int) -> tuple[bytes, str]:
     said = pack_log(log)
     if len(said) <= limit:
         return said, reason[:LONGEST_REASON]
-    beginning = attrs.evolve(log, topics=log.topics[:TOPICS], data=log.data[:BEGINNING])
-    return pack_log(
-        beginning
-    ), f"{reason[:LONGEST_REASON]}; of its {len(said)} bytes only the beginning is kept"
+    beginning = pack_log(attrs.evolve(log, topics=log.topics[:TOPICS], data=log.data[:BEGINNING]))
+    return beginning, f"{reason[:LONGEST_REASON]}; of its {len(said)} bytes only the beginning is kept"

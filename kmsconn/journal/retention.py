@@ -252,5 +252,4 @@ def forget(db: Database, chain_id: int, blocks: Sequence[int]) -> None:
 
 def note_reread(db: Database, chain_id: int, contract: Address, reread: Reread) -> None:
     """Remember what is to be read once more, and how far that is done."""
-    values = (chain_id, contract, reread.from_block, reread.next_block, reread.to_block)
-    db.execute(_REREAD, values)
+    db.execute(_REREAD, (chain_id, contract, reread.from_block, reread.next_block, reread.to_block))

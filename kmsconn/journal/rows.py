@@ -147,9 +147,8 @@ def read_row(stored: tuple[Any, ...]) -> Row:
         nonce, raw, reply_hash, included_block, *times,
     ) = stored  # fmt: skip
     place = (block, block_hash, transaction_hash, log_index)
-    said = (
-        unpack_log(log, *place) if log else Log(address(contract), (), b"", *place)
-    )  # retention clears events
+    # retention clears events
+    said = unpack_log(log, *place) if log else Log(address(contract), (), b"", *place)
     return Row(
         rid,
         unpack_id(identifier),

@@ -218,11 +218,7 @@ COUNTING: Final = tuple(
 """What tells a function of the connection of each row that is counted: the numbers of a transaction are written to ``tally`` at its end."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        f"PRAGMA application_id = {APPLICATION_ID}",
-        *(table.making for table in TABLES),
-        *INDICES,
-    ),
+    (f"PRAGMA application_id = {APPLICATION_ID}", *(table.making for table in TABLES), *INDICES),
 )
 VERSION = len(MIGRATIONS)
 

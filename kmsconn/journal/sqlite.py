@@ -231,11 +231,8 @@ def refusal_of(path: Path, error: Exception) -> StartRefused:
 
 def _prepare(path: Path) -> tuple[str, ...]:
     """Make the file for its owner alone; SQLite gives its companions (-wal, -shm) the same mode. Warn of a too open one."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    finally:
-        os.close(descriptor)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb", 0) as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         return (f"the journal {path} can be accessed by other users (mode {mode:04o}); run chmod 600 on it",)
     return ()

@@ -197,9 +197,9 @@ TRIALS = [
     _trial(  # hidden, right after the window was read; then the connection is lost
         mutations.the_window_waits_for_its_turn,
         [
-            Strike(24.6, "gateway", Misbehaviour("empty_logs", times=2, node=0)),
-            Ask(24.6, "public"),
-            Outage(26.4, "gateway", "refuse", 0.5),
+            Strike(30.0, "gateway", Misbehaviour("empty_logs", times=2, node=0)),
+            Ask(30.0, "public"),
+            Outage(31.8, "gateway", "refuse", 0.5),
         ],
         last_is_late,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -11,10 +12,22 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed, NonceTaken
-from kmsconn.journal.database import Database, off_loop, reads
+from kmsconn.journal import audit, moves, queries, recording
+from kmsconn.journal.database import RIDE, Database, off_loop, reads, rides
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
 from kmsconn.journal.journal import QUEUE, Journal
-from tests.unit.journal.samples import AutocommitDatabase, dump, keep, new_row, row_of
+from kmsconn.journal.recording import Arrival, Recorded
+from kmsconn.model.life import State
+from tests.unit.journal.samples import (
+    AutocommitDatabase,
+    arrival,
+    dump,
+    keep,
+    new_row,
+    read_of,
+    row_of,
+    signing,
+)
 
 T = TypeVar("T")
 
@@ -290,6 +303,98 @@ async def test_a_transaction_that_is_lost_whole_fails_all(db: Database) -> None:
 async def test_an_operation_that_was_never_applied_has_failed() -> None:
     with pytest.raises(JournalFailed):
         Execution(rows).result()
+
+
+async def answer(journal: Journal, rid: int) -> bool:
+    return await journal.run(moves.move, "answer", rid, calldata=b"", signer=None, now=0.0)
+
+
+@pytest.mark.sqlite
+async def test_what_would_be_found_again_is_seen_at_once_and_rides_on_the_next_commit(db: Database) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        rid = await journal.run(adds(1))
+        assert await answer(journal, rid)
+        seen = await journal.run(queries.row, rid)
+        assert seen is not None
+        assert (gate.groups, seen.state, journal.answers_tick) == (1, State.ANSWERED, db.tick)
+        await journal.run(moves.sign, signing(rid))
+        assert gate.groups == 2
+        await journal.run_each(moves.move, [{"rid": rid, "block": 30}], transition="confirm")
+        assert gate.groups == 2
+    db.roll_back()
+    assert row_of(db, rid).state is State.INCLUDED
+
+
+@pytest.mark.sqlite
+async def test_what_rides_is_durable_in_time(db: Database, autojump_clock: object) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        rid = await journal.run(adds(1))
+        for first, last, seconds in (
+            (partial(answer, journal, rid), 20, 0.1),
+            (partial(read, journal), 30, RIDE),
+        ):
+            before, began = gate.groups, trio.current_time()
+            assert await first()
+            assert await read(journal, last=last) == Recorded()
+            while gate.groups == before:  # noqa: ASYNC110 - the clock jumps
+                await trio.sleep(0.01)
+            assert trio.current_time() - began == pytest.approx(seconds, abs=0.02)
+            db.roll_back()
+        assert (row_of(db, rid).state, queries.cursors(db)[0][2]) == (State.ANSWERED, 31)
+
+
+async def read(journal: Journal, *arrivals: Arrival, last: int = 20) -> Recorded:
+    return await journal.run(recording.record, read_of(*arrivals, blocks=(11, last)))
+
+
+@pytest.mark.sqlite
+async def test_what_a_read_learned_does_not_ride_and_neither_does_what_is_told_to_a_file(
+    db: Database,
+) -> None:
+    gate = Gate()
+    async with writing(db, gate) as journal:
+        await read(journal, arrival(1, 15))
+        await journal.run(audit.capture)
+        before = gate.groups
+        await answer(journal, 1)
+        assert gate.groups == before
+        assert await journal.run(asks) == 1
+        assert [one["to"] for one in await journal.run(audit.pending, 9)] == ["answered"]
+        assert (before, gate.groups) == (1, 2)
+        assert await journal.run(asks) == 1
+        assert not db.driver.is_begun
+
+
+@pytest.mark.sqlite
+async def test_what_rode_on_a_commit_that_failed_is_done_again(
+    failing: FailingDatabase, autojump_clock: object
+) -> None:
+    gate, has_room = Gate(), iter((True, True, True, False, True))
+
+    @rides(lambda *_: 1.0)
+    def needs_room(db: Database) -> None:
+        if not next(has_room):
+            raise db.driver.error("no room")
+        new_row(db, 4)
+
+    async with writing(failing, gate) as journal:
+        rid = await journal.run(adds(1))
+        await answer(journal, rid)
+        await journal.run(needs_room)
+        failing.broken = True
+        await trio.sleep(5)
+        assert gate.groups == 2  # nothing hurries
+        with pytest.raises(JournalFailed):
+            await journal.run(adds(2))
+        with pytest.raises(JournalFailed):  # while the disk refuses all, nothing rides
+            await journal.run(moves.move, "confirm", rid, block=30)
+        failing.broken = False
+        await journal.run(adds(3))
+        assert (row_of(failing, rid).state, rows(failing)) == (State.ANSWERED, 2)
+        await journal.run(adds(5))
+        assert rows(failing) == 4
 
 
 async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:

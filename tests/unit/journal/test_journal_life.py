@@ -87,7 +87,7 @@ async def test_several_are_one_commit(path: Path) -> None:
         await journal.run_each(moves.move, [{"rid": rid, "block": 30} for rid in rids], transition="confirm")
         await journal.run_each(moves.move, [{"rid": rid, "block": 30} for rid in rids], transition="finalize")
         assert await journal.run_each(moves.sign, []) == []
-        assert len(commits) - before == 3
+        assert len(commits) - before == 1  # both moves ride on the next one
 
 
 async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
@@ -172,7 +172,7 @@ async def test_a_copy_taken_at_any_moment_goes_on(path: Path, late: bool) -> Non
 
     async with open_journal(path, BINDING, offload, wall, synchronous="OFF") as journal:
         await life(journal)
-    assert len(copies) >= 7
+    assert len(copies) >= 6
     for copy in copies:
         async with journal_at(copy / path.name) as journal:
             await life(journal)
