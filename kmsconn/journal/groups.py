@@ -149,8 +149,7 @@ def _apply_in_thread(db: Database, group: Sequence[Execution[Any]]) -> None:
     """
     if _together(db, group):
         return
-    db.roll_back()
-    db.begin()
+    db.begin()  # which undoes what failed
     for execution in group:
         _apply_alone(db, execution)
     db.commit()

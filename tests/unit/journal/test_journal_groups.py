@@ -305,6 +305,14 @@ async def test_an_operation_that_was_never_applied_has_failed() -> None:
         Execution(rows).result()
 
 
+async def test_an_operation_that_is_applied_again_has_the_outcome_of_the_last_time(db: Database) -> None:
+    outcomes, again = iter([0, 1]), Execution(lambda _: 1 // next(outcomes))
+    db.begin()
+    again.apply(db)
+    again.apply(db)
+    assert (again.error, again.value) == (None, 1)
+
+
 async def answer(journal: Journal, rid: int) -> bool:
     return await journal.run(moves.move, "answer", rid, calldata=b"", signer=None, now=0.0)
 
