@@ -95,12 +95,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Look for garbage in what the tests make, not in the thousands of tests: a pass took a quarter of a second."""
+    """Look for garbage in what the tests make, and seldom, not in the thousands of tests: a pass took a quarter of a second."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(20_000)
         gc.enable()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from bench.cluster import Cluster
+from kmsconn.operate.control.server import ask_running
 from tests.e2e.test_process import RATE, SECONDS, Scene, assert_well, command, installed, scene
 
 pytestmark = pytest.mark.slow
@@ -61,13 +62,17 @@ class Group:
         assert asked.returncode == 0, asked.stderr.decode()
         return json.loads(asked.stdout)
 
-    async def both_are_there(self) -> Any:
-        """Return the status once two processes are members and one of them reads."""
-        while True:
-            found = await self.status()
-            if len(found["processes"]) == 2 and any(one["leases"] for one in found["processes"]):
-                return found
-            await trio.sleep(0.2)
+    async def told(self, name: str, condition: Callable[[Any], Any]) -> None:
+        """Return once the status that one process tells is as asked for."""
+        while not condition(await ask_running(self.scene.logs / f"{name}.sock", "status", {})):
+            await trio.sleep(0.1)
+
+    async def both_are_there(self) -> None:
+        """Return once two processes are members and one of them reads."""
+        await self.told(
+            "first",
+            lambda found: len(found["processes"]) == 2 and any(one["leases"] for one in found["processes"]),
+        )
 
 
 @asynccontextmanager
@@ -79,6 +84,7 @@ async def group(folder: Path, url: str) -> AsyncIterator[Group]:
         yield Group(running, url)
 
 
+@pytest.mark.rotating
 async def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost_or_doubled(
     postgresql: Cluster, database: str, tmp_path: Path
 ) -> None:
@@ -91,6 +97,7 @@ async def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost_or_doubl
         assert_well(await made.scene.verdict(), RATE // 2 * LONGER)
 
 
+@pytest.mark.rotating
 async def test_commands_work_beside_the_processes_and_the_journal_moves_to_a_file(
     postgresql: Cluster, database: str, tmp_path: Path
 ) -> None:
@@ -134,8 +141,7 @@ async def _paused_for_both(made: Group) -> None:
     assert (await made.ask("pause", "public_decryption", "--reason", "a test")).returncode == 0
     with trio.fail_after(PATIENCE / 4):
         for name in ("first", "second"):
-            while not (await made.status(name))["alerts"]:
-                await trio.sleep(0.2)
+            await made.told(name, lambda found: found["alerts"])
     resumed = await made.ask("resume", "public_decryption", name="second")
     assert (resumed.returncode, b"is resumed" in resumed.stdout) == (0, True)
 

@@ -549,7 +549,7 @@ async def until(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     """Wait in virtual time; fail when it takes too long."""
     with trio.fail_after(seconds):
         while not condition():
-            await trio.sleep(0.05)
+            await trio.sleep(0.2)
 
 
 async def _nobody(host: str, port: int, *, tls: bool = False) -> Any:
