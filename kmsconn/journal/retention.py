@@ -76,12 +76,7 @@ _FORGOTTEN = "DELETE FROM low_water WHERE chain_id = ? AND contract = ? AND kind
 
 
 # Walks over rows in the order of their ends: by which look, whether they go as a whole, and whether only below the low-water mark.
-_SWEEPS = (
-    (_WHOLE, False, False),
-    (_CLEARED, True, True),
-    (_WHOLE, True, True),
-    (_GONE, True, False),
-)
+_SWEEPS = ((_WHOLE, False, False), (_CLEARED, True, True), (_WHOLE, True, True), (_GONE, True, False))
 
 
 @attrs.frozen
