@@ -43,6 +43,8 @@ SLOWEST = (
     64 * 1024
 )  # bytes a second on average; a body that drips holds its bytes of the budget for SILENCE, not until the deadline
 HASH_INLINE = 64 * 1024  # bytes; hashing more takes over 0.2 ms and is moved off the loop
+LARGE = 64 * 1024  # bytes; a body that is larger has one of its bucket's ``LARGE_BODIES`` places
+LARGE_BODIES = 8  # more of them that grow at once leave holes in the heap, as large as the budget
 MOST = 64  # buckets with a count of their own; the others share one
 OTHERS = "others"
 
@@ -69,7 +71,14 @@ class ByteBudget:
     """Those who hold something, the eldest first."""
     beyond: Attempt | None = attrs.field(default=None, repr=False)
     """Who has gone beyond the total."""
+    large: Counter[str] = attrs.field(factory=Counter, repr=False)
+    """The attempts that hold more than ``LARGE``, by bucket."""
     freed: trio.Event = attrs.field(factory=trio.Event, repr=False)
+
+    def tell(self) -> None:
+        """Let those who wait look again."""
+        self.freed.set()
+        self.freed = trio.Event()
 
 
 @attrs.define(eq=False)
@@ -92,8 +101,7 @@ class Lease:
         budget.used -= amount
         if not self.held:
             budget.holders.pop(self, None)
-        budget.freed.set()
-        budget.freed = trio.Event()
+        budget.tell()
 
 
 @attrs.define(eq=False)
@@ -106,8 +114,11 @@ class Attempt:
 
     lease: Lease
     silence: trio.CancelScope | None = None
+    bucket: str = attrs.field(default="", repr=False)
+    """The address that is asked."""
     held: int = 0
     begun: float = math.inf
+    is_large: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +127,9 @@ class Attempt:
         is_beyond = self.lease.budget.beyond is self
         if is_beyond:
             self.lease.budget.beyond = None
+        if self.is_large:
+            self.lease.budget.large -= Counter([show_origin(self.bucket)])
+            self.lease.budget.tell()
         if self.held or is_beyond:
             self.lease.give_back(self.held)
             self.held = 0
@@ -127,12 +141,14 @@ class Attempt:
             self.silence.deadline = min(trio.current_time() + SILENCE, slow)
 
     async def reserve(self, amount: int) -> None:
-        """Wait until ``amount`` more bytes fit, and hold them; that is no silence of the bucket.
+        """Wait until ``amount`` more bytes fit and a large body has a place, and hold them; that is no silence of the bucket.
 
         Cancellation: holds nothing more than before.
         """
         lease, budget = self.lease, self.lease.budget
-        while budget.used + amount > budget.total:
+        grows = not self.is_large and self.held + amount > LARGE
+        bucket = show_origin(self.bucket) if grows else ""
+        while budget.used + amount > budget.total or (grows and budget.large[bucket] >= LARGE_BODIES):
             if next(iter(budget.holders), lease) is lease and budget.beyond in {None, self}:
                 break
             full = trio.current_time()
@@ -140,6 +156,9 @@ class Attempt:
                 self.silence.deadline = math.inf
             await budget.freed.wait()
             self.begun += trio.current_time() - full
+        if grows:
+            self.is_large = True
+            budget.large[bucket] += 1
         budget.used += amount
         if budget.used > budget.total:
             budget.beyond = self
@@ -306,7 +325,7 @@ class Fetcher:
     ) -> Ciphertext:
         # who waits less than a bucket may be silent watches no silence
         silence = None if hedged else trio.CancelScope()
-        with Attempt(lease, silence) as attempt:
+        with Attempt(lease, silence, source.address) as attempt:
             with silence or nullcontext():
                 async with await asking(max_bytes=self.max_size, begun=attempt.watch) as response:
                     if response.status not in _OK:

@@ -23,7 +23,7 @@ from kmsconn.transport.ports import Offload
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
 
 SERVICE = "s3"
-CONNECTIONS = 8  # for each client, as our own have; more callers wait, for a pool that is waited for in the SDK's client may leak places
+CONNECTIONS = 8  # for each client; more wait, for a pool that is waited for in the SDK may leak places
 PIECE = 64 * 1024
 METADATA = "x-amz-meta-"
 _OK = 200

@@ -40,7 +40,7 @@ IDLE_SECONDS = (
     30.0  # below the idle time after which common servers and address translators forget a connection
 )
 REDIRECTS = 3  # followed, not counting the first request
-IDLE = 64  # kept connections in all: redirects may lead to ever more origins
+IDLE = 256  # kept connections in all: redirects may lead to ever more origins
 RECEIVE = (
     64 * 1024
 )  # bytes at once; more gained nothing for 1 MiB on loopback (bench/http_gets.py), 512 KiB lost
