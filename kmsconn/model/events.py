@@ -148,7 +148,7 @@ class RequestClosed(EventOfRequest):
 
 @frozen
 class AnswerKept(EventOfRequest):
-    """The Core's answer is verified and durable; ``seconds`` since it was recorded (wall time)."""
+    """The Core's answer is verified and kept; ``seconds`` since it was recorded (wall time)."""
 
     seconds: float
 
