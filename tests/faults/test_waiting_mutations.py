@@ -147,6 +147,7 @@ OF_PORTS: list[tuple[mutations.Patch, Scenario]] = [
         mutations.commands_may_take_for_ever,
         at_the_socket(
             test_control_server.test_who_does_not_end_the_line_is_left_after_a_while,
+            goes=False,
             said=b"",
         ),
     ),

@@ -84,18 +84,11 @@ async def test_calls_are_pipelined_and_answered_in_any_order() -> None:
     assert order == [2, 1]
 
 
-async def test_a_complaint_answers_everything_that_is_asked() -> None:
+@pytest.mark.parametrize("form", ['{"id":null,%s}', '[{"id":1,%s}]'])
+async def test_a_complaint_and_an_error_alone_for_the_first_call_answer_everything(form: str) -> None:
+    """The second is how geth refuses a batch; the other calls have no answer of their own, ever."""
     node = Node()
-    node.raw = '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}'
-    async with linked(node) as link:
-        outcomes = await link.exchange([Call("echo", (1,)), Call("echo", (2,))], batch=True)
-    assert [outcome.code for outcome in outcomes] == [-32600, -32600]
-
-
-async def test_an_error_alone_for_the_first_call_of_a_batch_refuses_all_of_it() -> None:
-    """So geth refuses a batch; the other calls have no answer of their own, ever."""
-    node = Node()
-    node.raw = '[{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"batch too large"}}]'
+    node.raw = form % '"jsonrpc":"2.0","error":{"code":-32600,"message":"batch too large"}'
     async with linked(node) as link:
         outcomes = await link.exchange([Call("echo", (1,)), Call("echo", (2,))], batch=True)
     assert [outcome.code for outcome in outcomes] == [-32600, -32600]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import attrs
 import pytest
 import trio
 
@@ -21,6 +20,7 @@ from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer
 from tests.unit.journal.samples import BINDING, keep, wall
 from tests.unit.journal.test_journal_groups import adds
+from tests.unit.model.test_alerts import Wall
 
 
 def gathering(*roles: str) -> Gathering:
@@ -34,34 +34,21 @@ def gathering(*roles: str) -> Gathering:
 GRACE = CAUSES[MISSING].after
 
 
-@attrs.define
-class Roles:
+class Roles(Wall):
     """A board whose clock is that of the last look."""
-
-    seen: list[Event] = attrs.field(factory=list)
-    now: float = 0.0
-    board: Board = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.board = Board(self.seen.append, lambda: self.now)
 
     def note(self, found: Gathering, now: float) -> None:
         self.now = now
         tell_missing_roles(self.board, found)
 
 
-def watching() -> tuple[Roles, list[Event]]:
-    roles = Roles()
-    return roles, roles.seen
-
-
 @pytest.mark.parametrize("role", ["hear", "work", "send"])
 def test_a_role_that_nobody_has_for_long_is_told_with_its_name_and_a_remedy(role: str) -> None:
-    roles, seen = watching()
+    roles = Roles()
     others = " ".join({"hear", "work", "send"} - {role})
     for now in (0.0, GRACE, GRACE + 1):
         roles.note(gathering(others), now)
-    [alert] = seen
+    [alert] = roles.seen
     assert isinstance(alert, AlertRaised)
     assert (alert.dependency, alert.cause, alert.severity) == (f"role {role}", MISSING, Severity.CRITICAL)
     assert f"has the role {role}" in alert.text
@@ -69,7 +56,7 @@ def test_a_role_that_nobody_has_for_long_is_told_with_its_name_and_a_remedy(role
 
 
 def test_a_restart_is_not_told_and_what_several_have_together_is_enough() -> None:
-    roles, seen = watching()
+    roles = Roles()
     roles.note(gathering("hear send", "work"), 0.0)
     roles.note(gathering("hear send"), 100.0)
     roles.note(gathering("hear send"), 100.0 + GRACE - 1)
@@ -77,19 +64,19 @@ def test_a_restart_is_not_told_and_what_several_have_together_is_enough() -> Non
     roles.note(gathering("hear send"), 101.0 + GRACE)
     for now in (102.0 + GRACE, 102.0 + 2 * GRACE):
         roles.note(gathering("hear", "work", "send"), now)
-    assert seen == []
+    assert roles.seen == []
 
 
 def test_the_alert_is_over_when_somebody_has_the_role() -> None:
-    roles, seen = watching()
+    roles = Roles()
     for now in (0.0, GRACE):
         roles.note(gathering("work"), now)
-    assert [alert.dependency for alert in seen if isinstance(alert, AlertRaised)] == [
+    assert [alert.dependency for alert in roles.seen if isinstance(alert, AlertRaised)] == [
         "role hear",
         "role send",
     ]
     roles.note(gathering("work", "send"), GRACE + 1)
-    assert seen[2:] == [AlertCleared("role send", MISSING)]
+    assert roles.seen[2:] == [AlertCleared("role send", MISSING)]
 
 
 def gathering_settings(*settings: dict[str, str]) -> Gathering:

@@ -279,26 +279,21 @@ async def test_a_client_that_closes_is_answered_and_ends_the_messages() -> None:
             await socket.send_message("late")
 
 
-@pytest.mark.parametrize("sizes", [[LARGEST + 1], [LARGEST, 1]])
-async def test_a_message_that_is_too_large_ends_the_connection(sizes: list[int]) -> None:
+@pytest.mark.parametrize(("sizes", "code"), [([LARGEST + 1], 1009), ([LARGEST, 1], 1009), ([], 1002)])
+async def test_a_message_that_is_too_large_or_no_frame_ends_the_connection(
+    sizes: list[int], code: int
+) -> None:
     async with opened() as (client, socket):
-        pieces = [BytesMessage(bytes(size), message_finished=False) for size in sizes]
-        await client.send(*pieces, BytesMessage(b"end"), Ping())
+        if sizes:
+            pieces = [BytesMessage(bytes(size), message_finished=False) for size in sizes]
+            await client.send(*pieces, BytesMessage(b"end"), Ping())
+        else:
+            await client.stream.send_all(b"\xff" * 20)
         with pytest.raises(WebSocketClosed):
             await socket.get_message()
         (farewell,) = await client.receive()
         assert isinstance(farewell, CloseConnection)
-        assert farewell.code == 1009
-
-
-async def test_what_is_no_frame_ends_the_connection() -> None:
-    async with opened() as (client, socket):
-        await client.stream.send_all(b"\xff" * 20)
-        with pytest.raises(WebSocketClosed):
-            await socket.get_message()
-        (farewell,) = await client.receive()
-        assert isinstance(farewell, CloseConnection)
-        assert farewell.code == 1002
+        assert farewell.code == code
 
 
 async def test_closing_waits_for_the_client() -> None:

@@ -178,18 +178,23 @@ async def test_aborting_what_does_not_run_finds_nothing_and_a_key_needs_its_prep
     assert await status(core, "KeyGen", bytes(request)) is Status.NOT_FOUND
 
 
-async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(core: EmulatedCore) -> None:
-    await call(core, "CrsGen", crs_request())
+async def polled_while_it_is_aborted(core: EmulatedCore, of: str, polled: bytes, aborted: bytes) -> Status:
+    """Return what a poll for the result of a running operation says once the operation is aborted."""
+    seen: list[Status] = []
+
+    async def poll() -> None:
+        seen.append(await status(core, f"Get{of}Result", bytes(named(polled))))
+
     async with trio.open_nursery() as nursery:
-        seen: list[Status] = []
-
-        async def poll() -> None:
-            seen.append(await status(core, "GetCrsGenResult", bytes(named(CRS))))
-
         nursery.start_soon(poll)
         await trio.sleep(1)
-        await call(core, "AbortCrsGen", bytes(named(CRS)))
-    assert seen == [Status.ABORTED]
+        await call(core, f"Abort{of}", bytes(named(aborted)))
+    return seen[0]
+
+
+async def test_a_running_crs_can_be_aborted_and_its_polls_say_so(core: EmulatedCore) -> None:
+    await call(core, "CrsGen", crs_request())
+    assert await polled_while_it_is_aborted(core, "CrsGen", CRS, CRS) is Status.ABORTED
 
 
 async def test_a_finished_crs_survives_a_restart_and_a_running_one_does_not(core: EmulatedCore) -> None:
@@ -431,16 +436,7 @@ async def test_a_migration_that_runs_is_aborted_by_its_preprocessing() -> None:
     await call(core, "KeyGenPreproc", message("prep-keygen migration"))
     core.memory.generating = 100.0
     await call(core, "KeyGen", message("keygen migration"))
-    async with trio.open_nursery() as nursery:
-        seen: list[Status] = []
-
-        async def poll() -> None:
-            seen.append(await status(core, "GetKeyGenResult", bytes(named(REQUEST))))
-
-        nursery.start_soon(poll)
-        await trio.sleep(1)
-        await call(core, "AbortKeyGen", bytes(named(NEW_PREP)))
-    assert seen == [Status.ABORTED]
+    assert await polled_while_it_is_aborted(core, "KeyGen", REQUEST, NEW_PREP) is Status.ABORTED
 
 
 def reshare_migrated(prep_id: bytes = OLD_PREP) -> bytes:

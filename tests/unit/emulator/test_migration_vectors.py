@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from kmsconn.emulator.contracts import kms_generation as at
 from kmsconn.emulator.contracts.generation_releases import (
     LATER_0_2,
     MIGRATING_0_3,
@@ -16,7 +15,6 @@ from kmsconn.emulator.contracts.generation_releases import (
 )
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
-from kmsconn.protocols.queries import mapping_slot
 from tests.unit.emulator.ceremony_world import (
     ABORT,
     COMMITTEE,
@@ -295,8 +293,3 @@ async def test_a_key_is_begun_by_the_function_of_the_release(
     play: MakePlay, release: GenerationRelease, data: bytes
 ) -> None:
     assert await (await play(release)).at.refused(data) == b""
-
-
-def test_the_slots_of_the_vectors_are_those_of_the_mappings_behind_the_base() -> None:
-    assert slots_of("existingKeyIdByRequestId")[0] == mapping_slot(at.EXISTING_BY_REQUEST, key_id(2))
-    assert slots_of("requestIdByExistingKeyId")[0] == mapping_slot(at.REQUEST_BY_EXISTING, key_id(1))

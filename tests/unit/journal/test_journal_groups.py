@@ -15,9 +15,10 @@ from kmsconn.errors import JournalFailed, NonceTaken
 from kmsconn.journal import audit, moves, queries, recording
 from kmsconn.journal.database import RIDE, Database, off_loop, reads, rides
 from kmsconn.journal.groups import OPERATIONS_BETWEEN_CHECKPOINTS, Execution, apply_group
-from kmsconn.journal.journal import QUEUE, Journal
+from kmsconn.journal.journal import QUEUE, Journal, Readers
 from kmsconn.journal.recording import Arrival, Recorded
 from kmsconn.model.life import State
+from kmsconn.transport.ports import Offload
 from tests.unit.journal.samples import (
     AutocommitDatabase,
     arrival,
@@ -68,15 +69,22 @@ def failing(db: Database) -> FailingDatabase:
     return db
 
 
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
 @asynccontextmanager
-async def writing(db: Database, gate: Gate) -> AsyncIterator[Journal]:
-    journal = Journal(db, gate)
+async def writing(db: Database, offload: Offload, readers: Readers | None = None) -> AsyncIterator[Journal]:
+    journal = Journal(db, offload, readers)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.commit_groups)
         try:
             yield journal
         finally:
             journal.close()
+            if readers is not None:
+                readers.close()
 
 
 def adds(id_: int) -> Callable[[Database], int]:
@@ -133,6 +141,16 @@ async def all_at_once(journal: Journal, gate: Gate, *operations: Callable[[Datab
     return [outcomes[number] for number in range(len(operations))]
 
 
+async def queued(nursery: trio.Nursery, journal: Journal, gate: Gate, count: int) -> dict[int, Any]:
+    """Have rows wait behind a shut gate, and return where their outcomes will be."""
+    outcomes: dict[int, Any] = {}
+    gate.open = trio.Event()
+    for number in range(count):
+        nursery.start_soon(gather, outcomes, number, journal, adds(number))
+        await wait_all_tasks_blocked()
+    return outcomes
+
+
 async def test_an_operation_returns_its_value_and_a_closed_journal_says_so(db: Database) -> None:
     async with writing(db, Gate()) as journal:
         assert await journal.run(adds(1)) == 1
@@ -140,8 +158,9 @@ async def test_an_operation_returns_its_value_and_a_closed_journal_says_so(db: D
         await journal.run(rows)
 
 
-async def test_those_who_ask_meanwhile_are_one_group_in_the_order_of_their_calls(db: Database) -> None:
-    gate = Gate()
+async def test_those_who_ask_meanwhile_are_one_group_in_the_order_of_their_calls(
+    db: Database, gate: Gate
+) -> None:
     async with writing(db, gate) as journal:
         many = (one for number in range(50) for one in (rows, adds(number)))
         seen = await all_at_once(journal, gate, *many)
@@ -149,8 +168,7 @@ async def test_those_who_ask_meanwhile_are_one_group_in_the_order_of_their_calls
     assert (gate.groups, rows(db)) == (2, 50)
 
 
-async def test_one_that_raises_undoes_itself_alone(db: Database) -> None:
-    gate = Gate()
+async def test_one_that_raises_undoes_itself_alone(db: Database, gate: Gate) -> None:
     async with writing(db, gate) as journal:
         first, bad, last = await all_at_once(journal, gate, adds(1), fails, adds(2))
     assert isinstance(bad, NonceTaken)
@@ -158,9 +176,8 @@ async def test_one_that_raises_undoes_itself_alone(db: Database) -> None:
     assert rows(db) == 2
 
 
-async def test_a_statement_that_is_refused_has_changed_nothing(db: Database) -> None:
+async def test_a_statement_that_is_refused_has_changed_nothing(db: Database, gate: Gate) -> None:
     """SQLite undoes it, with what its trigger did, though no savepoint stands around it."""
-    gate = Gate()
     for id_ in (1, 2):
         new_row(db, id_)
     clash = "UPDATE request SET state = 'signed', nonce = 7"
@@ -171,19 +188,17 @@ async def test_a_statement_that_is_refused_has_changed_nothing(db: Database) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), OverflowError("o"), KeyError("k"), TypeError("t")])
-async def test_a_faulty_value_costs_its_caller_only(db: Database, error: Exception) -> None:
+async def test_a_faulty_value_costs_its_caller_only(db: Database, error: Exception, gate: Gate) -> None:
     def breaks(_: Database) -> None:
         raise error
 
-    gate = Gate()
     async with writing(db, gate) as journal:
         bad, good = await all_at_once(journal, gate, breaks, adds(1))
     assert (bad, good) == (error, 1)
 
 
 @pytest.mark.sqlite
-async def test_a_group_that_only_reads_is_not_taken_off_the_loop(db: Database) -> None:
-    gate = Gate()
+async def test_a_group_that_only_reads_is_not_taken_off_the_loop(db: Database, gate: Gate) -> None:
     async with writing(db, gate) as journal:
         assert [await journal.run(rows), await journal.run(rows)] == [0, 0]
     assert gate.groups == 0
@@ -202,8 +217,7 @@ async def test_of_a_group_that_writes_only_the_commit_is_taken_off_the_loop(db: 
 
 
 @pytest.mark.sqlite
-async def test_a_long_operation_is_applied_off_the_loop_in_its_turn(db: Database) -> None:
-    gate = Gate()
+async def test_a_long_operation_is_applied_off_the_loop_in_its_turn(db: Database, gate: Gate) -> None:
     executions: list[Execution[int]] = [Execution(rows), Execution(off_loop()(adds(1))), Execution(rows)]
     await apply_group(db, executions, gate)
     assert [execution.result() for execution in executions] == [0, 1, 1]
@@ -247,9 +261,8 @@ async def test_an_error_of_the_database_comes_out_as_ours(db: Database) -> None:
 
 
 async def test_a_commit_that_fails_fails_all_of_its_group_and_the_next_is_served(
-    failing: FailingDatabase,
+    failing: FailingDatabase, gate: Gate
 ) -> None:
-    gate = Gate()
     async with writing(failing, gate) as journal:
         failing.broken = True
         outcomes = await all_at_once(journal, gate, adds(1), fails, adds(2))
@@ -264,9 +277,8 @@ async def test_a_commit_that_fails_fails_all_of_its_group_and_the_next_is_served
 
 @pytest.mark.sqlite
 async def test_who_only_asks_has_an_answer_though_its_group_was_not_written(
-    failing: FailingDatabase,
+    failing: FailingDatabase, gate: Gate
 ) -> None:
-    gate = Gate()
     async with writing(failing, gate) as journal:
         failing.broken = True
         outcomes = await all_at_once(journal, gate, adds(1), asks, adds(2))
@@ -276,10 +288,9 @@ async def test_who_only_asks_has_an_answer_though_its_group_was_not_written(
 
 
 @pytest.mark.sqlite
-async def test_a_disk_that_fills_up_fails_what_does_not_fit(db: Database) -> None:
+async def test_a_disk_that_fills_up_fails_what_does_not_fit(db: Database, gate: Gate) -> None:
     """SQLite's own limit stands for the disk's; it may roll the whole transaction back by itself."""
     pages = db.execute("PRAGMA page_count").fetchone()[0]
-    gate = Gate()
     async with writing(db, gate) as journal:
         db.execute(f"PRAGMA max_page_count = {pages + 2}")
         await all_at_once(journal, gate, *(lambda db: new_row(db, 1, content="x" * 50_000) for _ in range(3)))
@@ -318,8 +329,9 @@ async def answer(journal: Journal, rid: int) -> bool:
 
 
 @pytest.mark.sqlite
-async def test_what_would_be_found_again_is_seen_at_once_and_rides_on_the_next_commit(db: Database) -> None:
-    gate = Gate()
+async def test_what_would_be_found_again_is_seen_at_once_and_rides_on_the_next_commit(
+    db: Database, gate: Gate
+) -> None:
     async with writing(db, gate) as journal:
         rid = await journal.run(adds(1))
         assert await answer(journal, rid)
@@ -335,8 +347,7 @@ async def test_what_would_be_found_again_is_seen_at_once_and_rides_on_the_next_c
 
 
 @pytest.mark.sqlite
-async def test_what_rides_is_durable_in_time(db: Database, autojump_clock: object) -> None:
-    gate = Gate()
+async def test_what_rides_is_durable_in_time(db: Database, autojump_clock: object, gate: Gate) -> None:
     async with writing(db, gate) as journal:
         rid = await journal.run(adds(1))
         for first, last, seconds in (
@@ -359,9 +370,8 @@ async def read(journal: Journal, *arrivals: Arrival, last: int = 20) -> Recorded
 
 @pytest.mark.sqlite
 async def test_what_a_read_learned_does_not_ride_and_neither_does_what_is_told_to_a_file(
-    db: Database,
+    db: Database, gate: Gate
 ) -> None:
-    gate = Gate()
     async with writing(db, gate) as journal:
         await read(journal, arrival(1, 15))
         await journal.run(audit.capture)
@@ -377,9 +387,9 @@ async def test_what_a_read_learned_does_not_ride_and_neither_does_what_is_told_t
 
 @pytest.mark.sqlite
 async def test_what_rode_on_a_commit_that_failed_is_done_again(
-    failing: FailingDatabase, autojump_clock: object
+    failing: FailingDatabase, gate: Gate, autojump_clock: object
 ) -> None:
-    gate, has_room = Gate(), iter((True, True, True, False, True))
+    has_room = iter((True, True, True, False, True))
 
     @rides(lambda *_: 1.0)
     def needs_room(db: Database) -> None:
@@ -405,8 +415,7 @@ async def test_what_rode_on_a_commit_that_failed_is_done_again(
         assert rows(failing) == 4
 
 
-async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
-    gate = Gate()
+async def test_the_tick_is_published_once_it_is_durable(db: Database, gate: Gate) -> None:
     async with writing(db, gate) as journal, trio.open_nursery() as nursery:
         gate.open = trio.Event()
         nursery.start_soon(journal.run, answers)
@@ -417,47 +426,32 @@ async def test_the_tick_is_published_once_it_is_durable(db: Database) -> None:
         assert (before, journal.answers_tick) == (0, 2)
 
 
-async def test_what_is_queued_at_the_close_is_committed(db: Database) -> None:
-    gate = Gate()
-    outcomes: dict[int, Any] = {}
+async def test_what_is_queued_at_the_close_is_committed(db: Database, gate: Gate) -> None:
     async with trio.open_nursery() as nursery, writing(db, gate) as journal:
-        gate.open = trio.Event()
-        for number in range(3):
-            nursery.start_soon(gather, outcomes, number, journal, adds(number))
-        await wait_all_tasks_blocked()
+        outcomes = await queued(nursery, journal, gate, 3)
         journal.close()
         gate.open.set()
     assert sorted(outcomes.values()) == [1, 2, 3]
 
 
-async def test_what_is_queued_at_a_cancellation_is_committed(db: Database) -> None:
+async def test_what_is_queued_at_a_cancellation_is_committed(db: Database, gate: Gate) -> None:
     """The callers are gone, but what they said is kept."""
-    gate = Gate()
     with trio.CancelScope() as scope:
         async with writing(db, gate) as journal, trio.open_nursery() as nursery:
-            gate.open = trio.Event()
-            for number in range(3):
-                nursery.start_soon(journal.run, adds(number))
-            await wait_all_tasks_blocked()
+            await queued(nursery, journal, gate, 3)
             scope.cancel()
             gate.open.set()
     assert rows(db) == 3
 
 
-async def test_a_disk_that_hangs_does_not_hold_up_the_end_for_ever(db: Database) -> None:
-    gate = Gate()
-    outcomes: dict[int, Any] = {}
+async def test_a_disk_that_hangs_does_not_hold_up_the_end_for_ever(db: Database, gate: Gate) -> None:
     async with trio.open_nursery() as nursery, writing(db, gate) as journal:
-        gate.open = trio.Event()
-        for number in range(2):
-            nursery.start_soon(gather, outcomes, number, journal, adds(number))
-            await wait_all_tasks_blocked()
+        outcomes = await queued(nursery, journal, gate, 2)
     assert all(isinstance(outcome, JournalFailed) for outcome in outcomes.values())
     assert len(outcomes) == 2
 
 
-async def test_a_full_queue_makes_callers_wait(db: Database) -> None:
-    gate = Gate()
+async def test_a_full_queue_makes_callers_wait(db: Database, gate: Gate) -> None:
     async with writing(db, gate) as journal, trio.open_nursery() as nursery:
         gate.open = trio.Event()
         for number in range(QUEUE + 50):
@@ -468,17 +462,12 @@ async def test_a_full_queue_makes_callers_wait(db: Database) -> None:
     assert rows(db) == QUEUE + 50
 
 
-async def test_a_bug_ends_the_journal_and_everybody_learns_it(db: Database) -> None:
+async def test_a_bug_ends_the_journal_and_everybody_learns_it(db: Database, gate: Gate) -> None:
     """An error that nobody foresaw is not swallowed: it comes out of the nursery, and nobody waits for ever."""
-    gate = Gate()
-    outcomes: dict[int, Any] = {}
     async with trio.open_nursery() as outside:
         with pytest.RaisesGroup(ZeroDivisionError):
             async with writing(db, gate) as journal:
-                gate.open = trio.Event()
-                for number in range(2):
-                    outside.start_soon(gather, outcomes, number, journal, adds(number))
-                    await wait_all_tasks_blocked()
+                outcomes = await queued(outside, journal, gate, 2)
                 gate.fault = ZeroDivisionError()
                 gate.open.set()
                 await trio.sleep_forever()

@@ -28,7 +28,7 @@ from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer, Loss
 from tests.unit.journal.samples import ANSWER, BINDING, CHAIN, KIND, keep, signing, wall
-from tests.unit.journal.test_journal_groups import adds, gather
+from tests.unit.journal.test_journal_groups import adds, gather, writing
 from tests.unit.journal.test_journal_life import life
 
 T = TypeVar("T")
@@ -53,13 +53,8 @@ def connected(server: FakeServer) -> Database:
 @asynccontextmanager
 async def journal_on(server: FakeServer) -> AsyncIterator[Journal]:
     db = connected(server)
-    async with trio.open_nursery() as nursery:
-        journal = Journal(db, offload_inline)
-        nursery.start_soon(journal.commit_groups)
-        try:
-            yield journal
-        finally:
-            journal.close()
+    async with writing(db, offload_inline) as journal:
+        yield journal
     db.close()
 
 

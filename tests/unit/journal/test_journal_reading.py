@@ -19,7 +19,7 @@ from kmsconn.model.life import State
 from kmsconn.transport.ports import Offload, offload_inline
 from tests.fake_postgres import ADDRESS, FakeServer, Loss
 from tests.unit.journal.samples import BINDING, CHAIN, keep, signing, wall
-from tests.unit.journal.test_journal_groups import adds
+from tests.unit.journal.test_journal_groups import adds, writing
 
 T = TypeVar("T")
 
@@ -38,14 +38,8 @@ async def journal_on(
     readers = Readers(
         lambda: Database(PostgresReadingDriver(ADDRESS, 1, server.connect), wall), offload, limit
     )
-    async with trio.open_nursery() as nursery:
-        journal = Journal(db, offload_inline, readers)
-        nursery.start_soon(journal.commit_groups)
-        try:
-            yield journal
-        finally:
-            journal.close()
-            readers.close()
+    async with writing(db, offload_inline, readers) as journal:
+        yield journal
     db.close()
 
 

@@ -42,6 +42,7 @@ from tests.unit.replies.world import (
     calldata,
     digest_of,
     running,
+    set_broken,
     until,
 )
 
@@ -106,12 +107,7 @@ async def test_traces_go_over_a_connection_of_their_own(world: World) -> None:
     requested(world, 1)
     traces = attrs.evolve(world.node, calls=[])
     failing = iter([True])
-
-    def on_sent(_raw: bytes) -> None:
-        broken = next(failing, False)
-        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
-
-    world.node.on_sent = on_sent
+    world.node.on_sent = lambda _raw: set_broken(world, next(failing, False))
     async with running(world, traces=traces):
         await until(lambda: bool(world.said(ReplyReturned)))
     assert {call.method for call in traces.calls} == {"eth_blockNumber", "debug_traceTransaction"}

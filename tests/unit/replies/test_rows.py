@@ -22,6 +22,7 @@ from tests.unit.replies.world import (
     Fault,
     World,
     running,
+    set_broken,
     signed_for_another_branch,
     until,
     with_a_hole,
@@ -184,17 +185,13 @@ async def mined_in_vain() -> Wrong:
     """The contract is broken for as long as the first transaction takes."""
     world = World(pool="geth")
     world.request(1)
-    world.node.on_sent = lambda _raw: _break(world, True)
+    world.node.on_sent = lambda _raw: set_broken(world, True)
     async with running(world):
         wrong = await comes_about("its return", lambda: bool(world.said(ReplyReturned)), 20.0)
         world.node.on_sent = lambda _raw: None
-        _break(world, False)
+        set_broken(world, False)
         wrong = wrong or await comes_about("finality", is_in(world, State.FINALIZED))
     return wrong + ([] if world.sent() == [0, 1] else [f"sent at {world.sent()}"])
-
-
-def _break(world: World, broken: bool) -> None:
-    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
 
 
 async def journal_lost_then_vanished() -> Wrong:
@@ -224,7 +221,7 @@ async def destroyed_hides_answer() -> Wrong:
     world.request(1)
     async with running(world):
         await until(is_in(world, State.INCLUDED))
-        _break(world, True)
+        set_broken(world, True)
         return await comes_about("finality", is_in(world, State.FINALIZED))
 
 

@@ -35,8 +35,10 @@ from tests.unit.replies.world import (
     World,
     all_in,
     calldata,
+    lose_broadcasts,
     no_delay,
     running,
+    set_broken,
     signed_for_another_branch,
     until,
     with_a_hole,
@@ -211,10 +213,10 @@ async def test_one_final_no_ends_no_reply(said: bytes, world: World) -> None:
 async def test_a_final_no_about_status_0_is_asked_for_once_more(world: World) -> None:
     world.request(1, block=0)
     not_before(world, 40)
-    world.node.on_sent = lambda raw: _break(world, True)
+    world.node.on_sent = lambda raw: set_broken(world, True)
     async with running(world):
         await until(lambda: bool(world.said(ReplyReturned) or world.said(RequestClosed)))
-        _break(world, False)
+        set_broken(world, False)
         world.node.on_sent = lambda raw: None
         await until(lambda: all_in(world, State.FINALIZED))
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
@@ -237,16 +239,12 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(w
     assert world.node.accepted == []
 
 
-def _break(world: World, broken: bool) -> None:
-    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
-
-
 async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(world: World) -> None:
     world.request(1, block=0)
     world.node.refuse = lambda call: (
         RpcError(-32601, "method not found") if call.method == "debug_traceTransaction" else None
     )
-    world.node.on_sent = lambda raw: _break(world, True)
+    world.node.on_sent = lambda raw: set_broken(world, True)
     async with running(world):
         await until(lambda: bool(world.said(ReplyReturned)))
     assert "status 0: wrong: broken()" in world.said(ReplyReturned)[0].reason
@@ -280,9 +278,7 @@ async def test_a_final_reply_has_a_block_that_is_not_below_its_own(known: bool, 
 
 async def test_a_restart_sends_the_same_bytes_again(world: World) -> None:
     world.request(1)
-    world.node.fault = lambda calls: (
-        Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
-    )
+    world.node.fault = lose_broadcasts
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
     signed = world.journal.rows[1].reply.raw
@@ -294,9 +290,7 @@ async def test_a_restart_sends_the_same_bytes_again(world: World) -> None:
 
 async def test_a_superseded_reply_that_is_signed_is_sent_all_the_same(world: World) -> None:
     world.request(1)
-    world.node.fault = lambda calls: (
-        Fault(lost="question") if calls[0].method == "eth_sendRawTransaction" else HEALTHY
-    )
+    world.node.fault = lose_broadcasts
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
         world.journal.change(1, on_chain=False)

@@ -510,6 +510,15 @@ def all_in(world: World, state: State) -> bool:
     return {*world.journal.states()} <= {state}
 
 
+def set_broken(world: World, broken: bool) -> None:
+    """Let the contract refuse each reply, or take it again."""
+    world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(broken, "broken"))
+
+
+def lose_broadcasts(calls: Sequence[Call]) -> Fault:
+    return Fault(lost="question" if calls[0].method == "eth_sendRawTransaction" else "")
+
+
 async def signed_for_another_branch(world: World) -> Branch:
     """Let the reply go with its branch, which is returned, and be signed under another nonce; the account cannot pay for that."""
     await until(lambda: all_in(world, State.INCLUDED))
@@ -532,9 +541,7 @@ async def with_a_hole(pool: PoolKind, *, has: int | None = None) -> World:
     for rid in (1, 2):
         other.request(rid)
         world.request(rid)
-    other.node.fault = lambda calls: Fault(
-        lost="question" if calls[0].method == "eth_sendRawTransaction" else ""
-    )
+    other.node.fault = lose_broadcasts
     async with running(other):
         await until(lambda: all_in(other, State.SIGNED))
     for rid, row in other.journal.rows.items():

@@ -285,21 +285,17 @@ async def test_what_is_on_chain_is_recorded_and_its_pools_are_rung(tmp_path: Pat
         assert await it.stored_cursor() == 101
 
 
-async def test_a_push_is_read_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lost", "seconds"), [(False, POLLING / 10), (True, POLLING + 0.1)])
+async def test_a_push_is_read_at_once_and_a_lost_one_costs_a_poll(
+    lost: bool, seconds: float, tmp_path: Path
+) -> None:
     async with reading(tmp_path, chain := Chain()) as it:
         await trio.sleep(5)
         chain.head += 1
         chain.logs.append(log(NAMES[0], chain.head))
-        chain.push()
-        await trio.sleep(POLLING / 10)
-        assert it.recorded == [id_of(NAMES[0])]
-
-
-async def test_a_lost_push_costs_a_poll_and_no_more(tmp_path: Path) -> None:
-    async with reading(tmp_path, chain := Chain()) as it:
-        chain.head += 1
-        chain.logs.append(log(NAMES[0], chain.head))
-        await trio.sleep(POLLING + 0.1)
+        if not lost:
+            chain.push()
+        await trio.sleep(seconds)
         assert it.recorded == [id_of(NAMES[0])]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from kmsconn.config.sources import load_config
 from kmsconn.operate.commands.main import main
 from tests.unit.config.sample_values import ACL, ADDRESS, KEY, toml_text, write_toml
+from tests.unit.config.test_sources import environment_form
 
 CONTRACTS = {
     "decryption_contract": "0x5D8BD78e2ea6bbE41f26dFe9fdaEAa349e077478",
@@ -157,7 +157,8 @@ def test_the_variables_of_the_three_services_start_a_connector(
         "SIGNER_ADDRESS": "",
     }
     environ = {
-        f"KMS_CONNECTOR_{name.upper().replace('.', '__')}": form(value) for name, value in together.items()
+        f"KMS_CONNECTOR_{name.upper().replace('.', '__')}": environment_form(value)
+        for name, value in together.items()
     }
     monkeypatch.setattr(
         "os.environ", environ | {f"KMS_CONNECTOR_{name}": value for name, value in stray.items()}
@@ -167,13 +168,6 @@ def test_the_variables_of_the_three_services_start_a_connector(
     assert ADDRESS in printed
     assert "KMS_CONNECTOR_VERIFY_COPROCESSORS: is unknown" in printed
     assert "the configuration is valid" in printed
-
-
-def form(value: Any) -> str:
-    """Write a value as the services read it from a variable."""
-    if isinstance(value, list):
-        return json.dumps(value) if isinstance(value[0], dict) else ",".join(value)
-    return str(value)
 
 
 def test_a_file_that_is_there_is_kept_unless_it_is_meant(

@@ -75,18 +75,11 @@ async def test_what_is_no_request_is_told_so(scene: Scene, said: bytes, words: s
 
 
 @pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
-async def test_who_goes_away_before_the_end_of_the_line_gets_nothing(scene: Scene, said: bytes) -> None:
+@pytest.mark.parametrize("goes", [True, pytest.param(False, marks=pytest.mark.slow)])
+async def test_who_does_not_end_the_line_is_left_after_a_while(scene: Scene, goes: bool, said: bytes) -> None:
     began = trio.current_time()
-    assert await said_to(scene, said, end=True) is None
-    assert trio.current_time() - began < READING
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("said", [b"", b'{"command": "requests'])
-async def test_who_does_not_end_the_line_is_left_after_a_while(scene: Scene, said: bytes) -> None:
-    began = trio.current_time()
-    assert await said_to(scene, said) is None
-    assert trio.current_time() - began == pytest.approx(READING, abs=2.0)
+    assert await said_to(scene, said, end=goes) is None
+    assert trio.current_time() - began == pytest.approx(0 if goes else READING, abs=2.0)
 
 
 async def test_who_does_not_take_the_answer_is_left_after_a_while(scene: Scene) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -181,13 +182,18 @@ def test_only_the_contract_s_no_is_a_fault_of_the_reply(error: RpcError, status:
     assert judge_refusal("1", error, Revert("X", (), Verdict.FINAL)).status is status
 
 
-async def test_a_shadow_is_examined_without_a_key(one: Patient) -> None:
-    """Its account is named, and everything else is looked at as for the connector that sends."""
+@pytest.mark.parametrize("key", [{}, {"private_key": None}], ids=["with a key", "without"])
+async def test_a_shadow_is_examined_without_a_key_and_needs_no_funds(
+    one: Patient, key: dict[str, Any]
+) -> None:
+    """Its account is named, and all but its balance is looked at as for the connector that sends."""
     sender = one.dependencies.sender.address
-    one.changes = {"mode": Mode.SHADOW, "private_key": None, "tx_sender_address": sender}
+    one.changes = {"mode": Mode.SHADOW, "tx_sender_address": sender, **key}
+    one.fund(0)
     assert await one.faults() == []
     found = {line.checked: line.found for line in await one.examine()}
     assert found["tx sender"] == f"{checksum(sender)}, of a shadow"
+    assert not any("balance" in checked for checked in found)
 
 
 async def test_asked_to_it_hands_one_public_request_over(one: Patient) -> None:
@@ -237,11 +243,3 @@ async def test_a_quiet_network_is_healthy() -> None:
         found = {line.checked: line.found for line in await one.examine()}
     [bucket] = [text for checked, text in found.items() if checked.startswith("bucket http://bucket0")]
     assert bucket == "answers (HTTP 404); no recent ciphertext of it to compare"
-
-
-async def test_a_shadow_needs_no_funds(one: Patient) -> None:
-    """It sends nothing, so that its balance is not looked at."""
-    one.fund(0)
-    one.changes["mode"] = Mode.SHADOW
-    assert await one.faults() == []
-    assert not any("balance" in line.checked for line in await one.examine())
