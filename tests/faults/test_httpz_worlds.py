@@ -39,8 +39,8 @@ WORST: dict[str, Sequence[PlanStep]] = {
     "killed with its journal": [Kill(3.2, 2.0, lose_journal=True), Kill(27.0, 1.0, lose_journal=True)],
     "killed at its work": [
         act
-        for n in (2, 3, 4, 5)
-        for act in (KillAtWork(2.0 * n, n, "before"), KillAtWork(2.0 * n + 1, n, "after"))
+        for n in (1, 2, 3, 4)
+        for act in (KillAtWork(2.0 * n + 2, n, "before"), KillAtWork(2.0 * n + 3, n, "after"))
     ],
     "drained": [Drain(3.5), Drain(26.0)],
     "a core that forgets": [CoreRestart(at) for at in (2.5, 4.5, 13.0, 26.0, 30.0)],
