@@ -34,7 +34,7 @@ from kmsconn.transport.http import HttpClient, open_http
 from kmsconn.transport.ports import Ports
 
 BUCKET_CONNECTIONS = 32
-"""To one bucket, which nearly all GETs of a block go to at once: with eight, waiting for a place took 3 to 9 % of CPU."""
+"""To one bucket, which nearly all GETs of a block go to at once: with eight, waiting for a place took 3 to 10 % of CPU."""
 
 
 @asynccontextmanager

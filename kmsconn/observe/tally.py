@@ -163,8 +163,8 @@ def _closed(tally: EventTally, event: events.RequestClosed) -> None:
 
 def _answer(tally: EventTally, event: events.AnswerKept) -> None:
     if event.kind in DECRYPTION_KINDS:
-        tally.families[families.DECRYPTION_LATENCY][families.event_type(event.kind),].observe(event.seconds)
-    tally.families[families.RESPONSES][families.response_type(event.kind),] += 1
+        tally.observe(families.DECRYPTION_LATENCY, families.event_type(event.kind), value=event.seconds)
+    tally.add(families.RESPONSES, families.response_type(event.kind))
     if len(tally.answered) < _REMEMBERED:
         tally.answered[event.rid] = event.seconds
 
@@ -174,7 +174,7 @@ def _count_reply(
 ) -> None:
     """Count for the chain: 0.14 counts those of the Gateway alone."""
     if event.chain == GATEWAY:
-        tally.families[gateway][families.response_type(event.kind),] += 1
+        tally.add(gateway, families.response_type(event.kind))
     else:
         tally.add(other, event.chain, families.response_type(event.kind))
 
@@ -182,7 +182,7 @@ def _count_reply(
 def _sent(tally: EventTally, event: events.ReplySent) -> None:
     _count_reply(tally, event, families.SENT, families.OTHER_SENT)
     if event.seconds is not None:
-        tally.families[families.HANDOVER_SECONDS][event.kind,].observe(event.seconds)
+        tally.observe(families.HANDOVER_SECONDS, event.kind, value=event.seconds)
 
 
 def _included(tally: EventTally, event: events.ReplyIncluded) -> None:
@@ -192,10 +192,10 @@ def _included(tally: EventTally, event: events.ReplyIncluded) -> None:
         tally.add(families.FOUND, event.kind)
         return
     if not refused:
-        tally.families[families.INCLUSION_SECONDS][event.kind,].observe(event.seconds)
+        tally.observe(families.INCLUSION_SECONDS, event.kind, value=event.seconds)
     if answered is not None:
         seconds = max(0.0, event.seconds - answered)
-        tally.families[families.FORWARDING_LATENCY][families.response_type(event.kind),].observe(seconds)
+        tally.observe(families.FORWARDING_LATENCY, families.response_type(event.kind), value=seconds)
 
 
 def _compared(tally: EventTally, event: events.ReplyCompared) -> None:

@@ -70,7 +70,7 @@ class DecodeCache:
         if content is None:
             return None
         expires = self.profile.operations[content.kind].expires
-        whole = all(reference.digest for reference in content.references)
+        whole = not any(reference.is_bare for reference in content.references)
         return _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
 
 

@@ -116,7 +116,7 @@ class UnderContext(Content):
     @property
     def order(self) -> Order:
         """It is over once its context or its epoch was destroyed."""
-        return Order(under=frozenset([one for one in parse_extra_data(self.extra_data) if one is not None]))
+        return Order(under=frozenset([one for one in self.context if one is not None]))
 
 
 class FhevmOperation(Operation[C]):
