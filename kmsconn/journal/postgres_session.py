@@ -152,16 +152,14 @@ _ALWAYS: Final = {
     **dict.fromkeys(_PLANS, "on"),
 }
 """What a role, a database or a provider sets for all programs holds for none of this."""
-FIRST_REPLY: Final = (
-    15.0  # seconds for the first questions: a pooler lets them wait until a connection is free
-)
+FIRST_REPLY: Final = 15.0
+"""Seconds for the first questions: a pooler lets them wait until a connection is free."""
 
 
 def _setting(limits: SessionLimits) -> str:
     """Return what sets all that the server knows, versions before 14 and 17 not all; it asks who serves, which a pooler tells wrong."""
     wanted = {
         **_ALWAYS,
-        "statement_timeout": f"{limits.statement}s",
         "lock_timeout": f"{limits.lock}s",
         "idle_in_transaction_session_timeout": f"{limits.stopped}s",
     }
@@ -233,7 +231,8 @@ class Session:
         return next((row[0] for row in self.rows(question)), None)
 
     def set_up(self) -> None:
-        """Set what every connection has."""
+        """Set what every connection has, first how long a statement may take: less than the others take, where the role has it so."""
+        self.ask(f"SET statement_timeout = '{self._limits.statement}s'")
         self.pid = self.ask(_setting(self._limits))
         self._patience = self._limits.reply
 

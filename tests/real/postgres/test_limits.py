@@ -110,7 +110,7 @@ NO_MATTER = {
     "intervalstyle": "sql_standard",
     "extra_float_digits": "-15",
     "row_security": "off",
-    "jit_above_cost": "0",
+    **dict.fromkeys(("jit_above_cost", "jit_inline_above_cost", "jit_optimize_above_cost"), "0"),
     "default_transaction_deferrable": "on",
     "transform_null_equals": "on",
     "quote_all_identifiers": "on",
