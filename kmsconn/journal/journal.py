@@ -201,9 +201,7 @@ class Journal:
         with self._output, self._scope:
             try:
                 while True:
-                    with trio.CancelScope(deadline=self._db.transaction.until) as waiting:
-                        first = await self._output.receive()
-                    await self._serve(() if waiting.cancelled_caught else [*first, *self._queued()])
+                    await self._serve(await self._asked())
             except trio.EndOfChannel:
                 if self._db.transaction.riders:
                     await self._serve(())
@@ -211,6 +209,14 @@ class Journal:
                 self.is_closed = True
                 for execution in self._queued():
                     execution.done.set()
+
+    async def _asked(self) -> Sequence[Execution[Any]]:
+        """Wait for what is queued, but no longer than what rides may wait for its commit."""
+        if self._db.transaction.until == math.inf:  # most of the time, and a scope less
+            return [*await self._output.receive(), *self._queued()]
+        with trio.move_on_at(self._db.transaction.until):
+            return [*await self._output.receive(), *self._queued()]
+        return ()
 
     async def _serve(self, asked: Sequence[Execution[Any]]) -> None:
         begun, driver = self._db.transaction, self._db.driver
