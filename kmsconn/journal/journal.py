@@ -229,7 +229,7 @@ class Journal:
         try:
             failed = await apply_group(self._db, group, self._offload, may_ride=not self.failures.unwritten)
             if driver.is_begun:
-                begun.riders += [one for one in group if one.operation in RIDES]
+                begun.riders += [one for one in asked if one.operation in RIDES and one.error is None]
             elif not failed:
                 begun.riders = [one for one in begun.riders if isinstance(one.error, JournalFailed)]
             if failed is not None:

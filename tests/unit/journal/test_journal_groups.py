@@ -389,7 +389,7 @@ async def test_what_a_read_learned_does_not_ride_and_neither_does_what_is_told_t
 async def test_what_rode_on_a_commit_that_failed_is_done_again(
     failing: FailingDatabase, gate: Gate, autojump_clock: object
 ) -> None:
-    has_room = iter((True, True, True, False, True))
+    has_room = iter((False, True, True, True, False, True))
 
     @rides(lambda *_: 1.0)
     def needs_room(db: Database) -> None:
@@ -400,6 +400,8 @@ async def test_what_rode_on_a_commit_that_failed_is_done_again(
     async with writing(failing, gate) as journal:
         rid = await journal.run(adds(1))
         await answer(journal, rid)
+        with pytest.raises(JournalFailed):  # who is told so does it again
+            await journal.run(needs_room)
         await journal.run(needs_room)
         failing.broken = True
         await trio.sleep(5)
