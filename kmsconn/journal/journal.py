@@ -111,9 +111,7 @@ class Journal:
         """The rows that could not be read in this run, with the reasons: each is quarantined, and the rest goes on."""
         self.failures = JournalFailures()
         self.is_closed = False
-        self._readers = readers
-        self._db = db
-        self._offload = offload
+        self._readers, self._db, self._offload = readers, db, offload
         self._input, self._output = trio.open_memory_channel[Sequence[Execution[Any]]](QUEUE)
         self._scope = trio.CancelScope(shield=True)
         self._ahead = -math.inf
@@ -132,10 +130,7 @@ class Journal:
             with suppress(MustWrite):
                 return cast("T", await self._readers.run(operation, args, kwargs))
         execution = Execution(operation, args, kwargs)
-        try:  # there is nearly always room, and a step less; below is a checkpoint in any case
-            self._input.send_nowait((execution,))
-        except (trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):
-            await self._queue((execution,))
+        await self._queue((execution,))
         await execution.done.wait()
         return execution.result()
 
@@ -158,8 +153,12 @@ class Journal:
 
     async def _queue(self, executions: Sequence[Execution[Any]]) -> None:
         try:
-            await self._input.send(executions)
+            try:  # there is nearly always room, and a step less; whoever queues waits behind it
+                self._input.send_nowait(executions)
+            except trio.WouldBlock:
+                await self._input.send(executions)
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            await trio.lowlevel.checkpoint()
             raise JournalFailed("the journal is closed") from error
 
     def join(self, token: int) -> Callable[[], int]:

@@ -286,11 +286,10 @@ class Rounds:
         unpriced = state.market.price is None and tracks.in_state(State.ANSWERED)
         waits = unpriced or tracks.in_state(State.SIGNED)
         seconds = max(IDLE, pace / 2) if self.heard or not waits else max(EAGER, pace / 4)
-        await trio.sleep_until(min(trio.current_time() + BREATH, self._due(seconds)))
-        wake.rests = not tracks.by_rid
-        with trio.move_on_at(self._due(seconds)) as scope:
-            await wake.wait()
-        if scope.cancelled_caught:
+        wake.rests, due, now = not tracks.by_rid, self._due(seconds), trio.current_time()
+        if due <= now:
+            await trio.lowlevel.checkpoint()  # what this round has asked goes out before the next look
+        if not await wake.rest(min(now + BREATH, due), due):
             self.looked_at = float("-inf")
             self.heard = self.owed or wake.told
         elif wake.told:

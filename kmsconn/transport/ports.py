@@ -68,13 +68,21 @@ async def offload_to_threads(use: str, work: Callable[[], T]) -> T:
 
     Cancellation: before the work starts; work that has started is finished.
     """
-    async with _limiter(use):  # what else ``trio.to_thread`` does costs as much as all of this
+    limiter = _limiter(use)  # what else ``trio.to_thread`` does costs as much as all of this
+    await trio.lowlevel.checkpoint_if_cancelled()
+    if limiter.available_tokens:
+        limiter.acquire_nowait()  # a step less: the thread is waited for anyway
+    else:
+        await limiter.acquire()
+    try:
         task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
         trio.lowlevel.start_thread_soon(
             work, lambda outcome: token.run_sync_soon(trio.lowlevel.reschedule, task, outcome)
         )
         done: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return done
+    finally:
+        limiter.release()
 
 
 async def offload_inline(use: str, work: Callable[[], T]) -> T:  # noqa: ARG001 - the port's signature

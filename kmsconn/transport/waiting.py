@@ -62,6 +62,8 @@ class WakeUp:
 
     def __init__(self) -> None:
         self._notified = trio.Event()
+        self._rest = trio.CancelScope()
+        self._soonest = 0.0
         self.told = False
         """Something outside is new, since this was last set to False."""
         self.rests = False
@@ -70,17 +72,19 @@ class WakeUp:
     def notify(self, _push: object = None) -> None:
         """Wake the reader, now or at its next wait; what was pushed does not matter."""
         self.told = True
-        self._notified.set()
+        self.go_on()
 
     def head_came(self) -> None:
         """Wake the reader for a new head, unless it rests; then it is told when it wakes."""
         self.told = True
         if not self.rests:
-            self._notified.set()
+            self.go_on()
 
     def go_on(self) -> None:
         """Wake the reader likewise, for what is new in this process: what it knows of the outside still counts."""
-        self._notified.set()
+        if not self._notified.is_set():
+            self._notified.set()
+            self._rest.deadline = self._soonest
 
     async def wait(self) -> None:
         """Return once it was notified since the last wait.
@@ -90,6 +94,20 @@ class WakeUp:
         if not self._notified.is_set():
             await self._notified.wait()
         self._notified = trio.Event()
+
+    async def rest(self, soonest: float, latest: float) -> bool:
+        """Wait until ``latest``, or until it was notified since the last wait, then ``soonest`` at the earliest; say whether it was.
+
+        A notification moves the deadline: a timer for ``soonest`` would wake the reader for nothing.
+        Cancellation: a notification is not lost.
+        """
+        self._soonest = soonest
+        with trio.CancelScope(deadline=soonest if self._notified.is_set() else latest) as self._rest:
+            await trio.sleep_forever()
+        notified = self._notified.is_set()
+        if notified:
+            self._notified = trio.Event()
+        return notified
 
 
 @attrs.frozen

@@ -152,7 +152,7 @@ async def test_bytes_that_no_node_takes_wait_for_a_wallet_that_can_sign_the_empt
 
 
 async def test_a_key_in_memory_lets_others_run_while_it_signs_many() -> None:
-    digests = [bytes([number]) * 32 for number in range(100)]
+    digests = [bytes([number]) * 32 for number in range(130)]
     steps = 0
 
     async def others() -> None:

@@ -88,6 +88,20 @@ async def test_a_ring_during_the_wait_is_heard() -> None:
         wake_up.notify()
 
 
+@pytest.mark.parametrize(("notified", "ends"), [(0.0, 0.5), (0.2, 0.5), (0.7, 0.7), (3.0, 2.0)])
+async def test_a_rest_ends_with_a_notification_but_not_too_soon(notified: float, ends: float) -> None:
+    wake_up, start = WakeUp(), trio.current_time()
+
+    async def notify() -> None:
+        await trio.sleep(notified)
+        wake_up.notify()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(notify)
+        assert await wake_up.rest(start + 0.5, start + 2.0) == (notified < 2.0)
+        assert trio.current_time() - start == pytest.approx(ends)
+
+
 async def test_inline_work_stays_in_the_loops_thread_and_threaded_work_leaves_it() -> None:
     assert await offload_inline("hash", threading.get_ident) == threading.get_ident()
     assert await offload_to_threads("hash", threading.get_ident) != threading.get_ident()
