@@ -148,6 +148,7 @@ BACKFILL_REPORT_INTERVAL = 10.0
 
 
 ANEW = 0.05  # seconds from a fork that was found to the next round
+AGAIN_AT_ONCE = 1000  # ranges that are read again beside the live end: one wild head is far above all blocks
 
 
 class _PushedLog(msgspec.Struct, rename="camel"):
@@ -224,7 +225,8 @@ class LogReader:
         head = ranges.cursor.next_block if contract.head.number is None else contract.head.number
         learned, lowest = ranges.learned, None
         if now >= ranges.read_again_at:
-            lowest = max(ranges.settled + 1, head - 2 * contract.near)
+            most = AGAIN_AT_ONCE * ranges.cursor.size
+            lowest = max(ranges.settled + 1, head - min(2 * contract.near, most))
         todo = plan(ranges.cursor, head, lowest)
         if todo.backfill is not None or (lowest is not None and lowest > ranges.settled + 1):
             self._behind.set()

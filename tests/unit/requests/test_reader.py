@@ -363,6 +363,17 @@ async def test_after_a_new_subscription_the_reorg_window_is_read_at_once(tmp_pat
         assert it.recorded == [id_of(NAMES[0])]
 
 
+async def test_one_head_far_in_the_future_costs_a_minute_and_not_the_process(tmp_path: Path) -> None:
+    async with reading(tmp_path, chain := Chain()) as it:
+        chain.head += 20
+        await trio.sleep(POLLING)
+        chain.next_.append(lambda answer: [{**answer[0], "number": quantity(2**53 - 1)}, *answer[1:]])
+        await trio.sleep(POLLING)
+        chain.logs.append(log(NAMES[0], chain.head - 1))
+        await trio.sleep(LAGGING + REORG_WINDOW)
+        assert it.recorded == [id_of(NAMES[0])]
+
+
 async def test_a_long_history_is_read_beside_the_live_end(tmp_path: Path) -> None:
     chain = Chain(head=100_000, logs=[log(NAMES[0], 50_000), log(NAMES[1], 99_999)], latency=0.2)
     async with reading(tmp_path, chain, from_block=0) as it:
