@@ -25,12 +25,7 @@ from kmsconn.emulator.core_requests import (
     read_public,
     read_user,
 )
-from kmsconn.emulator.grpc_server import (
-    HEALTH_CHECK,
-    GrpcFailure,
-    Method,
-    health_method,
-)
+from kmsconn.emulator.grpc_server import HEALTH_CHECK, GrpcFailure, Method, health_method
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.protocols.protobuf import decode
 from kmsconn.transport.grpc.framing import Status

@@ -75,11 +75,8 @@ class ContextCalls:
         message = decode(NewMpcEpochRequest, request)
         context_id, epoch_id = read_id(message.context_id), read_id(message.epoch_id)
         if epoch_id in self.known.epochs:
-            raise (
-                Invalid("the epoch exists")
-                if self.results.node().degree
-                else RefusedCall(Status.ALREADY_EXISTS)
-            )
+            known = Invalid("the epoch exists"), RefusedCall(Status.ALREADY_EXISTS)
+            raise known[not self.results.node().degree]
         check_schemes(self._release, message.signing_schemes)
         if message.previous_epoch is not None:
             self._check_resharing(context_id, message.previous_epoch)
@@ -104,9 +101,8 @@ class ContextCalls:
             raise Invalid("a key is recorded with another preprocessing")
 
     def _is_member(self, context_id: bytes) -> bool:
-        return self.results.node().key.address in self._signers.get(
-            context_id, {self.results.node().key.address}
-        )
+        own = self.results.node().key.address
+        return own in self._signers.get(context_id, {own})
 
     def destroy_context(self, request: bytes) -> bytes:
         """Forget a context and its epochs; until 0.14 those that are listed. Raises Invalid or RefusedCall."""
@@ -154,17 +150,10 @@ class ContextCalls:
         self.known.keys.update(read_id(info.key_id) for info in previous.keys_info)
         for info in previous.keys_info:
             self.store.preprocessings[read_id(info.key_id)] = read_id(info.preproc_id)
-        return bytes(
-            EpochResultResponse(
-                reshare_responses=[
-                    self.results.reshared(domain, info, extra, schemes) for info in previous.keys_info
-                ],
-                crs_responses=[
-                    self.results.crs_result(domain, info, self.results.bits_of(info), extra, schemes)
-                    for info in previous.crs_info
-                ],
-            )
-        )
+        results, kept = self.results, previous.crs_info
+        keys = [results.reshared(domain, info, extra, schemes) for info in previous.keys_info]
+        crs = [results.crs_result(domain, info, results.bits_of(info), extra, schemes) for info in kept]
+        return bytes(EpochResultResponse(reshare_responses=keys, crs_responses=crs))
 
 
 def _check_context(context: MpcContext) -> None:
@@ -175,18 +164,14 @@ def _check_context(context: MpcContext) -> None:
     parties = {node.party_id for node in context.mpc_nodes}
     if parties != set(range(1, count + 1)) or len({n.mpc_identity for n in context.mpc_nodes}) != count:
         raise Invalid("party ids are 1 to n, and identities differ")
-    if any(
-        node.ca_cert is not None and b"BEGIN CERTIFICATE" not in node.ca_cert for node in context.mpc_nodes
-    ):
+    if any(n.ca_cert is not None and b"BEGIN CERTIFICATE" not in n.ca_cert for n in context.mpc_nodes):
         raise Invalid("a certificate is PEM text, or absent")
 
 
 def _address_of(node: MpcNode, release: CoreRelease) -> bytes:
     """Return the signer of a node: until 0.14 from the old field, in 0.16 from the list, between them from both. Raises Invalid."""
-    old, listed = (
-        node.signer_address or b"",
-        [one.digest for one in node.scheme_digests if one.scheme == ECDSA256K1],
-    )
+    old = node.signer_address or b""
+    listed = [one.digest for one in node.scheme_digests if one.scheme == ECDSA256K1]
     if release is CoreRelease.V0_14:
         return old
     named = {*listed, *([old] if old and release is CoreRelease.V0_15 else [])}

@@ -144,9 +144,8 @@ class TakenStarts(CoreFault, frozen=True):
     name, restart_ends = "taken", True
 
     async def act(self, call: InterceptedCall) -> bytes:
-        if call.method == HEALTH or call.method.endswith(
-            "Sync"
-        ):  # this Core has no calls that wait, and says so
+        # this Core has no calls that wait, and says so
+        if call.method == HEALTH or call.method.endswith("Sync"):
             return await call.proceed()
         if not call.method.startswith("Get"):
             await trio.lowlevel.checkpoint()

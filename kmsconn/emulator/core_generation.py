@@ -39,6 +39,7 @@ from kmsconn.emulator.core_keys import (
     KeySetJob,
     KeySetKind,
     KeyStore,
+    SigningNode,
 )
 from kmsconn.emulator.core_requests import ID_BYTES, CoreIds, Invalid, check_schemes, read_domain, read_id
 from kmsconn.emulator.grpc_server import GrpcFailure, Method
@@ -77,17 +78,14 @@ class KeyManagement:
     results: KeyResults
     jobs: CoreJobs
     store: KeyStore = attrs.field(factory=KeyStore)
-    _contexts: ContextCalls = attrs.field(
-        default=attrs.Factory(
-            lambda self: ContextCalls(self.known, self.results, self.jobs, self.store), takes_self=True
-        ),
-        init=False,
-        repr=False,
-    )
+    _contexts: ContextCalls = attrs.field(init=False, repr=False)
     _preprocessed: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
     """Of each running key: the preprocessing it was made from."""
     _prepared: dict[bytes, KeySetKind] = attrs.field(factory=dict, init=False, repr=False)
     """Of each preprocessing: what it was made for."""
+
+    def __attrs_post_init__(self) -> None:
+        self._contexts = ContextCalls(self.known, self.results, self.jobs, self.store)
 
     def methods(self) -> dict[str, Method]:
         """Return the calls by bare name."""
@@ -185,11 +183,8 @@ class KeyManagement:
         """Abort a preparation, and the key that is made from it. Raises RefusedCall where none runs."""
         prep_id = read_id(decode(RequestId, request))
         keys = [key for key, prep in self._preprocessed.items() if prep == prep_id]
-        jobs = [
-            self.jobs.table("preprocessing").get(prep_id),
-            *(self.jobs.table("key").get(key) for key in keys),
-        ]
-        return self.jobs.abort(jobs)
+        generating = (self.jobs.table("key").get(key) for key in keys)
+        return self.jobs.abort([self.jobs.table("preprocessing").get(prep_id), *generating])
 
     def abort_crs(self, request: bytes) -> bytes:
         """Abort a CRS. Raises RefusedCall where none runs."""
@@ -208,9 +203,8 @@ class KeyManagement:
         self.store.keep(job.key_id, job.prep_id, origins)
         if existing is not None and existing.copies:
             self.store.copy(job.key_id, existing.key_id, job.prep_id)
-        return bytes(
-            result(job.info({name: self.results.digest(name, one) for name, one in origins.items()}))
-        )
+        digests = {name: self.results.digest(name, one) for name, one in origins.items()}
+        return bytes(result(job.info(digests)))
 
     def _check_shares(self, existing: ExistingKeySet) -> None:
         """Fail a migration without shares or public key of what is migrated, and that of a centralised Core. Raises RefusedCall."""
@@ -241,35 +235,21 @@ class KeyManagement:
 
     def _material(self, _request: bytes) -> bytes:
         """Say which keys there are."""
-        return bytes(
-            KeyMaterialAvailabilityResponse(
-                fhe_key_ids=_texts(self.known.keys),
-                crs_ids=_texts(_made_crs(self.jobs)),
-                storage_info=STORAGE,
-            )
-        )
+        keys, crs = _texts(self.known.keys), _texts(_made_crs(self.jobs))
+        return bytes(KeyMaterialAvailabilityResponse(fhe_key_ids=keys, crs_ids=crs, storage_info=STORAGE))
 
     def _status(self, _request: bytes) -> bytes:
         """Say which contexts there are, every peer being there; a centralised Core has no peers and names no contexts."""
         degree = self.results.node().degree
         contexts = sorted(self.known.contexts) if degree else []
         reply = HealthStatusResponse(
-            peers_from_all_contexts=[self._context(one, degree) for one in contexts],
+            peers_from_all_contexts=[_peers(one, self.results.node()) for one in contexts],
             my_fhe_key_ids=_texts(self.known.keys),
             my_crs_ids=_texts(_made_crs(self.jobs)),
             my_storage_info=STORAGE,
             node_type=NodeType.THRESHOLD if degree else NodeType.CENTRALIZED,
         )
         return bytes(reply)
-
-    def _context(self, context_id: bytes, degree: int) -> PeersFromContext:
-        return PeersFromContext(
-            context_id=RequestId(request_id=context_id.hex()),
-            my_party_id=self.results.node().party_id,
-            threshold_required=degree + 1,
-            nodes_reachable=3 * degree + 1,
-            status=HealthStatus.OPTIMAL,
-        )
 
 
 async def _guarded(
@@ -279,6 +259,16 @@ async def _guarded(
     jobs.settle()
     with refusing(label):
         return await call(request)
+
+
+def _peers(context_id: bytes, node: SigningNode) -> PeersFromContext:
+    return PeersFromContext(
+        context_id=RequestId(request_id=context_id.hex()),
+        my_party_id=node.party_id,
+        threshold_required=node.degree + 1,
+        nodes_reachable=3 * node.degree + 1,
+        status=HealthStatus.OPTIMAL,
+    )
 
 
 def _made_crs(jobs: CoreJobs) -> list[bytes]:

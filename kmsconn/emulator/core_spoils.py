@@ -158,9 +158,8 @@ def _no_signature(reply: Response) -> None:
 def _two_signatures(reply: Response) -> None:
     first = next((one.signature for one in reply.signatures), reply.external_signature)
     reply.external_signature = first
-    reply.signatures = [
-        TypedSignature(ECDSA256K1, first[:-1] + bytes([first[-1] ^ 7]))
-    ]  # 27 and 28 change places
+    other = first[:-1] + bytes([first[-1] ^ 7])  # 27 and 28 change places
+    reply.signatures = [TypedSignature(ECDSA256K1, other)]
 
 
 def _other_schemes(reply: Response) -> None:
@@ -191,9 +190,8 @@ ANSWERS: Final[dict[str, Act]] = {
     "short signature": changed(partial(_each_signature, lambda signature: signature[:-1])),
     "no signature": changed(_no_signature),
     "two signatures": changed(_two_signatures),  # the old field and the list hold different ones
-    "spoilt signature": changed(
-        partial(_each_signature, lambda signature: signature[:-1] + b"\x1d")
-    ),  # 65 bytes with a recovery byte that no contract takes
+    # 65 bytes with a recovery byte that no contract takes
+    "spoilt signature": changed(partial(_each_signature, lambda signature: signature[:-1] + b"\x1d")),
     "stranger's signature": _signed_by_a_stranger,
     "one value less": other_job(_one_value_less),
     "other request": other_job(_other_request),  # a good answer, to another request
@@ -201,16 +199,14 @@ ANSWERS: Final[dict[str, Act]] = {
 """Answers that no honest Core gives; for result calls."""
 SPOILS: Final[dict[str, Act]] = {
     "cut": ended_by(CutConnection),  # the connection breaks before the Core saw the call
-    "cut after": ended_by(
-        CutConnection, after=True
-    ),  # the connection breaks before the reply of a call that was done
+    "cut after": ended_by(CutConnection, after=True),  # likewise, before the reply of a call that was done
     "go away": ended_by(GoAway),  # GOAWAY in place of an answer
     "restart": _restart,  # the Core restarts under the call and forgets everything
     **ANSWERS,
     "other values": other_job(_other_values),  # a good one: after an honest answer, the Core has given two
     "other schemes": changed(
         _other_schemes
-    ),  # no fault: a later and an unknown scheme before the one that counts
+    ),  # no fault: a later and an unknown one before the one that counts
     "never ready": _never_ready,  # start calls: accepted, and pending for ever
     "share lost": _burn,  # start calls: NOT_FOUND, and the id is burnt (5.2)
 }

@@ -113,9 +113,8 @@ def _call(tell: Callable[[str], None], name: str, method: str, request: bytes) -
 LOOPBACK = "127.0.0.1"
 POSTS_AT_ONCE = 1000
 """Connections of all relayers to one connector: as many clients as may wait there."""
-_SEALS = (
-    32  # shared secrets that all shares of an emulation are sealed with; each still has a nonce of its own
-)
+_SEALS = 32
+"""Shared secrets that all shares of an emulation are sealed with; each still has a nonce of its own."""
 
 
 @attrs.frozen
@@ -218,11 +217,8 @@ class Emulation:
         if of_keys.keys and isinstance(traffic, Traffic):
             keys = KeyLife.beside(traffic, *committee.nodes, params=of_keys.params, migrates=of_keys.migrates)
         check = _stock(traffic, committee, plan.ciphertexts) if plan.ciphertexts else None
-        relayers = (
-            Relayers(traffic)
-            if plan.load is not None and plan.load.posts and isinstance(traffic, Traffic)
-            else None
-        )
+        posts = plan.load is not None and plan.load.posts
+        relayers = Relayers(traffic) if posts and isinstance(traffic, Traffic) else None
         return cls(plan, dependencies, traffic, committee, keys, check, relayers)
 
     @property
@@ -291,9 +287,8 @@ class Emulation:
             if self.keys is not None and self.plan.committee.real_cores:
                 await self.keys.play()  # they decrypt nothing before they have a key
             elif self.keys is not None:
-                nursery.start_soon(
-                    self.keys.lead, math.inf if load is None else load.seconds + KEY_STEP_TIMEOUT
-                )
+                longest = math.inf if load is None else load.seconds + KEY_STEP_TIMEOUT
+                nursery.start_soon(self.keys.lead, longest)
             if self.relayers is not None and load is not None:
                 nursery.start_soon(_post_all, self.relayers, load)
             if load is not None:

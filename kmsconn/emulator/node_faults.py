@@ -16,13 +16,7 @@ import msgspec
 import trio
 
 from kmsconn.emulator.blocks import EmulatedTransaction
-from kmsconn.emulator.drills.drill import (
-    DrillScene,
-    End,
-    Faulty,
-    Occasional,
-    Target,
-)
+from kmsconn.emulator.drills.drill import DrillScene, End, Faulty, Occasional, Target
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.hexes import from_quantity, quantity
 

@@ -69,9 +69,7 @@ class Carried:
     def as_json(self) -> dict[str, Any]:
         """Return the JSON-RPC answer of a request that waits for nothing."""
         head = {"jsonrpc": "2.0", "id": self.id}
-        return (
-            {**head, "result": self.result} if self.error is None else {**head, "error": self.error.as_json()}
-        )
+        return head | ({"result": self.result} if self.error is None else {"error": self.error.as_json()})
 
 
 class Begun:
@@ -194,12 +192,8 @@ class _Subscription:
         """Return what it is told of a block that came, or was removed."""
         if self.wanted is None:
             return [] if removed else [_head(chain, block)]
-        return [
-            log_json(log, mined, removed=removed)
-            for mined in block.mined
-            for log in mined.logs
-            if self.wanted.takes(log)
-        ]
+        there = ((log, mined) for mined in block.mined for log in mined.logs if self.wanted.takes(log))
+        return [log_json(log, mined, removed=removed) for log, mined in there]
 
 
 def _head(chain: EmulatedChain, block: Block) -> Any:
@@ -262,9 +256,8 @@ class _Session:
         if kind not in {"newHeads", "logs"}:
             raise NodeError(METHOD_NOT_FOUND, f'no "{kind}" subscription in eth namespace')
         self._count += 1
-        wanted = (
-            LogFilter.parse(params[1] if len(params) > 1 and params[1] else {}) if kind == "logs" else None
-        )
+        named = params[1] if len(params) > 1 and params[1] else {}
+        wanted = LogFilter.parse(named) if kind == "logs" else None
         name = f"0x{self._count:032x}"  # 16 bytes: no result of another method looks like it
         self._subscriptions[name] = _Subscription(name, wanted)
         return name
@@ -315,9 +308,8 @@ class _Session:
             async for first in self._queue:
                 there = self._queue.statistics().current_buffer_used
                 waiting = [first, *(self._queue.receive_nowait() for _ in range(there))]
-                await self._connection.send_messages(
-                    [_as_text(one) for one in waiting if not self._falls_silent()]
-                )
+                told = [_as_text(one) for one in waiting if not self._falls_silent()]
+                await self._connection.send_messages(told)
         except WebSocketClosed:
             scope.cancel()
 

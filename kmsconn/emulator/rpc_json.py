@@ -53,7 +53,6 @@ def transaction_json(transaction: EmulatedTransaction, mined: Mined | None, chai
     """Write a transaction; one that waits has no block."""
     envelope = transaction.envelope
     priority = None if envelope is None else envelope.max_priority_fee
-    place = _NOWHERE if mined is None else _place(mined)
     content: Json = {
         "hash": to_hex(transaction.hash),
         "from": to_hex(transaction.sender),
@@ -65,18 +64,12 @@ def transaction_json(transaction: EmulatedTransaction, mined: Mined | None, chai
         "type": "0x0" if priority is None else "0x2",
         "chainId": quantity(chain_id),
         "gasPrice": quantity(transaction.max_fee if mined is None else mined.price),
-        "v": "0x0",
-        "r": "0x0",
-        "s": "0x0",
-        **place,
+        **dict.fromkeys("vrs", "0x0"),
+        **(_NOWHERE if mined is None else _place(mined)),
     }
     if priority is not None:
-        content |= {
-            "maxFeePerGas": quantity(transaction.max_fee),
-            "maxPriorityFeePerGas": quantity(priority),
-            "accessList": [],
-            "yParity": "0x0",
-        }
+        fees = {"maxFeePerGas": quantity(transaction.max_fee), "maxPriorityFeePerGas": quantity(priority)}
+        content |= {**fees, "accessList": [], "yParity": "0x0"}
     return content
 
 
@@ -144,12 +137,8 @@ def trace_json(mined: Mined) -> Json:
     if outcome.revert_data is None:
         return {**content, "error": outcome.error}
     reason = outcome.error.removeprefix("execution reverted: ")
-    return {
-        **content,
-        "error": "execution reverted",
-        "output": to_hex(outcome.revert_data),
-        "revertReason": reason,
-    }
+    said = {"error": "execution reverted", "output": to_hex(outcome.revert_data), "revertReason": reason}
+    return content | said
 
 
 Alternatives = frozenset[bytes] | None  # None takes anything
@@ -177,9 +166,8 @@ class LogFilter:
             return False
         if len(self.topics) > len(log.topics):
             return False
-        return all(
-            wanted is None or topic in wanted for wanted, topic in zip(self.topics, log.topics, strict=False)
-        )
+        pairs = zip(self.topics, log.topics, strict=False)
+        return all(wanted is None or topic in wanted for wanted, topic in pairs)
 
 
 def _alternatives(content: Any) -> Alternatives:

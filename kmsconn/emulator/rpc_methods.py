@@ -185,20 +185,16 @@ def _fee_history(node: NodeStanding, params: Params) -> Any:
     newest = _block(node, _tag(params, 1))
     oldest = max(0, newest.number - _number(_parameter(params, 0)) + 1)
     view = node.view()
-    fees = [
-        block.base_fee or 0 for n in range(oldest, newest.number + 1) if (block := view.block(n)) is not None
-    ]
+    blocks = map(view.block, range(oldest, newest.number + 1))
+    fees = [block.base_fee or 0 for block in blocks if block is not None]
     percentiles = params[2] if len(params) > 2 and params[2] else []  # noqa: PLR2004 - the third parameter
     history = {
         "oldestBlock": quantity(oldest),
         "baseFeePerGas": [quantity(fee) for fee in [*fees, node.chain.base_fee or 0]],
         "gasUsedRatio": [0.0] * len(fees),
     }
-    return (
-        {**history, "reward": [[quantity(node.tip)] * len(percentiles)] * len(fees)}
-        if percentiles
-        else history
-    )
+    tips = [quantity(node.tip)] * len(percentiles)
+    return history | ({"reward": [tips] * len(fees)} if percentiles else {})
 
 
 @method("eth_sendRawTransaction")
@@ -278,9 +274,8 @@ def _logs(node: NodeStanding, params: Params) -> list[Any]:
     wanted = LogFilter.parse(content)
     start, end = (_bound(node, content.get(name) or "latest") for name in ("fromBlock", "toBlock"))
     _check_range(node, start, end)
-    found = [
-        log_json(log, mined) for mined in _mined(node, start, end) for log in mined.logs if wanted.takes(log)
-    ]
+    there = ((log, mined) for mined in _mined(node, start, end) for log in mined.logs if wanted.takes(log))
+    found = [log_json(log, mined) for log, mined in there]
     return _spoiled(node, found) if found else found
 
 

@@ -43,33 +43,12 @@ def public_payload(payload: PublicDecryptionResponsePayload) -> bytes:
     return sized(payload.verification_key) + u64(len(values)) + b"".join(values) + name
 
 
-PLAINTEXT_BYTES = {
-    0: 1,
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 16,
-    7: 20,
-    8: 32,
-    9: 64,
-    10: 128,
-    11: 256,
-    39: 10,
-}
+PLAINTEXT_BYTES = {0: 1, 1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 16, 7: 20, 8: 32, 9: 64, 10: 128, 11: 256, 39: 10}
 """The types that a Core decrypts, with the width of their little-endian bytes."""
 
 ABI_TYPES = {
-    0: "bool",
-    2: "uint8",
-    3: "uint16",
-    4: "uint32",
-    5: "uint64",
-    6: "uint128",
-    7: "uint160",
-    8: "uint256",
-}
+    0: "bool", 2: "uint8", 3: "uint16", 4: "uint32", 5: "uint64", 6: "uint128", 7: "uint160", 8: "uint256",
+}  # fmt: skip
 """The types that a public decryption can write for the contract, by their names."""
 
 _SUB_BYTE_BITS = {0: 2, 1: 4}  # Bool is one block, Uint4 is two

@@ -50,15 +50,8 @@ def wants_keys(arguments: argparse.Namespace) -> bool:
     """Tell whether a life of keys is wanted. Raises ConfigError for a generation that has none here."""
     wanted: bool = arguments.kinds == KINDS[1]
     if wanted and arguments.profile != PROFILES[0]:
-        raise ConfigError(
-            (
-                Fault(
-                    "--kinds",
-                    f"{arguments.profile} has no emulated key lifecycle: use --kinds decryptions",
-                    "leave it out",
-                ),
-            )
-        )
+        reason = f"{arguments.profile} has no emulated key lifecycle: use --kinds decryptions"
+        raise ConfigError((Fault("--kinds", reason, "leave it out"),))
     return wanted
 
 
@@ -142,10 +135,8 @@ def keys_as_json(keys: KeyResult) -> dict[str, Any]:
 
 
 _WELL, _BADLY = "every request was answered once", "NOT every request was answered once"
-_CONSENSUS, _NO_CONSENSUS = (
-    "every request found consensus",
-    "NOT every request found consensus, each node's answer once",
-)
+_CONSENSUS = "every request found consensus"
+_NO_CONSENSUS = "NOT every request found consensus, each node's answer once"
 
 
 def progress(verdict: ChainVerdict, seconds: float) -> str:
@@ -186,17 +177,14 @@ def summary(result: EmulationResult, seconds: float) -> dict[str, Any]:
     rows = [_node(node) for node in verdict.nodes]
     for row, keys in zip(rows, result.keys, strict=False):
         row["keys"] = keys_as_json(keys)
-    told: dict[str, Any] = {
-        "emitted": verdict.emitted,
-        "consensus": verdict.consensus,
-        "seconds": round(seconds, 3),
-    }
+    counts = {"emitted": verdict.emitted, "consensus": verdict.consensus}
+    told: dict[str, Any] = {**counts, "seconds": round(seconds, 3)}
     told |= {} if result.plaintexts is None else {"plaintexts": attrs.asdict(result.plaintexts)}
     told |= _posts(result)
     if len(rows) == 1:
         return told | rows[0]
-    counts = {name: sum(row[name] for row in rows) for name in ("doubled", "strays")}
-    return told | counts | {"nodes": rows}
+    wrong = {name: sum(row[name] for row in rows) for name in ("doubled", "strays")}
+    return told | wrong | {"nodes": rows}
 
 
 def _report_of_the_rest(result: EmulationResult) -> Iterator[str]:

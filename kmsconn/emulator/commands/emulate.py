@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final, Never
+from typing import Any, Final, Never
 
 import trio
 
@@ -125,138 +125,51 @@ SMALLEST: Final = 32
 CORE_RELEASES: Final = ("0.14", "0.15", "0.16")
 _PROGRESS = 1.0  # seconds
 
+_FLAG: Final = {"action": "store_true"}
+_ARGUMENTS: Final[tuple[tuple[str, str | None, dict[str, Any], str], ...]] = (
+    ("--write-config", "FILE", {"type": Path, "required": True},
+     "path of the connector configuration to write; of a committee one for each member: FILE-1, FILE-2, …"),
+    ("--rate", "R", {"type": not_negative}, "requests per second; 0: none, until a signal (10; 0 with --core and no --ciphertexts)"),
+    ("--posts", "R", {"type": not_negative, "default": 0.0},
+     "decryptions that relayers post over HTTP per second, to each connector beside the requests (0)"),
+    ("--duration", "S", {"type": positive, "default": 60.0}, "seconds of requests (60)"),
+    ("--size", "BYTES", {"type": at_least(SMALLEST), "default": SIZE}, f"bytes of each ciphertext ({SIZE})"),
+    ("--seed", "N", {"type": int, "default": 0}, "the same seed makes the same requests (0)"),
+    ("--shards", "N", {"type": at_least(1), "default": 1}, "number of Cores that share the requests (1)"),
+    ("--members", "N", {"type": members}, "number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)"),
+    ("--core-release", "RELEASE", {"nargs": "+", "choices": CORE_RELEASES, "default": ()},
+     "release of the emulated Cores: 0.14, 0.15 or 0.16; several: one for each shard in turn (0.14)"),
+    ("--core", "URL", {"type": core_url, "action": "append", "default": []},
+     ("a real Core in place of the emulated one, once for each member; it is led through announcement, key, CRS, "
+     "context and epoch before any request (--kinds decryptions: it is not)")),
+    ("--signer", "ADDRESS", {"type": address, "action": "append", "default": []},
+     "the address with which that Core signs, once for each --core"),
+    ("--params", None, {"choices": ("default", "test"), "default": "default"}, "FHE parameters of the keys that are made (default)"),
+    ("--upgrade", None, _FLAG,
+     ("lead the key lifecycle of --kinds all through an upgrade of KMSGeneration to 0.3.0 and a migration of the key "
+     "(--members 4 or more; emulated Cores)")),
+    ("--ciphertexts", "FILE", {"type": Path},
+     "JSON list of ready-made ciphertexts: path, type, value, format, key_id; public plaintexts are compared with the values"),
+    ("--computing", "SECONDS", {"type": not_negative, "default": 0.0}, "time of a Core for an answer (0)"),
+    ("--forms", "FORM", {"nargs": "+", "default": ()},
+     ("forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm; "
+     "user of httpz-rc7 (all, drawn by chance)")),
+    ("--history", "SECONDS", {"type": positive},
+     "how long the emulator keeps Gateway blocks, to limit memory in a long run (for ever)"),
+    ("--control", "PORT", {"type": at_least(1)}, "loopback port for status, loads and faults by HTTP (none)"),
+    ("--log", None, _FLAG, "print a line for each request and each call of a Core on standard error"),
+    ("--json", None, _FLAG, "end with one JSON object instead of text"),
+)  # fmt: skip
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    add = parser.add_argument
     add_profile(parser)
     add_kinds(parser)
     parser.set_defaults(kinds=None)  # real Cores are led through all
-    add(
-        "--write-config",
-        metavar="FILE",
-        type=Path,
-        required=True,
-        help="path of the connector configuration to write; of a committee one for each member: FILE-1, FILE-2, …",
-    )
-    add(
-        "--rate",
-        metavar="R",
-        type=not_negative,
-        help="requests per second; 0: none, until a signal (10; 0 with --core and no --ciphertexts)",
-    )
-    add(
-        "--posts",
-        metavar="R",
-        type=not_negative,
-        default=0.0,
-        help="decryptions that relayers post over HTTP per second, to each connector beside the requests (0)",
-    )
-    add("--duration", metavar="S", type=positive, default=60.0, help="seconds of requests (60)")
-    add(
-        "--size",
-        metavar="BYTES",
-        type=at_least(SMALLEST),
-        default=SIZE,
-        help=f"bytes of each ciphertext ({SIZE})",
-    )
-    add("--seed", metavar="N", type=int, default=0, help="the same seed makes the same requests (0)")
-    add(
-        "--shards",
-        metavar="N",
-        type=at_least(1),
-        default=1,
-        help="number of Cores that share the requests (1)",
-    )
-    add(
-        "--members",
-        metavar="N",
-        type=members,
-        help="number of nodes of the committee: 1, 4, 7, 10, …; 2t+1 of 3t+1 must agree (1)",
-    )
-    add(
-        "--core-release",
-        metavar="RELEASE",
-        nargs="+",
-        choices=CORE_RELEASES,
-        default=(),
-        help="release of the emulated Cores: 0.14, 0.15 or 0.16; several: one for each shard in turn (0.14)",
-    )
-    _configure_real_parts(parser)
-    add(
-        "--computing",
-        metavar="SECONDS",
-        type=not_negative,
-        default=0.0,
-        help="time of a Core for an answer (0)",
-    )
-    add(
-        "--forms",
-        metavar="FORM",
-        nargs="+",
-        default=(),
-        help="forms of requests, in turn: public, delegated; direct, unified, unified_delegated, wallet of fhevm; "
-        "user of httpz-rc7 (all, drawn by chance)",
-    )
-    add(
-        "--history",
-        metavar="SECONDS",
-        type=positive,
-        help="how long the emulator keeps Gateway blocks, to limit memory in a long run (for ever)",
-    )
-    add(
-        "--control",
-        metavar="PORT",
-        type=at_least(1),
-        help="loopback port for status, loads and faults by HTTP (none)",
-    )
-    add(
-        "--log",
-        action="store_true",
-        help="print a line for each request and each call of a Core on standard error",
-    )
-    add("--json", action="store_true", help="end with one JSON object instead of text")
-
-
-def _configure_real_parts(parser: argparse.ArgumentParser) -> None:
-    """Describe what may stand in the place of emulated parts."""
-    add = parser.add_argument
-    add(
-        "--core",
-        metavar="URL",
-        type=core_url,
-        action="append",
-        default=[],
-        help="a real Core in place of the emulated one, once for each member; it is led through announcement, key, CRS, "
-        "context and epoch before any request (--kinds decryptions: it is not)",
-    )
-    add(
-        "--signer",
-        metavar="ADDRESS",
-        type=address,
-        action="append",
-        default=[],
-        help="the address with which that Core signs, once for each --core",
-    )
-    add(
-        "--params",
-        choices=("default", "test"),
-        default="default",
-        help="FHE parameters of the keys that are made (default)",
-    )
-    add(
-        "--upgrade",
-        action="store_true",
-        help="lead the key lifecycle of --kinds all through an upgrade of KMSGeneration to 0.3.0 and a migration of the key "
-        "(--members 4 or more; emulated Cores)",
-    )
-    add(
-        "--ciphertexts",
-        metavar="FILE",
-        type=Path,
-        help="JSON list of ready-made ciphertexts: path, type, value, format, key_id; public plaintexts are compared "
-        "with the values",
-    )
+    for name, metavar, how, words in _ARGUMENTS:
+        named: dict[str, Any] = {"metavar": metavar} if metavar else {}
+        parser.add_argument(name, help=words, **named, **how)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from kmsconn.emulator.execution import SELECTOR_BYTES, AbiContract, Frame, Reverted
+from kmsconn.emulator.execution import SELECTOR_BYTES, AbiContract, Frame, Handler, Reverted
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import recover
@@ -28,23 +28,14 @@ class Acl(AbiContract):
     denies = False
 
     def __init__(self, address: Address) -> None:
-        super().__init__(
-            address,
-            ACL_ABI,
-            {
-                "isAllowedForDecryption": lambda frame, handle: (
-                    not self.denies and frame.read("decryptable", handle, default=False),
-                ),
-                "isAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
-                "isHandleDelegatedForUserDecryption": lambda frame, *values: (
-                    self._is_delegated(frame, *values),
-                ),
-                "decryptionSignatureInvalidatedBefore": lambda frame, who: (
-                    frame.read("invalid", who, default=0),
-                ),
-                "getVersion": lambda _: ("ACL v0.5.0",),
-            },
-        )
+        views: dict[str, Handler] = {
+            "isAllowedForDecryption": lambda frame, handle: (self._is_public(frame, handle),),
+            "isAllowed": lambda frame, handle, who: (self._is_allowed(frame, handle, who),),
+            "isHandleDelegatedForUserDecryption": lambda frame, *who: (self._is_delegated(frame, *who),),
+            "decryptionSignatureInvalidatedBefore": lambda f, who: (f.read("invalid", who, default=0),),
+            "getVersion": lambda _: ("ACL v0.5.0",),
+        }
+        super().__init__(address, ACL_ABI, views)
 
     def allow_for_decryption(self, frame: Frame, handle: bytes, *, allowed: bool = True) -> None:
         """Let everybody decrypt a handle, or no longer."""
@@ -68,6 +59,9 @@ class Acl(AbiContract):
     ) -> None:
         """Let ``delegate`` decrypt for ``delegator`` what ``contract`` may, until ``expiry`` (Unix seconds, 0 revokes)."""
         frame.write(expiry, "delegation", delegator, delegate, contract)
+
+    def _is_public(self, frame: Frame, handle: bytes) -> bool:
+        return not self.denies and bool(frame.read("decryptable", handle, default=False))
 
     def _is_allowed(self, frame: Frame, handle: bytes, account: Address) -> bool:
         return not self.denies and bool(frame.read("allowed", handle, account, default=False))

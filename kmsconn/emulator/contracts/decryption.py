@@ -101,9 +101,7 @@ class DecryptionContract(AbiContract):
             "isDecryptionDone": lambda frame, i: (is_set(frame, DONE, i),),
             "getDecryptionConsensusTxSenders": partial(consensus_senders, DIGEST),
             "eip712Domain": domain_teller(self.domain),
-            "getVersion": lambda frame: (
-                "Decryption v0.7.0" if frame.read("later") else "Decryption v0.6.0",
-            ),
+            "getVersion": lambda frame: (f"Decryption v0.{7 if frame.read('later') else 6}.0",),
         }
         super().__init__(address, DECRYPTION, handlers)
 
@@ -135,22 +133,16 @@ class DecryptionContract(AbiContract):
         if not handles:
             revert(DECRYPTION.error("EmptyCtHandles"))
         frame.meter.burn(_PUBLIC_REQUEST_GAS + _HANDLE_GAS * len(handles))
-        decryption_id, materials = self._record(
-            frame, PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, handles, extra_data
-        )
-        _emit_forms(
-            frame,
-            (_G1, decryption_id, materials, extra_data),
-            (_G1_LATER, decryption_id, handles, extra_data),
-        )
+        name, materials = self._record(frame, PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, handles, extra_data)
+        _emit_forms(frame, (_G1, name, materials, extra_data), (_G1_LATER, name, handles, extra_data))
 
     def _legacy_request(self, frame: Frame, pairs: Pairs, *rest: Any) -> None:
         """Take a request; ``rest`` is the user, the public key and the extraData. Raises Reverted."""
         _check_open(frame)
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(pairs))
         handles = tuple(handle for handle, _ in pairs)
-        decryption_id, materials = self._record_user(frame, handles, *rest[1:])
-        _emit_forms(frame, (_G2, decryption_id, materials, *rest), (_G2_LATER, decryption_id, handles, *rest))
+        name, materials = self._record_user(frame, handles, *rest[1:])
+        _emit_forms(frame, (_G2, name, materials, *rest), (_G2_LATER, name, handles, *rest))
 
     def unified_request(self, frame: Frame, *arguments: Any) -> None:
         """Take a request in the unified form. Raises Reverted."""
@@ -158,13 +150,9 @@ class DecryptionContract(AbiContract):
         _check_open(frame)
         frame.meter.burn(_USER_REQUEST_GAS + _HANDLE_GAS * len(entries))
         handles = tuple(entry[0] for entry in entries)
-        decryption_id, materials = self._record_user(frame, handles, public_key, extra_data)
+        name, materials = self._record_user(frame, handles, public_key, extra_data)
         payload = (user, public_key, contracts, validity, extra_data, signature)
-        _emit_forms(
-            frame,
-            (_G3, decryption_id, materials, entries, payload),
-            (_G3_LATER, decryption_id, entries, payload),
-        )
+        _emit_forms(frame, (_G3, name, materials, entries, payload), (_G3_LATER, name, entries, payload))
 
     def _record_user(
         self, frame: Frame, handles: tuple[bytes, ...], public_key: bytes, extra_data: bytes
@@ -191,9 +179,8 @@ class DecryptionContract(AbiContract):
         self, frame: Frame, decryption_id: int, result: bytes, signature: bytes, extra_data: bytes
     ) -> None:
         """Take a reply for everybody; enough of them for one result complete the request. Raises Reverted."""
-        committee = self._committee_for(
-            frame, PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG, decryption_id, extra_data
-        )
+        counter = PUBLIC_COUNTER, PUBLIC_DECRYPTION_TAG
+        committee = self._committee_for(frame, *counter, decryption_id, extra_data)
         handles = frame.read("handles", decryption_id)
         frame.meter.burn(_PUBLIC_REPLY_GAS + _HANDLE_GAS * len(handles))
         digest = signing_digest(self.domain, hash_struct(PUBLIC_TYPE, handles, result, extra_data))

@@ -77,9 +77,8 @@ REVISIONS: Final = {
 
 
 _NODE_ROLE = keccak256(b"KMS_TX_SENDER_ROLE")
-(_WITHOUT_ROLE,) = (
-    one for one in contracts.ALL_ERRORS.values() if one.name == "AccessControlUnauthorizedAccount"
-)
+_ROLE_ERROR = "AccessControlUnauthorizedAccount"
+(_WITHOUT_ROLE,) = (one for one in contracts.ALL_ERRORS.values() if one.name == _ROLE_ERROR)
 
 
 class HttpzContract(AbiContract):
@@ -87,17 +86,12 @@ class HttpzContract(AbiContract):
 
     def __init__(self, address: Address, revision: str = "main") -> None:
         self.revision = REVISIONS[revision]
-        super().__init__(
-            address,
-            self.revision.httpz,
-            {
-                self.revision.coprocessor: lambda frame, who: (self._coprocessor(frame, who),),
-                self.revision.node: lambda frame, who: (self._node(frame, who),),
-                self.revision.senders: lambda frame: (
-                    tuple(one.tx_sender for one in self.coprocessors(frame)),
-                ),
-            },
-        )
+        views: dict[str, Handler] = {
+            self.revision.coprocessor: lambda frame, who: (self._coprocessor(frame, who),),
+            self.revision.node: lambda frame, who: (self._node(frame, who),),
+            self.revision.senders: lambda frame: (tuple(c.tx_sender for c in self.coprocessors(frame)),),
+        }
+        super().__init__(address, self.revision.httpz, views)
 
     def set_nodes(self, frame: Frame, nodes: Sequence[KmsNode], threshold: int = 0) -> None:
         """Replace the nodes; ``threshold`` of them may fail."""
@@ -306,11 +300,8 @@ class DecryptionManager(AbiContract):
         number = count(frame, _PUBLIC_COUNTER)
         frame.store(mapping_slot(_PUBLIC_HANDLES, number), len(materials))
         frame.write(tuple(one.handle for one in materials), "public", number)
-        frame.emit(
-            decryptions.NUMERIC_PUBLIC_EVENT if self.numeric else decryptions.PUBLIC_EVENT,
-            number,
-            self._as_abi(materials),
-        )
+        event = decryptions.NUMERIC_PUBLIC_EVENT if self.numeric else decryptions.PUBLIC_EVENT
+        frame.emit(event, number, self._as_abi(materials))
 
     def ask_user(
         self, frame: Frame, materials: Sequence[CiphertextReference], user: Address, key: bytes

@@ -16,12 +16,7 @@ from Crypto.Cipher import Salsa20
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from kmsconn.emulator.signcryption import (
-    sign_sha256,
-    sized,
-    u32,
-    verification_key,
-)
+from kmsconn.emulator.signcryption import sign_sha256, sized, u32, verification_key
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.signing import PrivateKey
 
@@ -31,15 +26,9 @@ _PREFIX = 16  # bytes of the nonce that make the key; the other 8 are the nonce 
 _MASK = 0xFFFFFFFF
 _CONSTANTS = struct.unpack("<4I", b"expand 32-byte k")
 _QUARTERS = (
-    (0, 4, 8, 12),
-    (5, 9, 13, 1),
-    (10, 14, 2, 6),
-    (15, 3, 7, 11),
-    (0, 1, 2, 3),
-    (5, 6, 7, 4),
-    (10, 11, 8, 9),
-    (15, 12, 13, 14),
-)
+    (0, 4, 8, 12), (5, 9, 13, 1), (10, 14, 2, 6), (15, 3, 7, 11),
+    (0, 1, 2, 3), (5, 6, 7, 4), (10, 11, 8, 9), (15, 12, 13, 14),
+)  # fmt: skip
 _KEY_WORDS = (0, 5, 10, 15, 6, 7, 8, 9)
 
 
