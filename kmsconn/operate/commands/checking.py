@@ -54,12 +54,9 @@ def configure_top(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add_config_argument(parser)
     add_socket(parser)
-    parser.add_argument(
-        "--url", metavar="URL", help="the monitoring address of a connector that serves the status page"
-    )
-    parser.add_argument(
-        "--token-file", type=Path, metavar="PATH", help="the token for that address, where it wants one"
-    )
+    add, words = parser.add_argument, "the monitoring address of a connector that serves the status page"
+    add("--url", metavar="URL", help=words)
+    add("--token-file", type=Path, metavar="PATH", help="the token for that address, where it wants one")
     parser.add_argument("--once", action="store_true", help="print the status once and end")
 
 
@@ -112,9 +109,8 @@ async def _redraw_when_resized(redraw: Callable[[], None]) -> Never:
 def _source(arguments: argparse.Namespace) -> Fetch:
     if arguments.url is None:
         return partial(_from_socket, _socket_of(arguments))
-    return partial(
-        _from_url, f"{arguments.url.rstrip('/')}/status.json", _authorization(arguments.token_file)
-    )
+    url = f"{arguments.url.rstrip('/')}/status.json"
+    return partial(_from_url, url, _authorization(arguments.token_file))
 
 
 def _socket_of(arguments: argparse.Namespace) -> Path:
@@ -177,11 +173,8 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     add_config_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--ask-core",
-        action="store_true",
-        help="hand one recent public request over to a Core that has no result to read, to learn its signer",
-    )
+    words = "hand one recent public request over to a Core that has no result to read, to learn its signer"
+    parser.add_argument("--ask-core", action="store_true", help=words)
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -206,9 +199,8 @@ def of_configuration(found: Fault) -> Diagnosis:
 
 def configure_health(parser: argparse.ArgumentParser) -> None:
     """Describe the argument."""
-    words = (
-        f"what to ask: a URL, or a path at the address of {_VARIABLE} ({_DEFAULT}); without it /healthz there"
-    )
+    where = f"the address of {_VARIABLE} ({_DEFAULT})"
+    words = f"what to ask: a URL, or a path at {where}; without it /healthz there"
     parser.add_argument("-e", "--endpoint", metavar="URL", default="", help=words)
 
 

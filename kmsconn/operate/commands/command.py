@@ -56,9 +56,7 @@ def leaves(error: E | BaseExceptionGroup[E]) -> Iterator[E]:
 
 
 LONGEST_LINE: Final = 1_000  # characters; a dependency's answer of a megabyte may stand in an error's text
-_DEPTH: Final = (
-    1_000  # of groups within the causes of one error; Python's own number is 10, less than our tree has
-)
+_DEPTH: Final = 1_000  # of groups within the causes of one error; Python's own 10 is less than our tree has
 _URL = re.compile(r"\b(?:https?|wss?)://[^\s'\"<>)}]*[^\s'\"<>)}:.,;]")
 
 

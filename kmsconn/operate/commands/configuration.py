@@ -84,9 +84,8 @@ def _translated(file: str, name: str, value: Any, notes: list[str]) -> Iterator[
     if name == _SERVICE_NAME:
         notes.append(f"{file}: {name} is dropped: the three services are one process")
     elif name in _OF_THEIR_DATABASE and not str(value).startswith("sqlite:"):
-        notes.append(
-            f"{file}: {name} is dropped: the database of the three services stays as it is; journal names ours"
-        )
+        stays = "the database of the three services stays as it is; journal names ours"
+        notes.append(f"{file}: {name} is dropped: {stays}")
     elif name in FHEVM.options:
         yield name, value
     elif alias is not None:
@@ -121,16 +120,14 @@ def _chosen(name: str, offers: Sequence[Offer], notes: list[str]) -> Any:
         return _united(offers)
     taken = _typed(name, first.value)
     differing = (other.file for other in others if _typed(name, other.value) != taken)
-    notes += (
-        f"{file}: {name} is dropped: {first.file} gives another value, which is taken" for file in differing
-    )
+    why = f"{first.file} gives another value, which is taken"
+    notes += (f"{file}: {name} is dropped: {why}" for file in differing)
     return first.value
 
 
 def _united(offers: Sequence[Offer]) -> list[str]:
-    written = (
-        offer.value if isinstance(offer.value, list) else str(offer.value).split(",") for offer in offers
-    )
+    values = (offer.value for offer in offers)
+    written = (value if isinstance(value, list) else str(value).split(",") for value in values)
     return list(dict.fromkeys(str(url).strip() for urls in written for url in urls))
 
 
@@ -158,27 +155,16 @@ def _value(value: Any) -> str:
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """Describe ``-c FILE`` and ``--network``, which every command that needs settings takes."""
-    parser.add_argument(
-        "-c",
-        "--config",
-        metavar="FILE",
-        help="TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it",
-    )
-    parser.add_argument(
-        "--network",
-        choices=tuple(NETWORKS),
-        help="use chain ids and addresses of a known deployment; file and environment override them",
-    )
+    words = "TOML file, or its name in KMS_CONNECTOR_CONFIG_DIR; variables KMS_CONNECTOR_… override it and may replace it"
+    parser.add_argument("-c", "--config", metavar="FILE", help=words)
+    words = "use chain ids and addresses of a known deployment; file and environment override them"
+    parser.add_argument("--network", choices=tuple(NETWORKS), help=words)
 
 
 def add_socket(parser: argparse.ArgumentParser) -> None:
     """Describe where a running connector listens."""
-    parser.add_argument(
-        "--socket",
-        type=Path,
-        metavar="PATH",
-        help="the control socket of a running connector; no configuration is read",
-    )
+    words = "the control socket of a running connector; no configuration is read"
+    parser.add_argument("--socket", type=Path, metavar="PATH", help=words)
 
 
 def config_file(arguments: argparse.Namespace) -> Path | None:
@@ -228,9 +214,7 @@ def _sender(settings: Settings) -> str:
         return checksum(PrivateKey.parse(settings.wallet.private_key.reveal()).address)
     if settings.wallet.tx_sender_address is not None:
         return checksum(settings.wallet.tx_sender_address)
-    return (
-        f"the AWS KMS key {settings.wallet.aws_kms.key_id}" if settings.wallet.aws_kms is not None else "none"
-    )
+    return "none" if settings.wallet.aws_kms is None else f"the AWS KMS key {settings.wallet.aws_kms.key_id}"
 
 
 def _http_api(http: HttpApi) -> str:
@@ -248,26 +232,16 @@ def _chain(chain: Chain) -> str:
 def configure_config(parser: argparse.ArgumentParser) -> None:
     """Describe the two commands."""
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    explained = commands.add_parser(
-        "explain", help="print each option with its value, its source and its variable"
-    )
+    words = "print each option with its value, its source and its variable"
+    explained = commands.add_parser("explain", help=words)
     add_config_argument(explained)
     explained.add_argument("--all", action="store_true", help="also print options that have their default")
     explained.set_defaults(config_command=explain_config)
-    imported = commands.add_parser(
-        "import", help="merge gw-listener.toml, kms-worker.toml and tx-sender.toml"
-    )
-    imported.add_argument(
-        "files", metavar="FILE", nargs="+", type=Path, help="a file of the three services of 0.14"
-    )
-    imported.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=Path,
-        required=True,
-        help="where to write; has mode 0600, since it may hold the key",
-    )
+    words = "merge gw-listener.toml, kms-worker.toml and tx-sender.toml"
+    imported = commands.add_parser("import", help=words)
+    add, words = imported.add_argument, "where to write; has mode 0600, since it may hold the key"
+    add("files", metavar="FILE", nargs="+", type=Path, help="a file of the three services of 0.14")
+    add("-o", "--output", metavar="FILE", type=Path, required=True, help=words)
     imported.add_argument("--force", action="store_true", help="overwrite that file")
     imported.set_defaults(config_command=import_files)
 
@@ -296,15 +270,9 @@ def explain_config(arguments: argparse.Namespace) -> int:
 
 def table(rows: Sequence[ExplainedOption]) -> list[str]:
     """Return rows as aligned columns: option, value, source, variable."""
-    cells = [
-        ("option", "value", "source", "variable"),
-        *((row.name, row.value, row.source, row.variable) for row in rows),
-    ]
-    widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
-    return [
-        "  ".join([*(text.ljust(width) for text, width in zip(cell, widths, strict=False)), cell[3]])
-        for cell in cells
-    ]
+    cells = [("option", "value", "source", "variable"), *map(attrs.astuple, rows)]
+    widths = [*(max(len(cell[column]) for cell in cells) for column in range(3)), 0]
+    return ["  ".join(map(str.ljust, cell, widths)) for cell in cells]
 
 
 def import_files(arguments: argparse.Namespace) -> int:
@@ -338,9 +306,8 @@ def _write(path: Path, text: str, *, overwrite: bool) -> None:
             os.fchmod(file.fileno(), 0o600)
             file.write(text)
     except FileExistsError:
-        raise ConfigError(
-            (Fault(str(path), "is there already", "name another file, or add --force"),)
-        ) from None
+        fault = Fault(str(path), "is there already", "name another file, or add --force")
+        raise ConfigError((fault,)) from None
     except OSError as error:
         raise ConfigError((Fault(str(path), f"cannot be written: {error.strerror}"),)) from error
 
@@ -357,9 +324,8 @@ def list_files(arguments: argparse.Namespace) -> int:
     """Print one name a line; a directory that is not there is a warning."""
     folder = directory(os.environ)
     if not folder.is_dir():
-        print(
-            f"warning: the directory {folder} does not exist; set KMS_CONNECTOR_CONFIG_DIR", file=sys.stderr
-        )
+        missing = f"the directory {folder} does not exist"
+        print(f"warning: {missing}; set KMS_CONNECTOR_CONFIG_DIR", file=sys.stderr)
     for path in configurations(folder):
         print(path.absolute() if arguments.full_path else path.name)
     return ExitStatus.WELL

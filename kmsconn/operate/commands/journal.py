@@ -41,11 +41,10 @@ def configure_audit(parser: argparse.ArgumentParser) -> None:
         "--head", default="", metavar="SHA256", help="a hash that a line of the log must have"
     )
     exported = _action(actions, "export", "print the transitions of requests")
-    exported.add_argument(
-        "--since", type=_time, metavar="TIME", help="from this time on, ISO 8601, UTC without an offset"
-    )
-    exported.add_argument("--until", type=_time, metavar="TIME", help="before this time")
-    exported.add_argument(
+    add, since = exported.add_argument, "from this time on, ISO 8601, UTC without an offset"
+    add("--since", type=_time, metavar="TIME", help=since)
+    add("--until", type=_time, metavar="TIME", help="before this time")
+    add(
         "--kind", action="append", metavar="KIND", help="of this kind, such as user_decryption; several times"
     )
     form = exported.add_mutually_exclusive_group()
@@ -55,9 +54,8 @@ def configure_audit(parser: argparse.ArgumentParser) -> None:
 
 def _action(actions: Any, name: str, words: str) -> argparse.ArgumentParser:
     action: argparse.ArgumentParser = actions.add_parser(name, help=words, description=words)
-    action.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="the files of one audit log, the oldest first"
-    )
+    files = "the files of one audit log, the oldest first"
+    action.add_argument("files", type=Path, nargs="+", metavar="FILE", help=files)
     action.set_defaults(action=name)
     return action
 
@@ -131,19 +129,16 @@ def configure_copy(parser: argparse.ArgumentParser) -> None:
     words = (
         "copy all rows of a journal into an empty one, and compare them; both must be used by no connector"
     )
-    action = actions.add_parser("copy", help=words, description=words)
-    action.add_argument(
-        "source", metavar="FROM", help="sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE"
-    )
-    action.add_argument("target", metavar="TO", help="the same; nothing, or an empty journal, may be there")
-    for side, name in (("source", "--from-password-file"), ("target", "--to-password-file")):
-        action.add_argument(
-            name,
-            dest=f"{side}_password",
-            type=Path,
-            metavar="FILE",
-            help="file with the password of that database",
-        )
+    add = actions.add_parser("copy", help=words, description=words).add_argument
+    add("source", metavar="FROM", help="sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
+    add("target", metavar="TO", help="the same; nothing, or an empty journal, may be there")
+    password: dict[str, Any] = {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "file with the password of that database",
+    }
+    add("--from-password-file", dest="source_password", **password)
+    add("--to-password-file", dest="target_password", **password)
 
 
 def copy(arguments: argparse.Namespace) -> int:
@@ -154,21 +149,14 @@ def copy(arguments: argparse.Namespace) -> int:
     for line in _result(copied):
         print(line)
     print(f"copied {source} to {target} in {time.monotonic() - started:.1f} s; both have the same rows")
-    print(
-        "name the new journal in the option journal, and start no connector on the old one any more: it goes its own way"
-    )
+    print("name the new journal in the option journal, and start no connector on the old one any more: it goes its own way")  # fmt: skip
     return ExitStatus.WELL
 
 
 def _addresses(arguments: argparse.Namespace) -> tuple[Address, Address]:
     findings = Findings()
-    source, target = (
-        _address(findings, place, written, password)
-        for place, written, password in (
-            ("FROM", arguments.source, arguments.source_password),
-            ("TO", arguments.target, arguments.target_password),
-        )
-    )
+    source = _address(findings, "FROM", arguments.source, arguments.source_password)
+    target = _address(findings, "TO", arguments.target, arguments.target_password)
     if not findings.faults and str(source) == str(target):
         findings.fault("TO", "is the same journal as FROM", "name another one")
     if source is None or target is None or findings.faults:

@@ -48,13 +48,13 @@ EMULATED: Final = frozenset({"emulate", "demo"})
 """Commands of ``kmsconn.emulator.commands``: nothing of the product imports them."""
 
 _MODULES: Final = {
-    **dict.fromkeys(("validate", "config", "list"), "configuration"),
-    **dict.fromkeys(("doctor", "health", "top"), "checking"),
-    "audit": "journal",
-    **dict.fromkeys(
-        ("status", "explain", "requests", "quarantine", "pause", "resume", "skip", "replay"), "operators"
-    ),
-}
+    name: module
+    for module, names in {
+        "configuration": "validate config list", "checking": "doctor health top", "journal": "audit",
+        "operators": "status explain requests quarantine pause resume skip replay",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
 """Where a command stands, if not in the module of its name."""
 
 ALIASES: Final = {"start": "run"}
@@ -139,12 +139,8 @@ def make_parser(only_command: str | None = None) -> argparse.ArgumentParser:
     for name, words in COMMANDS.items():
         aliases = [alias for alias, meant in ALIASES.items() if meant == name]
         command = commands.add_parser(
-            name,
-            aliases=aliases,
-            help=words,
-            description=words,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+            name, aliases=aliases, help=words, description=words, formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         there = name not in EMULATED or is_installed("emulator")
         if only_command in (name, *aliases) or (only_command is None and there):
             _configure(name, command)
@@ -158,9 +154,8 @@ def command_of(name: str) -> CliCommand | Operator:
     if name in EMULATED:
         require_extra("emulator", f"kmsconn {name}")
     package = "kmsconn.emulator.commands" if name in EMULATED else "kmsconn.operate.commands"
-    found: CliCommand | Operator = importlib.import_module(f"{package}.{_MODULES.get(name, name)}").COMMANDS[
-        name
-    ]
+    module = importlib.import_module(f"{package}.{_MODULES.get(name, name)}")
+    found: CliCommand | Operator = module.COMMANDS[name]
     return found
 
 
@@ -182,9 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # what Python flushes as it ends goes nowhere
+        # what Python flushes as it ends goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.BROKEN_PIPE
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED

@@ -196,6 +196,11 @@ _ETHER: Final = 10**18  # wei
 _LABEL: Final = 14  # characters of the names on the left
 _ALL_ROLES: Final = len(Role)
 _LONG_SILENT: Final = 10.0  # seconds: twice the usual lease
+_NUMBERS: Final = {
+    "off chain": "off_chain",
+    "undecodable": "undecodable_logs",
+    "damaged rows": "damaged_rows",
+}
 _COUNTED: Final = {"reads": "contract", "sends": "account"}
 """What is leased several times, by the first word of the lease."""
 
@@ -251,11 +256,7 @@ def _counts_of(answer: Mapping[str, Any]) -> Iterator[str]:
         named = f"row {oldest['row']}, {oldest['kind']} {oldest['id']}"
         reason = f": {oldest['reason']}" if oldest["reason"] else ""
         yield _row("oldest open", f"{named}, for {duration_text(oldest['seconds'])}{reason}")
-    for label, key in (
-        ("off chain", "off_chain"),
-        ("undecodable", "undecodable_logs"),
-        ("damaged rows", "damaged_rows"),
-    ):
+    for label, key in _NUMBERS.items():
         if answer[key]:
             yield _row(label, str(answer[key]))
     yield from pauses(answer, f"{'PAUSED':<{_LABEL}} ")
@@ -306,10 +307,8 @@ def _duties(leases: Iterable[str]) -> Iterator[str]:
         kind, _, of = lease.partition(" ")
         by_kind.setdefault(kind, []).append(of)
     for kind, several in by_kind.items():
-        number = (
-            f"{len(several)} {_COUNTED[kind]}{'s' if len(several) > 1 else ''}" if kind in _COUNTED else ""
-        )
-        yield f"{kind} {number or ', '.join(several)}".strip()
+        several_of = f"{_COUNTED.get(kind)}{'s' if len(several) > 1 else ''}"
+        yield f"{kind} {f'{len(several)} {several_of}' if kind in _COUNTED else ', '.join(several)}".strip()
 
 
 def _chain(chain: Mapping[str, Any]) -> str:

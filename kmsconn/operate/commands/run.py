@@ -136,10 +136,8 @@ async def run(settings: Settings, log: LineLog, *, ports: Ports | None = None) -
             board = Board(observers.on_event, trio.current_time)
             async with open_traces(settings, ports, observers, log):
                 surroundings = Surroundings(settings, ports, observers, site, signals, board, log)
-                once = partial(run_once, surroundings)
-                left = await until_drained(
-                    once, signals, board, log, lambda: observers.monitor.health().alerts
-                )
+                once, present = partial(run_once, surroundings), lambda: observers.monitor.health().alerts
+                left = await until_drained(once, signals, board, log, present)
     log.info("ended", **(left or {}))
 
 
@@ -247,10 +245,8 @@ async def run_once(surroundings: Surroundings) -> Mapping[str, int]:
 async def what_is_left(components: Components) -> Mapping[str, int]:
     """Return how many requests the journal keeps for the next start, by how far they are; empty where it cannot be read."""
     with suppress(JournalFailed):
-        states = (await components.journal.run(queries.counts, components.ports.wall())).states
-        return {
-            state.value: sum(rows for (_, one), rows in states.items() if one is state) for state in _LEFT
-        }
+        states = (await components.journal.run(queries.counts, components.ports.wall())).states.items()
+        return {state.value: sum(rows for (_, one), rows in states if one is state) for state in _LEFT}
     return {}
 
 
@@ -272,9 +268,8 @@ async def open_to_operators(surroundings: Surroundings, connector: Connector) ->
     live = live_commands(observers.monitor, settings.monitoring.service_name, __version__)
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(
-                open_control(context, control_path(settings), {**CONTROL, **live})
-            )
+            control = open_control(context, control_path(settings), {**CONTROL, **live})
+            await stack.enter_async_context(control)
         except StartRefused as error:
             words = f"{error}; `kmsconn status` and the other commands cannot reach this process until then"
             observers.on_event(AlertRaised("control socket", "unavailable", words))

@@ -156,12 +156,8 @@ def _chains(status: Status) -> Table:
     table = _table("chains", "head", "age", "lag", "finality")
     for name, chain in status["chains"].items():
         lags = [one["lag"] for one in status["contracts"] if one["chain"] == name]
-        ages = (
-            duration_text(chain["head_age"]),
-            _number(max(lags, default=None)),
-            duration_text(chain["finalized_age"]),
-        )
-        table.add_row(name, _number(chain["head"]), *ages)
+        age, finality = duration_text(chain["head_age"]), duration_text(chain["finalized_age"])
+        table.add_row(name, _number(chain["head"]), age, _number(max(lags, default=None)), finality)
     return table
 
 
@@ -225,9 +221,8 @@ def _request_table(at: float, requests: Iterable[Mapping[str, Any]]) -> Table:
     for one in requests:
         stage = Text(one["stage"], style=_STAGES.get(one["stage"], "cyan"))
         age, news = (duration_text(max(0.0, at - one[moment])) for moment in ("begun", "changed"))
-        table.add_row(
-            short_id(one), one["kind"].replace("_", " "), stage, age, news, Text(one["detail"], style="dim")
-        )
+        kind, detail = one["kind"].replace("_", " "), Text(one["detail"], style="dim")
+        table.add_row(short_id(one), kind, stage, age, news, detail)
     return table
 
 

@@ -99,9 +99,8 @@ async def perform(commands: Commands, context: Context, name: object, arguments:
     if unknown := sorted(set(arguments) - {one.name for one in command.arguments}):
         known = ", ".join(sorted(one.name for one in command.arguments)) or "nothing"
         raise CommandError(f"{name} takes no {', '.join(unknown):.80}; it takes {known}")
-    return await command.run(
-        context, {one.name: one.read(arguments.get(one.name)) for one in command.arguments}
-    )
+    read = {one.name: one.read(arguments.get(one.name)) for one in command.arguments}
+    return await command.run(context, read)
 
 
 # --- arguments
@@ -164,54 +163,25 @@ _KIND_WORDS: Final = {kind.value: frozenset({kind}) for kind in Kind}
 _STATE_WORDS: Final = {**{state.value: frozenset({state}) for state in State}, "failed": RETRIED}
 
 REQUEST: Final = Argument("request", _as_given, metavar="ID", help=_REQUEST_HELP)
-REQUESTS: Final = Argument(
-    "requests",
-    partial(_typed, list[Any](), "a list of row numbers or ids", "requests"),
-    metavar="ID",
-    nargs="*",
-    help=_REQUEST_HELP,
-)
+_ROWS: Final = partial(_typed, list[Any](), "a list of row numbers or ids", "requests")
+REQUESTS: Final = Argument("requests", _ROWS, metavar="ID", nargs="*", help=_REQUEST_HELP)
 KIND: Final = Argument("kind", _as_given, metavar="KIND", help="kind of requests, such as user_decryption")
 NAME: Final = Argument(
-    "name",
-    _as_given,
-    metavar="NAME",
+    "name", _as_given, metavar="NAME",
     help="a log as `list` names it, 0x…:INDEX; or the on-chain id with 0x, or row number, of a request",
-)
+)  # fmt: skip
 DRY: Final = Argument(
-    "dry",
-    partial(_typed, False, "true or false", "dry"),
-    "--dry-run",
-    action="store_true",
+    "dry", partial(_typed, False, "true or false", "dry"), "--dry-run", action="store_true",
     help="compare what the journal keeps, and do not ask the Core",
-)
+)  # fmt: skip
 FILTERS: Final = (
-    Argument(
-        "kinds",
-        partial(_members, "kinds", _KIND_WORDS),
-        "--kind",
-        action="append",
-        metavar="KIND",
-        help="of this kind, such as user_decryption; several times",
-    ),
-    Argument(
-        "states",
-        partial(_members, "states", _STATE_WORDS),
-        "--state",
-        action="append",
-        metavar="STATE",
-        help="in this state: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted; "
-        "failed means rejected, expired or quarantined; several times",
-    ),
-    Argument(
-        "cause",
-        partial(_text, "cause"),
-        "--cause",
-        default="",
-        metavar="TEXT",
-        help="whose reason contains this text",
-    ),
-)
+    Argument("kinds", partial(_members, "kinds", _KIND_WORDS), "--kind", action="append", metavar="KIND",
+             help="of this kind, such as user_decryption; several times"),
+    Argument("states", partial(_members, "states", _STATE_WORDS), "--state", action="append", metavar="STATE",
+             help="in this state: pending, answered, signed, included, finalized, expired, rejected, quarantined, done, aborted; "
+             "failed means rejected, expired or quarantined; several times"),
+    Argument("cause", partial(_text, "cause"), "--cause", default="", metavar="TEXT", help="whose reason contains this text"),
+)  # fmt: skip
 BEFORE: Final = Argument("before", partial(_number, "before", None, ROW_LIMIT))
 """A row number to go on below; of programs alone."""
 

@@ -77,13 +77,8 @@ async def explain_request(context: Context, arguments: Arguments) -> Any:
     rows = await named_rows(context, arguments["request"])
     running = context.running is not None or bool((await context.journal.run(gathering)).members)
     paused = {one.kind: one for one in await context.journal.run(paused_kinds)}
-    return {
-        "running": running,
-        "requests": [
-            explanation(row, await _situation(context, row, paused.get(row.kind), running=running))
-            for row in rows
-        ],
-    }
+    told = [(row, await _situation(context, row, paused.get(row.kind), running=running)) for row in rows]
+    return {"running": running, "requests": [explanation(*one) for one in told]}
 
 
 async def _situation(context: Context, row: Row, paused: PausedKind | None, *, running: bool) -> Situation:
@@ -99,9 +94,8 @@ def _at_work(components: Components, rid: int) -> str:
     if pool is None:
         return ""
     stage, since = components.pipeline.runner.running.get(rid, ("", 0.0))
-    return (
-        f"a worker of {pool.name} has it{stage and f', in {stage} for {trio.current_time() - since:.1f} s'}"
-    )
+    where = stage and f", in {stage} for {trio.current_time() - since:.1f} s"
+    return f"a worker of {pool.name} has it{where}"
 
 
 def explanation(row: Row, situation: Situation) -> dict[str, Any]:
@@ -123,9 +117,8 @@ def timeline(row: Row, situation: Situation) -> list[dict[str, Any]]:
     steps = [*_beginning(row, situation.entries), *_steps(row, situation.entries)]
     lengths = [max(0.0, later["at"] - earlier["at"]) for earlier, later in pairwise(steps)]
     last = None if row.state in CLOSED or not steps else max(0.0, situation.now - steps[-1]["at"])
-    return [
-        {**step, "seconds": seconds} for step, seconds in zip(steps, [*lengths, last][: len(steps)], strict=True)
-    ]  # fmt: skip
+    lasted = zip(steps, [*lengths, last][: len(steps)], strict=True)
+    return [{**step, "seconds": seconds} for step, seconds in lasted]
 
 
 def _beginning(row: Row, entries: Sequence[HistoryEntry]) -> Iterator[dict[str, Any]]:
@@ -205,13 +198,13 @@ def _after_rejected(row: Row, situation: Situation) -> str:  # noqa: ARG001
         return "nothing, until its client asks again"
     if RowCause.SKIPPED in row.progress.cause or row.over_http:
         return "nothing; `kmsconn requests retry` would begin it again"
-    return (
-        "nothing, unless a reorganisation moves it to another block; `kmsconn requests retry` begins it again"
-    )
+    return f"nothing, unless a reorganisation moves it to another block; {_BY_RETRY}"
 
 
 _AGAIN: Final = frozenset({"retry", "repeat"})
-_RETRY: Final = "nothing; `kmsconn requests retry` begins it again"
+_BY_RETRY: Final = "`kmsconn requests retry` begins it again"
+_RETRY: Final = f"nothing; {_BY_RETRY}"
+_OF_HTTP: Final = "nothing: its answer is kept for whoever asks over HTTP"
 _NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
     State.PENDING: _after_pending,
     State.ANSWERED: _after_answered,
@@ -223,11 +216,7 @@ _NEXT: Final[Mapping[State, Callable[[Row, Situation], str]]] = {
     State.QUARANTINED: lambda _row, _situation: (
         "nothing; `kmsconn quarantine retry` begins it again, `kmsconn quarantine drop` ends it"
     ),
-    State.DONE: lambda row, _situation: (
-        "nothing: its answer is kept for whoever asks over HTTP"
-        if row.over_http
-        else "nothing: it needs no reply"
-    ),
+    State.DONE: lambda row, _situation: _OF_HTTP if row.over_http else "nothing: it needs no reply",
     State.ABORTED: lambda _row, _situation: "nothing: the chain asked for its abort",
 }
 

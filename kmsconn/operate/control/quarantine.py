@@ -15,8 +15,6 @@ from kmsconn.ethereum.addresses import checksum
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.journal import inspecting
 from kmsconn.journal.inspecting import PREFIX_BYTES, InspectionError, UndecodableLog, Wanted
-from kmsconn.journal.recording import Arrival, Recorded
-from kmsconn.model.events import RequestRecorded
 from kmsconn.model.life import State
 from kmsconn.model.requests import Content
 from kmsconn.operate.control.commands import (
@@ -33,6 +31,7 @@ from kmsconn.operate.control.commands import (
 )
 from kmsconn.operate.control.requests import newest, retry_rows, show_request, skip_row
 from kmsconn.operate.control.status import SHORT, as_json, content_as_json
+from kmsconn.requests.decoding import DecodeCache, tell_recorded
 
 _LOG_NAME = re.compile(rf"0x([0-9a-fA-F]{{{2 * PREFIX_BYTES},64}}):(\d{{1,9}})")
 _QUARANTINED = Wanted(states=frozenset({State.QUARANTINED}))
@@ -99,12 +98,10 @@ def log_as_json(one: UndecodableLog, *, whole: bool = False) -> dict[str, Any]:
     if not whole:
         return shown
     log = one.log
-    said = (
-        {"stored": to_hex(one.stored)}
-        if log is None
-        else {"topics": [to_hex(topic) for topic in log.topics], "data": to_hex(log.data)}
-    )
-    return {**shown, "block_hash": to_hex(block_hash), "transaction": to_hex(transaction_hash), **said}
+    shown |= {"block_hash": to_hex(block_hash), "transaction": to_hex(transaction_hash)}
+    if log is None:
+        return shown | {"stored": to_hex(one.stored)}
+    return shown | {"topics": [to_hex(topic) for topic in log.topics], "data": to_hex(log.data)}
 
 
 def _now(context: Context, one: UndecodableLog) -> Mapping[str, Any]:
@@ -132,38 +129,20 @@ def _decoded(context: Context, one: UndecodableLog) -> tuple[Log, Content]:
 
 async def _replay(context: Context, one: UndecodableLog) -> Any:
     try:
-        log, content = _decoded(context, one)
-        arrival = Arrival(
-            content.id,
-            content.kind,
-            context.profile.digest(log),
-            log,
-            context.profile.operations[content.kind].expires,
-            whole=not any(reference.is_bare for reference in content.references),
-        )
-        times = {
-            "now": context.wall(),
-            "chain_time": context.chain_time(one.chain_id),
-            "expiry": context.expiry(),
-        }
+        log, _ = _decoded(context, one)
+        (arrival,) = DecodeCache(context.profile).decode([log]).arrivals
+        chain_time, expiry = context.chain_time(one.chain_id), context.expiry()
+        times = {"now": context.wall(), "chain_time": chain_time, "expiry": expiry}
         recorded = await context.journal.run(inspecting.replay_log, one, arrival, **times)
     except (CommandError, InspectionError) as error:
         return {"retried": [], "refused": [{"log": one.name, "why": str(error)}]}
-    _tell(context, one, recorded)
-    rows = [
-        {"row": rid, "kind": new.kind.value, "id": f"0x{new.id:064x}", "log": one.name}
-        for rid, new in recorded.new
-    ]
-    return {"retried": rows or [{"log": one.name, "known": True}], "refused": []}
-
-
-def _tell(context: Context, one: UndecodableLog, recorded: Recorded) -> None:
-    """Tell what is new, as a read does, and wake who works on it."""
-    for rid, new in recorded.new:
-        if context.running is not None:
-            place = (one.chain_id, new.log.block_number, new.log.transaction_hash, new.log.log_index)
-            context.running.components.on_event(RequestRecorded(rid, new.kind, new.id, *place))
+    if context.running is not None:
+        tell_recorded(context.running.components, one.chain_id, recorded, ())
+    for _, new in recorded.new:
         context.wake(new.kind)
+    told = ((rid, new.kind.value, f"0x{new.id:064x}") for rid, new in recorded.new)
+    rows = [{"row": rid, "kind": kind, "id": name, "log": one.name} for rid, kind, name in told]
+    return {"retried": rows or [{"log": one.name, "known": True}], "refused": []}
 
 
 def _names_a_log(name: object) -> bool:
@@ -177,9 +156,8 @@ async def _named_logs(context: Context, name: object) -> tuple[UndecodableLog, .
     logs = await context.journal.run(inspecting.undecodable_logs, log_index=int(found[2]))
     named = tuple(one for one in logs if one.place[1].startswith(bytes.fromhex(found[1])))
     if not named:
-        raise CommandError(
-            f"the journal has no undecodable log {name!s:.80}; `kmsconn quarantine list` shows them"
-        )
+        missing = f"the journal has no undecodable log {name!s:.80}"
+        raise CommandError(f"{missing}; `kmsconn quarantine list` shows them")
     return named
 
 
@@ -193,22 +171,13 @@ async def _one_log(context: Context, name: object) -> UndecodableLog:
 
 COMMANDS: Final[Commands] = {
     "quarantine.list": Command(
-        list_quarantine,
-        a_limit(" of each"),
-        words="list undecodable logs and quarantined requests, the newest first",
+        list_quarantine, a_limit(" of each"), words="list undecodable logs and quarantined requests, the newest first",
     ),
-    "quarantine.show": Command(
-        show_quarantined, NAME, words="show one with its bytes, and what this version reads in it"
-    ),
+    "quarantine.show": Command(show_quarantined, NAME, words="show one with its bytes, and what this version reads in it"),
     "quarantine.retry": Command(
-        retry_quarantined,
-        NAME,
-        words="decode a log again and record its request, or let a request begin again",
+        retry_quarantined, NAME, words="decode a log again and record its request, or let a request begin again",
     ),
     "quarantine.drop": Command(
-        drop_quarantined,
-        NAME,
-        a_reason("why; needed for a request"),
-        words="delete a log, or end a request for good",
+        drop_quarantined, NAME, a_reason("why; needed for a request"), words="delete a log, or end a request for good",
     ),
-}
+}  # fmt: skip

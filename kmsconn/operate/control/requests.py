@@ -74,9 +74,8 @@ async def show_request(context: Context, arguments: Arguments) -> Any:
 
 
 async def _whole(context: Context, row: Row) -> dict[str, Any]:
-    others = [
-        other.rid for other in await context.journal.run(inspecting.of_id, row.id) if other.rid != row.rid
-    ]
+    named = await context.journal.run(inspecting.of_id, row.id)
+    others = [other.rid for other in named if other.rid != row.rid]
     shown = {**as_json(row, whole=True), "others_of_this_id": others}
     try:
         content = context.profile.decode(row.event.log)
@@ -99,9 +98,8 @@ async def retry_requests(context: Context, arguments: Arguments) -> Any:
 
 async def _retry_wanted(context: Context, wanted: Wanted) -> Any:
     if unfit := sorted(wanted.states - RETRIED):
-        raise CommandError(
-            f"requests that are {', '.join(unfit)} are not retried; rejected, expired and quarantined ones are"
-        )
+        are = f"requests that are {', '.join(unfit)} are not retried"
+        raise CommandError(f"{are}; rejected, expired and quarantined ones are")
     only = Wanted(wanted.kinds, wanted.states or RETRIED, wanted.cause)
     retried, refused, before = [], [], None
     while True:
@@ -196,9 +194,8 @@ async def skip_row(context: Context, row: Row, reason: str) -> dict[str, Any]:
 def _tell_end(components: Components, row: Row, reason: str) -> None:
     """Forget a request that an operator has ended, and tell it."""
     components.pipeline.runner.forget(row.rid)
-    components.on_event(
-        RequestClosed(row.rid, row.kind, State.REJECTED, reason, "skipped", told=row.over_http, id=row.id)
-    )
+    end = (row.rid, row.kind, State.REJECTED, reason, "skipped")
+    components.on_event(RequestClosed(*end, told=row.over_http, id=row.id))
     if (chain_context := components.chain_contexts.get(row.event.chain_id)) is not None:
         chain_context.wake_up.notify()
 
@@ -228,9 +225,8 @@ async def replay_request(context: Context, arguments: Arguments) -> Any:
 def kept_checks(profile: Profile, row: Row) -> Iterator[ReplayCheck]:
     """Yield what can be compared without anybody else. Raises CommandError where no answer is kept."""
     if row.answer is None:
-        raise CommandError(
-            f"row {row.rid} is {row.state} and keeps no answer: it was not answered, or retention has cleared it"
-        )
+        kept = f"row {row.rid} is {row.state} and keeps no answer"
+        raise CommandError(f"{kept}: it was not answered, or retention has cleared it")
     yield _checked("event", lambda: _event(profile, row))
     yield _checked("calldata", lambda: _calldata(profile, row, row.answer.calldata if row.answer else b""))
     if row.reply.raw is None:
@@ -275,22 +271,16 @@ def _calldata(profile: Profile, row: Row, kept: bytes) -> tuple[bool | None, str
 def _transaction(row: Row, raw: bytes) -> tuple[bool | None, str]:
     signed = decode_transaction(raw)
     calldata = b"" if row.answer is None else row.answer.calldata
-    differences = [
-        name
-        for name, kept, found in (
-            ("hash", row.reply.hash, signed.hash),
-            ("calldata", calldata, signed.transaction.data),
-            ("contract", row.event.contract, signed.transaction.to),
-            ("nonce", row.reply.nonce, signed.transaction.nonce),
-        )
-        if kept is not None and kept != found
-    ]
-    if differences:
+    compared: dict[str, tuple[Any, Any]] = {
+        "hash": (row.reply.hash, signed.hash),
+        "calldata": (calldata, signed.transaction.data),
+        "contract": (row.event.contract, signed.transaction.to),
+        "nonce": (row.reply.nonce, signed.transaction.nonce),
+    }
+    if differences := [name for name, (kept, found) in compared.items() if kept not in {None, found}]:
         return False, f"the signed transaction has another {' and another '.join(differences)}"
-    return (
-        True,
-        f"{to_hex(signed.hash)} carries the calldata, nonce {signed.transaction.nonce}, from {checksum(signed.sender)}",
-    )
+    by = f"nonce {signed.transaction.nonce}, from {checksum(signed.sender)}"
+    return True, f"{to_hex(signed.hash)} carries the calldata, {by}"
 
 
 async def _core_check(context: Context, row: Row) -> ReplayCheck:
@@ -313,15 +303,11 @@ async def _core_check(context: Context, row: Row) -> ReplayCheck:
 
 
 COMMANDS: Final[Commands] = {
-    "requests.list": Command(
-        list_requests, *FILTERS, a_limit(""), BEFORE, words="list requests, the newest first"
-    ),
+    "requests.list": Command(list_requests, *FILTERS, a_limit(""), BEFORE, words="list requests, the newest first"),
     "requests.show": Command(show_request, REQUEST, words="show a request with all its fields"),
-    "requests.retry": Command(
-        retry_requests, REQUESTS, *FILTERS, words="retry rejected, expired and quarantined requests"
-    ),
+    "requests.retry": Command(retry_requests, REQUESTS, *FILTERS, words="retry rejected, expired and quarantined requests"),
     "pause": Command(pause_kind, KIND, a_reason("why; shown by status, health and the alert")),
     "resume": Command(resume_kind, KIND),
     "replay": Command(replay_request, REQUEST, DRY),
     "skip": Command(skip_request, REQUEST, a_reason("why; kept with the request", needed=True)),
-}
+}  # fmt: skip

@@ -27,13 +27,7 @@ from kmsconn.errors import JournalFailed, StartRefused
 from kmsconn.journal.journal import open_journal
 from kmsconn.observe.status import HealthReport
 from kmsconn.operate.control import explaining, quarantine, requests, status
-from kmsconn.operate.control.commands import (
-    CommandError,
-    Commands,
-    Context,
-    RunningConnector,
-    perform,
-)
+from kmsconn.operate.control.commands import CommandError, Commands, Context, RunningConnector, perform
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.transport.ports import Ports
 
@@ -44,11 +38,8 @@ WORKING: Final = 60.0  # seconds for a command
 WRITING: Final = 10.0  # seconds for an answer to be taken
 
 COMMANDS: Final[Commands] = {
-    **status.COMMANDS,
-    **requests.COMMANDS,
-    **explaining.COMMANDS,
-    **quarantine.COMMANDS,
-}
+    **status.COMMANDS, **requests.COMMANDS, **explaining.COMMANDS, **quarantine.COMMANDS,
+}  # fmt: skip
 """All commands that a connector understands, by name."""
 
 LONGEST: Final = 107  # bytes, on Linux (unix(7)); fewer elsewhere
@@ -198,9 +189,8 @@ async def _answer(line: bytes, context: Context, commands: Commands) -> dict[str
         return {"error": 'a request is an object: {"command": …, "arguments": {…}}'}
     try:
         with trio.fail_after(WORKING):
-            return {
-                "result": await perform(commands, context, asked.get("command"), asked.get("arguments", {}))
-            }
+            name, arguments = asked.get("command"), asked.get("arguments", {})
+            return {"result": await perform(commands, context, name, arguments)}
     except CommandError as error:
         return {"error": str(error)}
     except JournalFailed as error:
@@ -258,9 +248,8 @@ async def ask_running(path: Path, command: str, arguments: Mapping[str, Any]) ->
             f"the control socket {path} belongs to another user: run the command as that user, or as root"
         ) from error
     except trio.TooSlowError as error:
-        raise CommandError(
-            f"the connector behind {path} did not answer within {CONTROL_REPLY_TIMEOUT:g} s"
-        ) from error
+        late = f"did not answer within {CONTROL_REPLY_TIMEOUT:g} s"
+        raise CommandError(f"the connector behind {path} {late}") from error
     except trio.BrokenResourceError as error:
         raise CommandError(f"the connector behind {path} ended the connection") from error
 

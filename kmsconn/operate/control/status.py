@@ -22,7 +22,7 @@ from kmsconn.journal.rows import Row
 from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Content
 from kmsconn.observe.status import parts_of, processes_of, requests_of
-from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RunningConnector
+from kmsconn.operate.control.commands import Arguments, Command, Commands, Context, RunningConnector, name_of
 
 SHORT: Final = 400  # characters of a reason in a list: a traceback has thousands
 _EXACT: Final = 2**53  # beyond it JSON readers lose digits
@@ -39,19 +39,7 @@ async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001
         "version": __version__,
         "uptime": None if running is None else now - running.started,
         **requests_of(await context.journal.run(queries.counts, now)),
-        "oldest_request": next(
-            (
-                {
-                    "row": one.rid,
-                    "kind": one.kind.value,
-                    "id": f"0x{one.id:064x}",
-                    "seconds": now - one.times.recorded,
-                    "reason": one.progress.reason[:SHORT],
-                }
-                for one in oldest
-            ),
-            None,
-        ),
+        "oldest_request": next((_waiting_as_json(one, now) for one in oldest), None),
         "paused": paused_as_json(await context.journal.run(paused_kinds)),
         "cursors": [
             {"chain_id": chain_id, "contract": checksum(contract), "next_block": block}
@@ -64,11 +52,13 @@ async def status(context: Context, arguments: Arguments) -> Any:  # noqa: ARG001
     return shown if running is None else {**shown, **process_as_json(running)}
 
 
+def _waiting_as_json(row: Row, now: float) -> dict[str, Any]:
+    return {**name_of(row), "seconds": now - row.times.recorded, "reason": row.progress.reason[:SHORT]}
+
+
 def differences_as_json(found: Gathering) -> list[Mapping[str, str]]:
     """Return the settings that the processes do not have alike, each with the values and who has them."""
-    return [
-        attrs.asdict(one) for one in differences((member.label, member.settings) for member in found.members)
-    ]
+    return [*map(attrs.asdict, differences((one.label, one.settings) for one in found.members))]
 
 
 def process_as_json(running: RunningConnector) -> dict[str, Any]:
@@ -108,9 +98,7 @@ def as_json(row: Row, *, whole: bool = False) -> dict[str, Any]:
     """Return a row; ``whole``: with its reason in full, and with the bytes of answer and transaction."""
     log = row.event.log
     shown = {
-        "row": row.rid,
-        "kind": row.kind.value,
-        "id": f"0x{row.id:064x}",
+        **name_of(row),
         "state": row.state.value,
         "on_chain": row.on_chain,
         "reason": row.progress.reason if whole else row.progress.reason[:SHORT],

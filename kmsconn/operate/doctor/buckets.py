@@ -52,10 +52,9 @@ class BucketAccess:
             await trio.lowlevel.checkpoint()
             return [buckets[one] for one in tx_senders if one in buckets]
 
-        fetcher = Fetcher(
-            self.sources(find), self.policy, self.ports.offload, self.settings.ciphertexts.max_ciphertext_size
-        )
-        with Lease(ByteBudget(self.settings.ciphertexts.max_ciphertext_size)) as lease:
+        most = self.settings.ciphertexts.max_ciphertext_size
+        fetcher = Fetcher(self.sources(find), self.policy, self.ports.offload, most)
+        with Lease(ByteBudget(most)) as lease:
             return await fetcher.fetch(reference, lease)
 
     async def answers(self, bucket: str) -> int:
@@ -72,9 +71,8 @@ def registry_probe(
         registry = profile.registry
         threshold = await ask(chain.rpc, registry.coprocessor_threshold()) if profile.has_attestations else 1
         senders = await ask(chain.rpc, registry.coprocessor_senders())
-        several = await together(
-            [partial(ask, chain.rpc, registry.coprocessor(one)) for one in senders[:MOST_COPROCESSORS]]
-        )
+        asked = map(registry.coprocessor, senders[:MOST_COPROCESSORS])
+        several = await together([partial(ask, chain.rpc, one) for one in asked])
         found = tuple(several) if any(one.bucket for one in several) else None
         return Discovery(found, [judge_registry(several, threshold)])
 
@@ -93,9 +91,8 @@ def judge_registry(coprocessors: Sequence[Coprocessor], threshold: int) -> Diagn
         return fault(CHECKED, f"none of {len(coprocessors)} has a bucket registered", remedy)
     if len(with_bucket) < threshold:
         return warning(CHECKED, f"{len(with_bucket)} have a bucket, a quorum is {threshold}", remedy)
-    return ok(
-        CHECKED, f"{len(coprocessors)} registered, {len(with_bucket)} with a bucket, quorum {threshold}"
-    )
+    found = f"{len(coprocessors)} registered, {len(with_bucket)} with a bucket, quorum {threshold}"
+    return ok(CHECKED, found)
 
 
 def buckets_probe(
@@ -149,7 +146,5 @@ def judge_together(lines: Sequence[Diagnosis]) -> Sequence[Diagnosis]:
     """Return the lines of the buckets: where one serves the ciphertext, another that does not is a warning only."""
     if not any(line.status is CheckStatus.OK for line in lines):
         return lines
-    return [
-        attrs.evolve(line, status=CheckStatus.WARNING) if line.status is CheckStatus.FAULT else line
-        for line in lines
-    ]
+    other = {CheckStatus.FAULT: CheckStatus.WARNING}
+    return [attrs.evolve(line, status=other.get(line.status, line.status)) for line in lines]

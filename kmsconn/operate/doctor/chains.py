@@ -117,10 +117,10 @@ async def check_batch(node: str, rpc: Rpc) -> Diagnosis:
             continue
         refused = [str(one) for one in found if isinstance(one, RpcError)]
         if not refused:
+            if not refusal:
+                return ok(checked, f"{size}")
             remedy = f"raise the node's limit to {LARGEST_BATCH} calls a batch"
-            return (
-                warning(checked, f"{size} at most: {refusal}", remedy) if refusal else ok(checked, f"{size}")
-            )
+            return warning(checked, f"{size} at most: {refusal}", remedy)
         refusal = refusal or refused[0]
     return fault(checked, f"none is answered: {refusal}", "name a node that takes JSON-RPC batches")
 
@@ -213,9 +213,8 @@ class CheckedChain:
         async def look() -> Discovery[tuple[NodeAtUrl, ...]]:
             lines = await together([partial(_look_at_url, self, node) for node in self.nodes])
             several = zip(self.nodes, lines, strict=True)
-            return Discovery(
-                tuple(node for node, line in several if line.status is CheckStatus.OK) or None, lines
-            )
+            answering = tuple(node for node, line in several if line.status is CheckStatus.OK)
+            return Discovery(answering or None, lines)
 
         return Probe(f"{self.name}: chain id", look, remedy=RPC_REMEDY, limit=30.0)
 
@@ -268,12 +267,9 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl) -> Diagnosis:
         remedy = f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
         return fault(checked, str(error), remedy)
     except Unreachable as error:
-        other = await find_scheme(node.url, chain.ports)
-        remedy = (
-            f"write {other}://… in {chain.option}: this address speaks that"
-            if other
-            else f"check {chain.option}, that the node runs, and the way to it"
-        )
+        remedy = f"check {chain.option}, that the node runs, and the way to it"
+        if other := await find_scheme(node.url, chain.ports):
+            remedy = f"write {other}://… in {chain.option}: this address speaks that"
         return fault(checked, str(error), remedy)
     if syncing:
         return fault(checked, "the node still catches up with its chain", "wait for it, or name another node")
@@ -324,11 +320,8 @@ def limits_probe(
 
 SCHEME_LIMIT = 3.0  # seconds for one scheme: who speaks it does so at once
 _OTHERS = {
-    "wss": ("https", "ws", "http"),
-    "ws": ("http", "wss", "https"),
-    "https": ("wss", "http", "ws"),
-    "http": ("ws", "https", "wss"),
-}
+    "wss": ("https", "ws", "http"), "ws": ("http", "wss", "https"), "https": ("wss", "http", "ws"), "http": ("ws", "https", "wss"),
+}  # fmt: skip
 
 
 async def find_scheme(url: str, ports: Ports) -> str:

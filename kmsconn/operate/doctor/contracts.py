@@ -64,13 +64,12 @@ async def _code_size(rpc: Rpc, address: Address) -> int:
 
 def _where_it_is(contract: CheckedContract) -> str:
     address, kind = contract.configured.address, contract.configured.kind
-    known = networks_with(address)
-    if not known:
-        return f"name the {kind} of this network in {contract.option}, or correct the chain id"
-    return (
-        f"{checksum(address)} is the {' and the '.join(known)}: name the {kind} of this network in {contract.option}, "
-        "or the chain ids of that network"
-    )
+    name = f"name the {kind} of this network in {contract.option}"
+    if known := networks_with(address):
+        return (
+            f"{checksum(address)} is the {' and the '.join(known)}: {name}, or the chain ids of that network"
+        )
+    return f"{name}, or correct the chain id"
 
 
 def networks_with(address: Address) -> list[str]:
@@ -139,11 +138,9 @@ def judge_registration(checked: str, tx_sender: Address, found: Registration) ->
     """Judge what a registry says of a tx sender."""
     context = "" if found.context_id is None else f" in the current {id_name(found.context_id)}"
     if found.signer == ZERO_ADDRESS:
-        return fault(
-            checked,
-            f"{found.registry} knows no node with the tx sender {checksum(tx_sender)}{context}",
-            "configure the key of the node that was registered, or have this tx sender registered",
-        )
+        missing = f"{found.registry} knows no node with the tx sender {checksum(tx_sender)}{context}"
+        remedy = "configure the key of the node that was registered, or have this tx sender registered"
+        return fault(checked, missing, remedy)
     return ok(checked, f"{checksum(tx_sender)}, signer {checksum(found.signer)}{context}")
 
 

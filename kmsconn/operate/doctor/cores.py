@@ -134,10 +134,10 @@ def judge_status(checked: str, core: CoreStatus, used: MaterialInUse) -> Diagnos
     known = {one.context_id: one for one in core.contexts}
     name = id_name(used.context_id)
     if used.context_id not in known:
+        found = f"the Core does not know the current {name}, only {len(known)} others"
+        option = "kms_operation_from_block_number"
         return fault(
-            checked,
-            f"the Core does not know the current {name}, only {len(known)} others",
-            "let the Core make it: start kmsconn with kms_operation_from_block_number before its announcement",
+            checked, found, f"let the Core make it: start kmsconn with {option} before its announcement"
         )
     peers = known[used.context_id]
     found = f"{name}: {peers.reachable} nodes reached, {peers.needed} needed"
@@ -228,11 +228,9 @@ def judge_signer(checked: str, expected: Address, found: Address | None) -> Diag
     if found == expected:
         return ok(checked, f"{checksum(expected)}, as registered")
     signed_by = "nobody" if found is None else checksum(found)
-    return fault(
-        checked,
-        f"an answer is signed by {signed_by}, registered for the tx sender is {checksum(expected)}",
-        "name the Core of this node in kms_core_endpoints, or configure the tx sender that is registered with that signer",
-    )
+    wrong = f"an answer is signed by {signed_by}, registered for the tx sender is {checksum(expected)}"
+    remedy = "name the Core of this node in kms_core_endpoints, or configure the tx sender that is registered with that signer"
+    return fault(checked, wrong, remedy)
 
 
 @attrs.frozen
@@ -285,10 +283,7 @@ REPLY_CHECKED = "a reply, called and not sent"
 
 
 def reply_probe(
-    profile: Profile,
-    chain: CheckedChain,
-    tx_sender: Probe[Address],
-    answers: tuple[Probe[FoundAnswer], ...],
+    profile: Profile, chain: CheckedChain, tx_sender: Probe[Address], answers: tuple[Probe[FoundAnswer], ...]
 ) -> Probe[int]:
     """Return the probe that makes an ``eth_call`` of a reply, and finds its gas where the contract takes it."""
 
@@ -297,11 +292,8 @@ def reply_probe(
         if found is None:
             return [skipped(REPLY_CHECKED, f"there is no answer of the Core: {answers[0].missing}")]
         operation = profile.operations[found.content.kind]
-        message = {
-            "from": to_hex(tx_sender.value),
-            "to": to_hex(operation.contract[1]),
-            "data": to_hex(found.answer.calldata),
-        }
+        sender, contract, calldata = tx_sender.value, operation.contract[1], found.answer.calldata
+        message = {"from": to_hex(sender), "to": to_hex(contract), "data": to_hex(calldata)}
         name = id_name(found.content.id)
         try:
             await chain.rpc.call("eth_call", message, "latest")
@@ -322,8 +314,5 @@ def judge_refusal(name: str, error: RpcError, revert: Revert) -> Diagnosis:
         return ok(REPLY_CHECKED, f"the contract has this node's reply to {name} ({revert.name})")
     if revert.verdict is Verdict.SKIP:
         return ok(REPLY_CHECKED, f"the contract needs no reply to {name} any more ({revert.name})")
-    return fault(
-        REPLY_CHECKED,
-        f"the contract reverts on the reply to {name}: {revert}",
-        "compare tx sender, signer and EIP-712 domain with what is registered (lines above)",
-    )
+    remedy = "compare tx sender, signer and EIP-712 domain with what is registered (lines above)"
+    return fault(REPLY_CHECKED, f"the contract reverts on the reply to {name}: {revert}", remedy)

@@ -58,9 +58,8 @@ class _Subject:
     @property
     def registries(self) -> Sequence[str]:
         """The kinds of the contracts that know nodes, in the order of the profile; the first one knows coprocessors too."""
-        return (
-            ("HTTPZ",) if self.settings.protocol.profile == HTTPZ_RC7 else ("GatewayConfig", "ProtocolConfig")
-        )
+        older = self.settings.protocol.profile == HTTPZ_RC7
+        return ("HTTPZ",) if older else ("GatewayConfig", "ProtocolConfig")
 
     def contract(self, kind: str) -> CheckedContract:
         """Return a configured contract by its kind."""
@@ -92,29 +91,16 @@ async def examine(
 async def _open_subject(settings: Settings, ports: Ports, there: Machine) -> AsyncIterator[_Subject]:
     profile, core = PROFILES[settings.protocol.profile](settings), settings.core
     async with AsyncExitStack() as stack:
-        opened = {
-            one.chain.chain_id: one for one in await stack.enter_async_context(open_chains(settings, ports))
-        }
-        client = await stack.enter_async_context(
-            open_core(core.core_endpoints, ports, core.core_tls, core.core_reply_budget)
-        )
-        policy, sdk = policy_of(settings), None
-        http = await stack.enter_async_context(open_buckets(settings, ports, policy))
-        if not profile.has_attestations:
-            sdk = await stack.enter_async_context(open_sdk(ports.offload, ports.proxies))
-        yield _Subject(
-            settings,
-            ports,
-            there,
-            profile,
-            opened,
-            tuple(CheckedContract(one, opened[one.chain_id]) for one in profile.contracts()),
-            tuple(
-                CheckedCore(client, index, url, core.healthcheck_timeout)
-                for index, url in enumerate(core.core_endpoints)
-            ),
-            BucketAccess(http, partial(sources_of, settings, http, sdk), policy, ports, settings),
-        )
+        entered, urls, policy = stack.enter_async_context, core.core_endpoints, policy_of(settings)
+        opened = {one.chain.chain_id: one for one in await entered(open_chains(settings, ports))}
+        client = await entered(open_core(urls, ports, core.core_tls, core.core_reply_budget))
+        http = await entered(open_buckets(settings, ports, policy))
+        sdk = None if profile.has_attestations else await entered(open_sdk(ports.offload, ports.proxies))
+        contracts = tuple(CheckedContract(one, opened[one.chain_id]) for one in profile.contracts())
+        limit = core.healthcheck_timeout
+        cores = tuple(CheckedCore(client, index, url, limit) for index, url in enumerate(urls))
+        access = BucketAccess(http, partial(sources_of, settings, http, sdk), policy, ports, settings)
+        yield _Subject(settings, ports, there, profile, opened, contracts, cores, access)
 
 
 def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
@@ -122,21 +108,13 @@ def _probes(subject: _Subject, *, ask_core: bool) -> Sequence[Probe[Any]]:
     settings, ports, profile, gateway = subject.settings, subject.ports, subject.profile, subject.gateway
     tx_sender, material = _wallet_probe(settings), _on_chain_material_probe(subject)
     registrations = _registration_probes(subject, tx_sender)
-    recent = recent_probe(
-        profile,
-        subject.subscription(Kind.PUBLIC_DECRYPTION),
-        gateway,
-        settings.reading.get_logs_batch_size,
-        subject.contracts[0].right,
-    )
+    decryption, width = subject.subscription(Kind.PUBLIC_DECRYPTION), settings.reading.get_logs_batch_size
+    recent = recent_probe(profile, decryption, gateway, width, subject.contracts[0].right)
     registry = buckets.registry_probe(profile, gateway, subject.contract(subject.registries[0]).right)
-    hand_over = HandOver(
-        profile, subject.chains, subject.cores[0].client, subject.access, registry, tx_sender
-    )
-    start = hand_over.of if ask_core else None
-    answers = tuple(
-        SignerProbe(core, profile, recent, registrations[0], start).probe() for core in subject.cores
-    )
+    client, access = subject.cores[0].client, subject.access
+    start = HandOver(profile, subject.chains, client, access, registry, tx_sender).of if ask_core else None
+    signers = (SignerProbe(core, profile, recent, registrations[0], start) for core in subject.cores)
+    answers = tuple(one.probe() for one in signers)
     reply = cores.reply_probe(profile, gateway, tx_sender, answers)
     return [
         tx_sender,
@@ -165,9 +143,8 @@ def _wallet_probe(settings: Settings) -> Probe[Address]:
             try:
                 sender = await stack.enter_async_context(open_tx_sender(settings, ignore))
             except StartRefused as error:
-                return [
-                    fault("tx sender", str(error), "check private_key or aws_kms, and the rights to use it")
-                ]
+                remedy = "check private_key or aws_kms, and the rights to use it"
+                return [fault("tx sender", str(error), remedy)]
             address, kind = (sender.address if isinstance(sender, Wallet) else sender), ""
             if not settings.sends:
                 kind = ", of a shadow" if settings.is_shadow else ", for which other processes send"
@@ -179,19 +156,15 @@ def _wallet_probe(settings: Settings) -> Probe[Address]:
 def _chain_probes(subject: _Subject) -> Sequence[Probe[Any]]:
     several, reading = tuple(subject.chains.values()), subject.settings.reading
     starts = {
-        "ethereum": (Kind.KEYGEN, reading.kms_operation_from_block_number, "kms_operation_from_block_number"),
-        "gateway": (
-            Kind.PUBLIC_DECRYPTION,
-            reading.decryption_from_block_number,
-            "decryption_from_block_number",
-        ),
+        "ethereum": (Kind.KEYGEN, "kms_operation_from_block_number"),
+        "gateway": (Kind.PUBLIC_DECRYPTION, "decryption_from_block_number"),
     }
 
     def limits(chain: CheckedChain) -> Probe[None]:
         if (heard := starts.get(chain.name)) is None:
             return chains.limits_probe(chain, None, reading.get_logs_batch_size, None, "")
-        kind, first, option = heard
-        contract = subject.subscription(kind)
+        contract, option = subject.subscription(heard[0]), heard[1]
+        first: int | None = getattr(reading, option)
         return chains.limits_probe(chain, contract, reading.get_logs_batch_size, first, option)
 
     return [
@@ -203,11 +176,8 @@ def _chain_probes(subject: _Subject) -> Sequence[Probe[Any]]:
 
 
 def _registration_probes(subject: _Subject, tx_sender: Probe[Address]) -> Sequence[Probe[Address]]:
-    found = [subject.contract(kind) for kind in subject.registries]
-    return [
-        contracts.registration_probe(subject.profile, place, one.chain, tx_sender, one.right)
-        for place, one in enumerate(found)
-    ]
+    found, make = enumerate(map(subject.contract, subject.registries)), contracts.registration_probe
+    return [make(subject.profile, place, one.chain, tx_sender, one.right) for place, one in found]
 
 
 def _balance_probes(subject: _Subject, tx_sender: Probe[Address], reply: Probe[int]) -> Sequence[Probe[None]]:

@@ -81,8 +81,7 @@ def journal_probe(
     settings: Settings, machine: Machine, ports: Ports, tx_sender: Probe[Address]
 ) -> Probe[None]:
     """Return the probe of the journal's place, and of whose journal it is."""
-    journal = settings.storage.journal
-    checked = f"journal {journal}"
+    checked = f"journal {(journal := settings.storage.journal)}"
 
     async def look() -> Sequence[Diagnosis]:
         if isinstance(journal, PostgresAddress):
@@ -90,9 +89,8 @@ def journal_probe(
             lines = [*judge_postgres(checked, journal, found, settings.storage.database_pool_size)]
             lines += judge_common(checked, common_settings(settings), found.members)
             cores = len(settings.core.core_endpoints)
-            lines += judge_workers(
-                f"{checked}: workers of all processes", settings.work.pools, cores, found.members
-            )
+            workers = f"{checked}: workers of all processes"
+            lines += judge_workers(workers, settings.work.pools, cores, found.members)
             stored = {} if found.tables is None else found.tables.stored
         else:
             place = await ports.offload("doctor", partial(machine.journal, journal))

@@ -133,16 +133,13 @@ def _look(session: Session) -> PostgresPlace:
     server = ServerState(version, number, encoding, *state)
     if schema is None:
         ((path, creatable),) = session.rows(_SCHEMA)
-        return PostgresPlace(
-            server=server, tables=TablesState(None, creatable=creatable, path=path), clock=ahead
-        )
+        return PostgresPlace("", "", server, TablesState(None, creatable=creatable, path=path), ahead)
     ((usable, creatable, owned),) = session.rows(_RIGHTS)
     ((tables, metas),) = session.rows(TABLE_COUNTS)
     stored = dict(_rows(session, _META)) if metas and usable else {}
     is_journal = SCHEMA_KEY in stored
-    found = TablesState(
-        schema, usable, creatable, owned, bool(tables) and not is_journal, stored if is_journal else {}
-    )
+    foreign, meta = bool(tables) and not is_journal, stored if is_journal else {}
+    found = TablesState(schema, usable, creatable, owned, foreign, meta)
     members = _rows(session, MEMBERS) if is_journal else ()
     return PostgresPlace("", "", server, found, ahead, tuple(map(member_of, members)))
 
@@ -158,13 +155,10 @@ def _rows(session: Session, question: str) -> list[tuple[Any, ...]]:
 
 
 CLOCK_DIFFERENCE: Final = 2.0  # seconds: due times of rows are by the clocks of the processes
-OTHER_CONNECTIONS: Final = (
-    4  # of a process, beside those that only read: one writes, one claims, one renews the lease, one listens
-)
-
-UNFINISHED: Final = (
-    4_000  # decryptions of a kind that a Core has room for: 10,000 entries, 6,000 of them for finished ones
-)
+OTHER_CONNECTIONS: Final = 4
+"""Of a process, beside those that only read: one writes, one claims, one renews the lease, one listens."""
+UNFINISHED: Final = 4_000
+"""Decryptions of a kind that a Core has room for: 10,000 entries, 6,000 of them for finished ones."""
 
 _UNKNOWN: Final = "check the address in journal, that PostgreSQL runs there, and that the network lets this machine reach it"
 """What to do about a refusal whose words are not known."""
@@ -183,11 +177,8 @@ def judge_postgres(
         yield ok(f"{checked}: pooler", "one in session mode stands before the server")
     yield _commits(f"{checked}: commits", place.server)
     if not place.server.autovacuum:
-        yield warning(
-            f"{checked}: autovacuum",
-            "it is off: with half a million rows that nobody removed claims took fifteen times as long",
-            "set autovacuum = on",
-        )
+        found = "it is off: with half a million rows that nobody removed claims took fifteen times as long"
+        yield warning(f"{checked}: autovacuum", found, "set autovacuum = on")
     yield _clock(f"{checked}: clock", place.clock)
     yield _connections(f"{checked}: connections", place.server.free_connections, pool)
     if not _is_here(address):
@@ -200,11 +191,8 @@ def judge_common(checked: str, ours: Mapping[str, str], members: Sequence[Member
         return
     found = differences([("this configuration", ours), *((one.label, one.settings) for one in members)])
     for one in found:
-        yield warning(
-            f"{checked}: {one.option} of all processes",
-            one.text,
-            f"set {one.option} alike in all processes, and restart those that have it otherwise",
-        )
+        remedy = f"set {one.option} alike in all processes, and restart those that have it otherwise"
+        yield warning(f"{checked}: {one.option} of all processes", one.text, remedy)
     if not found:
         yield ok(f"{checked}: settings of all processes", f"alike with {len(members)}: {', '.join(ours)}")
 
@@ -216,10 +204,8 @@ def judge_workers(
     working = sum(Role.WORK in one.roles for one in members)
     if not working:
         return
-    of_each = max(
-        pools.public_decryption + pools.http_public_decryption,
-        pools.user_decryption + pools.http_user_decryption,
-    )
+    of_public = pools.public_decryption + pools.http_public_decryption
+    of_each = max(of_public, pools.user_decryption + pools.http_user_decryption)
     asked, room = working * of_each, cores * UNFINISHED
     found = f"{working} x {of_each} = {asked} decryptions of a kind at once at most, room for {room} in {cores} Core{'s' * (cores > 1)}"
     remedy = "lower pools.* in all processes, or give the Cores larger tables (dec_capacity)"
@@ -230,17 +216,11 @@ def _server(checked: str, server: ServerState) -> Diagnosis:
     if wrong := server_fault(server.number, server.encoding):
         return fault(checked, *wrong)
     if server.standby:
-        return fault(
-            checked,
-            f"PostgreSQL {server.version} is a standby, which takes no writes",
-            "name all servers in journal, with ?target_session_attrs=read-write",
-        )
+        remedy = "name all servers in journal, with ?target_session_attrs=read-write"
+        return fault(checked, f"PostgreSQL {server.version} is a standby, which takes no writes", remedy)
     if server.read_only:
-        return fault(
-            checked,
-            f"PostgreSQL {server.version} takes no writes: transactions are read-only",
-            "set default_transaction_read_only = off for this user and database",
-        )
+        found = f"PostgreSQL {server.version} takes no writes: transactions are read-only"
+        return fault(checked, found, "set default_transaction_read_only = off for this user and database")
     return ok(checked, f"PostgreSQL {server.version}, takes writes")
 
 
@@ -251,17 +231,11 @@ def _tables(checked: str, tables: TablesState, members: tuple[str, ...]) -> Diag
         remedy = "name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)"
         return fault(checked, f"the schema {tables.schema} has the tables of another program", remedy)
     if not tables.usable or (tables.versions is None and not tables.creatable):
-        return fault(
-            checked,
-            f"this user may not make tables in the schema {tables.schema}",
-            f"GRANT USAGE, CREATE ON SCHEMA {tables.schema} TO this user, or make it the owner of the database",
-        )
+        remedy = f"GRANT USAGE, CREATE ON SCHEMA {tables.schema} TO this user, or make it the owner of the database"
+        return fault(checked, f"this user may not make tables in the schema {tables.schema}", remedy)
     if not tables.owned:
-        return fault(
-            checked,
-            f"the tables in the schema {tables.schema} belong to another user",
-            "connect as their owner, who alone may bring them up to date",
-        )
+        remedy = "connect as their owner, who alone may bring them up to date"
+        return fault(checked, f"the tables in the schema {tables.schema} belong to another user", remedy)
     return ok(checked, _found(tables, members))
 
 
@@ -269,11 +243,11 @@ def _no_schema(checked: str, tables: TablesState) -> Diagnosis:
     if not PLAIN_SCHEMA.fullmatch(tables.path):
         return fault(checked, "there is no schema on the search path", "create it, or change search_path")
     if not tables.creatable:
-        return fault(
-            checked,
-            f"there is no schema {tables.path}, and this user may not make one",
-            f"CREATE SCHEMA {tables.path} AUTHORIZATION this user, or GRANT CREATE ON DATABASE to this user",
+        found = f"there is no schema {tables.path}, and this user may not make one"
+        remedy = (
+            f"CREATE SCHEMA {tables.path} AUTHORIZATION this user, or GRANT CREATE ON DATABASE to this user"
         )
+        return fault(checked, found, remedy)
     return ok(checked, f"not there yet, nor the schema {tables.path}; both can be made")
 
 
@@ -286,11 +260,8 @@ def _found(tables: TablesState, members: tuple[str, ...]) -> str:
 
 def _commits(checked: str, server: ServerState) -> Diagnosis:
     if not server.fsync:
-        return warning(
-            checked,
-            "fsync is off: a crash of its machine may destroy the database",
-            "set fsync = on; after a loss the chain is read again from decryption_from_block_number",
-        )
+        remedy = "set fsync = on; after a loss the chain is read again from decryption_from_block_number"
+        return warning(checked, "fsync is off: a crash of its machine may destroy the database", remedy)
     said = f"synchronous_commit is {server.synchronous_commit}"
     if server.synchronous_commit in {"off", "local"}:
         found = f"{said}; kmsconn sets it to on for its own connections"

@@ -135,14 +135,11 @@ class Probe(Generic[T]):
         for one in (*self.needs, *self.uses):
             await one.wait()
         missing = next((one.missing for one in self.needs if one.missing), "")
-        said = (
-            Discovery[T](None, [skipped(self.checked, missing)], missing) if missing else await self._look()
-        )
+        unlooked = Discovery[T](None, [skipped(self.checked, missing)], missing)
+        said = unlooked if missing else await self._look()
         if said.value is None:
             why = next((line.found for line in said.lines if line.status is not CheckStatus.OK), "")
-            self.missing = said.missing or (
-                f"{self.checked}: {why}" if why else f"{self.checked} did not tell"
-            )
+            self.missing = said.missing or f"{self.checked}{f': {why}' if why else ' did not tell'}"
         else:
             self._found.append(said.value)
         self._ended.set()
