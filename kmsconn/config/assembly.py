@@ -97,9 +97,8 @@ def warn_if_open(path: Path, findings: Findings) -> None:
     except OSError:
         return
     if mode & 0o077:
-        findings.warn(
-            str(path), f"has mode {mode:04o}: users other than its owner can access it", "chmod 600"
-        )
+        found = f"has mode {mode:04o}: users other than its owner can access it"
+        findings.warn(str(path), found, "chmod 600")
 
 
 # --- the signing key file of the Core
@@ -187,11 +186,9 @@ def chains_of(written: Written) -> Chains:
     first: dict[int, int] = {}
     for index, entry in enumerate(entries):
         if entry.chain_id in first:
-            written.findings.fault(
-                f"{written.place('host_chains')}[{index}].chain_id",
-                f"chain {entry.chain_id} is listed twice",
-                f"it is host_chains[{first[entry.chain_id]}] too",
-            )
+            place, other = f"{written.place('host_chains')}[{index}].chain_id", first[entry.chain_id]
+            twice = f"chain {entry.chain_id} is listed twice"
+            written.findings.fault(place, twice, f"it is host_chains[{other}] too")
         first.setdefault(entry.chain_id, index)
     hosts = (HostChain(Chain(one.chain_id, one.url), one.acl_address) for one in entries)
     return Chains(_chain(written.values, "gateway"), _chain(written.values, "ethereum"), tuple(hosts))
@@ -220,10 +217,8 @@ def status_page_token_of(written: Written) -> Secret | None:
         return read_secret(place, path, written.findings, token, remedy)
     host = str(values["monitoring_endpoint"]).rpartition(":")[0]
     if values["status_page"] is StatusPage.ON and not is_loopback(host):
-        written.findings.fault(
-            written.place("status_page"),
-            "needs status_page_token_file, since monitoring_endpoint is not a loopback address",
-        )
+        needs = "needs status_page_token_file, since monitoring_endpoint is not a loopback address"
+        written.findings.fault_of("status_page", needs)
     return None
 
 
@@ -259,17 +254,11 @@ def _check_single(values: Mapping[str, Any], findings: Findings) -> None:
     """A file of SQLite has one process, which must do all."""
     for name in _FOR_POSTGRES:
         if name in findings.given:
-            findings.warn(
-                findings.given[name].place,
-                "has no effect",
-                "the journal is a SQLite file of one process; it is for journal = postgresql://…",
-            )
+            instead = "the journal is a SQLite file of one process; it is for journal = postgresql://…"
+            findings.warn(findings.given[name].place, "has no effect", instead)
     if values["roles"] not in (ROLES, None):
-        findings.fault(
-            findings.given["roles"].place,
-            "leaves something to other processes, and a journal in SQLite has one process",
-            "leave roles out, or set journal = postgresql://…",
-        )
+        found = "leaves something to other processes, and a journal in SQLite has one process"
+        findings.fault_of("roles", found, "leave roles out, or set journal = postgresql://…")
 
 
 def has_password(document: Mapping[str, Any]) -> bool:
@@ -350,10 +339,8 @@ def _values(option: str, named: Iterable[tuple[str, Mapping[str, str]]]) -> dict
         if option not in settings:
             continue
         value = settings[option]
-        same = next(
-            (one for one in found if one == value or (option == CORES and _same_cores(one, value))), value
-        )
-        found.setdefault(same, []).append(name)
+        same = (one for one in found if one == value or (option == CORES and _same_cores(one, value)))
+        found.setdefault(next(same, value), []).append(name)
     return found
 
 
@@ -363,7 +350,6 @@ def _same_cores(one: str, other: str) -> bool:
     A Core may have another address on another machine.
     """
     first, second = one.split(_BETWEEN), other.split(_BETWEEN)
-    return len(first) == len(second) and all(
-        mine == theirs or (mine not in second and theirs not in first)
-        for mine, theirs in zip(first, second, strict=True)
-    )
+    pairs = zip(first, second, strict=False)
+    alike = (mine == theirs or (mine not in second and theirs not in first) for mine, theirs in pairs)
+    return len(first) == len(second) and all(alike)

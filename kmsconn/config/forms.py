@@ -31,13 +31,8 @@ from kmsconn.model.requests import profile_named
 _LONGEST_QUOTE = 24
 _U64 = 2**64 - 1
 _TYPES = {
-    bool: "a truth value",
-    int: "a number",
-    float: "a fraction",
-    str: "text",
-    list: "a list",
-    dict: "a table",
-}
+    bool: "a truth value", int: "a number", float: "a fraction", str: "text", list: "a list", dict: "a table",
+}  # fmt: skip
 
 _SECONDS = {
     "ns": 1e-9, "nsec": 1e-9, "us": 1e-6, "usec": 1e-6, "ms": 1e-3, "msec": 1e-3,
@@ -46,15 +41,8 @@ _SECONDS = {
     "w": 604800.0, "week": 604800.0, "weeks": 604800.0,
 }  # fmt: skip
 _BYTES = {
-    "": 1,
-    "b": 1,
-    "kib": 1 << 10,
-    "mib": 1 << 20,
-    "gib": 1 << 30,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-}
+    "": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9,
+}  # fmt: skip
 _WEI = {"": 1, "wei": 1, "gwei": 10**9, "ether": 10**18, "eth": 10**18}
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
@@ -157,9 +145,8 @@ _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def key_id(value: object) -> str:
     """Read the id of a key of a client."""
     if not isinstance(value, str) or not _KEY_ID.fullmatch(value):
-        raise ValueError(
-            "must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
-        )
+        rule = "1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+        raise ValueError(f"must be {rule}")
     return value
 
 

@@ -72,17 +72,13 @@ def http_api_of(written: Written) -> HttpApi | None:
     """Return the settings; None where the address is not configured, or after noting what is wrong."""
     values, findings = written.values, written.findings
     if values["http_endpoint"] is None:
-        for one in (
-            findings.given[option.name] for option in described(HttpApi) if option.name in findings.given
-        ):
+        given = (findings.given.get(option.name) for option in described(HttpApi))
+        for one in filter(None, given):
             findings.warn(one.place, "has no effect", "http_endpoint is not set")
         return None
     if values["mode"] is Mode.SHADOW:
-        findings.fault(
-            findings.given["http_endpoint"].place,
-            "a shadow answers nobody: clients would get its answers in the place of the other connector's",
-            'leave http_endpoint out until mode = "active"',
-        )
+        found = "a shadow answers nobody: clients would get its answers in the place of the other connector's"
+        findings.fault_of("http_endpoint", found, 'leave http_endpoint out until mode = "active"')
     tls, keys = _tls(values, findings), _keys(values, findings)
     chain_ids = _chain_ids(values, findings)
     _check_openness(values, keys, tls, findings)
@@ -100,7 +96,7 @@ def _tls(values: Mapping[str, Any], findings: Findings) -> ServerTls | None:
     try:
         server_context(certificate, key)
     except TlsFault as error:
-        findings.fault(findings.given[_CERTIFICATE].place, str(error))
+        findings.fault_of(_CERTIFICATE, str(error))
     warn_if_open(key, findings)
     return ServerTls(certificate, key)
 
@@ -110,14 +106,13 @@ def _keys(values: Mapping[str, Any], findings: Findings) -> tuple[ApiKey, ...]:
     try:
         return keys_of(path, digest)
     except OSError as error:
-        findings.fault(findings.given["api_keys_file"].place, f"{path} cannot be read: {error.strerror}")
+        findings.fault_of("api_keys_file", f"{path} cannot be read: {error.strerror}")
     except ApiKeysFault as error:
         for fault in error.faults:
             inside = fault.place != "api_key_digest"
             place = findings.given["api_keys_file" if inside else "api_key_digest"].place
-            findings.fault(
-                f"{place} ({path}), {fault.place}" if inside else place, fault.message, fault.remedy
-            )
+            place += f" ({path}), {fault.place}" if inside else ""
+            findings.fault(place, fault.message, fault.remedy)
     return ()
 
 
@@ -133,9 +128,8 @@ def keys_of(path: Path | None, digest: bytes | None) -> tuple[ApiKey, ...]:
     if digest is None:
         return keys
     if any(key.id == DEFAULT_KEY or key.sha256 == digest for key in keys):
-        raise ApiKeysFault(
-            Fault("api_key_digest", f"api_keys_file has this key, or one called {DEFAULT_KEY}")
-        )
+        twice = f"api_keys_file has this key, or one called {DEFAULT_KEY}"
+        raise ApiKeysFault(Fault("api_key_digest", twice))
     return (*keys, ApiKey(DEFAULT_KEY, digest))
 
 
@@ -145,11 +139,8 @@ def _chain_ids(values: Mapping[str, Any], findings: Findings) -> tuple[int, ...]
     if asked is None:
         return configured
     if unknown := [str(one) for one in asked if one not in configured]:
-        findings.fault(
-            findings.given["supported_chain_ids"].place,
-            f"{', '.join(unknown)}: no such chain in host_chains",
-            "add it there, with the address of its ACL",
-        )
+        found = f"{', '.join(unknown)}: no such chain in host_chains"
+        findings.fault_of("supported_chain_ids", found, "add it there, with the address of its ACL")
     return asked
 
 
@@ -162,14 +153,10 @@ def _check_openness(
     if is_loopback(str(values["http_endpoint"]).rpartition(":")[0]):
         return
     if not asked and not values["http_without_keys"]:
-        findings.fault(
-            place,
-            "is not a loopback address, and no key is configured: everybody could ask for decryptions",
-            "set api_keys_file, or http_without_keys = true behind a proxy that checks keys",
-        )
+        found = "is not a loopback address, and no key is configured: everybody could ask for decryptions"
+        remedy = "set api_keys_file, or http_without_keys = true behind a proxy that checks keys"
+        findings.fault(place, found, remedy)
     if keys and tls is None:
-        findings.warn(
-            place,
-            "takes API keys without TLS: who reads the network between can use them",
-            "set tls_config.cert_path and tls_config.key_path, or put a proxy with TLS before it",
-        )
+        found = "takes API keys without TLS: who reads the network between can use them"
+        remedy = "set tls_config.cert_path and tls_config.key_path, or put a proxy with TLS before it"
+        findings.warn(place, found, remedy)

@@ -32,26 +32,14 @@ def _contract(of: str, kind: str, name: str, address: Address) -> dict[str, dict
 
 
 _CHANGED: Final[dict[str, dict[str, Any]]] = {
-    "gateway_url": {
-        "name": "gwl2_url",
-        "default": ("ws://localhost:8545",),
-        "in_file": True,
-    },
+    "gateway_url": {"name": "gwl2_url", "default": ("ws://localhost:8545",), "in_file": True},
     "gateway_chain_id": {"name": "chain_id", "default": 31337, "in_file": True},
     **_contract("decryption_contract", "DecryptionManager", "decryption_manager", _MANAGER),
     **_contract("gateway_config_contract", "HTTPZ", "httpz", Address(bytes(19) + b"\x01")),
-    "kms_generation_contract.address": {
-        "name": "key_manager_address",
-        "form": contract_form("KeyManager"),
-        "default": None,
-    },
-    "kms_core_endpoints": {
-        "name": "kms_core_endpoint",
-        "default": ("http://[::1]:50052",),
-        "in_file": True,
-    },
+    "kms_generation_contract.address": {"name": "key_manager_address", "form": contract_form("KeyManager"), "default": None},
+    "kms_core_endpoints": {"name": "kms_core_endpoint", "default": ("http://[::1]:50052",), "in_file": True},
     "service_name": {"default": "kms-connector"},
-}
+}  # fmt: skip
 """What differs from the descriptions of the settings."""
 
 _OWN: Final = {of: attrs.evolve(DESCRIBED[of], **changes) for of, changes in _CHANGED.items()}
@@ -66,12 +54,11 @@ _LATER: Final = (
 )
 """How options begin that this generation does not have."""
 
+_BY_DEADLINE: Final = "work ends by its deadline (deadlines.*, decryption_expiry)"
 _ACCEPTED: Final = (
     Accepted("channel_size", "pools.* limit concurrent requests", Form(lambda value: at_least(1, value), "")),
-    *(
-        Accepted(name, "work ends by its deadline (deadlines.*, decryption_expiry)", Form(whole, ""))
-        for name in ("decryption_timeout_secs", "reencryption_timeout_secs")
-    ),
+    Accepted("decryption_timeout_secs", _BY_DEADLINE, Form(whole, "")),
+    Accepted("reencryption_timeout_secs", _BY_DEADLINE, Form(whole, "")),
     Accepted("retry_interval_secs", "delays grow exponentially", Form(whole, "")),
     Accepted("verify_coprocessors", "the connector reads every coprocessor from HTTPZ", Form(flag, "")),
 )
@@ -101,23 +88,19 @@ def chains_of(written: Written) -> Chains:
     values, findings = written.values, written.findings
     for name in _DOMAINS:
         if isinstance(values[name], str) and not (values[name].isascii() and values[name].isprintable()):
-            findings.warn(
-                written.place(name), "holds characters that other encoders of EIP-712 may read differently"
-            )
+            found = "holds characters that other encoders of EIP-712 may read differently"
+            findings.warn(written.place(name), found)
     if values["tolerant_digests"]:
-        findings.warn(
-            written.place("tolerant_digests"),
-            "is on: the connector sends ciphertexts to the Core although their digest differs from the one on chain",
-        )
+        found = "is on: the connector sends ciphertexts to the Core although their digest differs from the one on chain"
+        findings.warn(written.place("tolerant_digests"), found)
     gateway = Chain(values["chain_id"], values["gwl2_url"] or ())
     return Chains(gateway, gateway, ())
 
 
 def httpz_of(written: Written) -> Contract:
     """Return the contract that has what two contracts have in the later generation."""
-    return Contract(
-        *(written.values[f"httpz_{part}"] for part in ("address", "domain_name", "domain_version"))
-    )
+    parts = ("address", "domain_name", "domain_version")
+    return Contract(*(written.values[f"httpz_{part}"] for part in parts))
 
 
 def key_manager_of(written: Written) -> Contract:

@@ -83,9 +83,8 @@ NETWORKS: Final = {network.name: network for network in _ALL}
 
 def protocol_config_instead_of(kms_verifier: Address) -> str | None:
     """Return the ProtocolConfig of the network whose charts name this KMSVerifier in its place, or None."""
-    return next(
-        (one.protocol_config for one in _ALL if parse_address(one.kms_verifier) == kms_verifier), None
-    )
+    named = (one.protocol_config for one in _ALL if parse_address(one.kms_verifier) == kms_verifier)
+    return next(named, None)
 
 
 NETWORK: Final = "network"
@@ -155,16 +154,11 @@ def compare(values: dict[str, Any], network: Network, findings: Findings) -> Non
     for name in _CHAIN_IDS:
         expected = getattr(network, name)
         if values[name] not in {None, expected}:
-            findings.fault(
-                findings.given[name].place, f"is {values[name]}, and that of {network.name} is {expected}"
-            )
+            findings.fault_of(name, f"is {values[name]}, and that of {network.name} is {expected}")
     listed = {entry.chain_id for entry in values["host_chains"] or ()}
     for chain_id in network.acls.keys() - listed:
-        findings.warn(
-            "host_chains",
-            f"chain {chain_id} of {network.name} is not listed: its requests wait",
-            "add its url",
-        )
+        found = f"chain {chain_id} of {network.name} is not listed: its requests wait"
+        findings.warn("host_chains", found, "add its url")
 
 
 def _place(network: Network) -> str:

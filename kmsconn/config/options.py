@@ -73,9 +73,9 @@ class OptionTable:
 
     def in_own_words(self, message: str) -> str:
         """Return a message that names options as the settings' descriptions do with their names in this generation."""
-        return (
-            self._named_otherwise.sub(lambda found: self.names[found[0]], message) if self.names else message
-        )
+        if not self.names:
+            return message
+        return self._named_otherwise.sub(lambda found: self.names[found[0]], message)
 
     @cached_property
     def _named_otherwise(self) -> re.Pattern[str]:
@@ -87,17 +87,10 @@ DESCRIBED: Final = {one.name: one for one in described(Settings)}
 
 
 _TITLES: Final = {
-    "chains": "The chains",
-    "protocol": "The contracts",
-    "core": "The KMS Core",
-    "wallet": "The wallet",
-    "reading": "Where requests come from",
-    "work": "Working on requests",
-    "ciphertexts": "Ciphertexts",
-    "transactions": "Replies",
-    "storage": "The journal",
-    "monitoring": "The process",
-}
+    "chains": "The chains", "protocol": "The contracts", "core": "The KMS Core", "wallet": "The wallet",
+    "reading": "Where requests come from", "work": "Working on requests", "ciphertexts": "Ciphertexts",
+    "transactions": "Replies", "storage": "The journal", "monitoring": "The process",
+}  # fmt: skip
 """What the groups of settings are called in the reference and in the sample."""
 
 
@@ -177,6 +170,10 @@ class Findings:
         """Note one thing that is wrong."""
         self.faults.append(Fault(place, message, remedy))
 
+    def fault_of(self, name: str, message: str, remedy: str = "") -> None:
+        """Note what is wrong with an option that is given, where it stands."""
+        self.fault(self.given[name].place, message, remedy)
+
     def warn(self, place: str, message: str, remedy: str = "") -> None:
         """Note one thing that is accepted, but should be known."""
         self.warnings.append(Fault(place, message, remedy))
@@ -250,13 +247,9 @@ def explain(
     table: OptionTable, given: Mapping[str, Given], values: Mapping[str, Any], file: str
 ) -> Iterator[ExplainedOption]:
     """Yield every option of a generation in the order of the reference. ``values`` are typed, None where an option is not set."""
-    for option in table.options.values():
-        yield ExplainedOption(
-            option.name,
-            _shown(option, values.get(option.name)),
-            _source(option, given, file),
-            option.environment,
-        )
+    for name, option in table.options.items():
+        shown, source = _shown(option, values.get(name)), _source(option, given, file)
+        yield ExplainedOption(name, shown, source, option.environment)
 
 
 def _source(option: Described, given: Mapping[str, Given], file: str) -> str:

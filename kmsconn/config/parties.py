@@ -93,6 +93,10 @@ class Contract:
         return Domain(self.domain_name, self.domain_version, chain_id, self.address)
 
 
+def _section(prefix: str, domain_name: str) -> Section:
+    return Section(prefix, {"domain_name": domain_name})
+
+
 @attrs.frozen
 class S3Fallback:
     """Where ciphertexts are looked for when the chain names no usable bucket.
@@ -145,16 +149,10 @@ class ProtocolSettings:
     erc1271_gas_limit: Gas limit of a signature check by a contract (ERC-1271).
     """
 
-    decryption_contract: Annotated[Contract, Section("decryption_contract", {"domain_name": "Decryption"})]
-    gateway_config_contract: Annotated[
-        Contract, Section("gateway_config_contract", {"domain_name": "GatewayConfig"})
-    ]
-    protocol_config_contract: Annotated[
-        Contract, Section("protocol_config_contract", {"domain_name": "ProtocolConfig"})
-    ]
-    kms_generation_contract: Annotated[
-        Contract, Section("kms_generation_contract", {"domain_name": "KMSGeneration"})
-    ]
+    decryption_contract: Annotated[Contract, _section("decryption_contract", "Decryption")]
+    gateway_config_contract: Annotated[Contract, _section("gateway_config_contract", "GatewayConfig")]
+    protocol_config_contract: Annotated[Contract, _section("protocol_config_contract", "ProtocolConfig")]
+    kms_generation_contract: Annotated[Contract, _section("kms_generation_contract", "KMSGeneration")]
     profile: forms.ProfileName = FHEVM
     compressed_key_sets: forms.CompressedSets = attrs.field(
         default=CompressedKeySets.AUTO, converter=compressed_key_sets
@@ -189,9 +187,7 @@ class CoreSettings:
     """
 
     core_endpoints: Annotated[
-        places.CoreEndpoints,
-        Alias("kms_core_endpoint", OLDER),
-        OptionName("kms_core_endpoints"),
+        places.CoreEndpoints, Alias("kms_core_endpoint", OLDER), OptionName("kms_core_endpoints")
     ]
     core_tls: Annotated[CoreTls | None, Section("core_tls")] = None
     core_reply_budget: forms.ByteSize = 512 * 1024 * 1024
@@ -247,9 +243,8 @@ class WalletSettings:
         if self.private_key is not None and self.aws_kms is not None:
             raise ValueError("the wallet is private_key or aws_kms, one of the two")
         if not self.can_sign and self.tx_sender_address is None:
-            raise ValueError(
-                "the wallet is private_key or aws_kms, one of the two; who sends nothing names tx_sender_address"
-            )
+            rule = "the wallet is private_key or aws_kms, one of the two"
+            raise ValueError(f"{rule}; who sends nothing names tx_sender_address")
 
     @property
     def can_sign(self) -> bool:

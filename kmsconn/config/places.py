@@ -42,13 +42,9 @@ PARAMETERS: Final = frozenset(
 """The parameters of libpq, without those that become fields, and without replication."""
 
 _SQLX: Final = {
-    "ssl-mode": "sslmode",
-    "ssl-root-cert": "sslrootcert",
-    "ssl-ca": "sslrootcert",
-    "ssl-cert": "sslcert",
-    "ssl-key": "sslkey",
+    "ssl-mode": "sslmode", "ssl-root-cert": "sslrootcert", "ssl-ca": "sslrootcert", "ssl-cert": "sslcert", "ssl-key": "sslkey",
     "application-name": "application_name",
-}
+}  # fmt: skip
 """Spellings of sqlx, the driver of the three services."""
 _WITHOUT_EFFECT: Final = frozenset({"statement-cache-capacity"})
 
@@ -62,9 +58,8 @@ def parse_postgres_url(url: str) -> PostgresAddress:
     """Take a URL apart. Raises ValueError that names the faulty part, and quotes none."""
     found = _URL.fullmatch(url)
     if found is None or not url.isprintable() or " " in url:
-        raise ValueError(
-            f"is no URL of a PostgreSQL database, postgresql://USER@HOST:PORT/DATABASE ({_ESCAPES})"
-        )
+        form = "postgresql://USER@HOST:PORT/DATABASE"
+        raise ValueError(f"is no URL of a PostgreSQL database, {form} ({_ESCAPES})")
     user, colon, password = (found["user"] or "").partition(":")
     given = {"user": user, "password": password if colon else "", "dbname": found["database"] or ""}
     given = {name: _decoded(value) for name, value in given.items() if value}
@@ -83,21 +78,15 @@ def _address(given: dict[str, str]) -> PostgresAddress:
     if (mode := given.get("sslmode")) is not None and mode not in SSL_MODES:
         raise ValueError(f"its sslmode must be one of {', '.join(SSL_MODES)}")
     password = given.get("password")
-    return PostgresAddress(
-        given["dbname"],
-        hosts,
-        ports,
-        given.get("user", ""),
-        None if password is None else Secret(password),
-        {name: value for name, value in given.items() if name in PARAMETERS},
-    )
+    secret = None if password is None else Secret(password)
+    parameters = {name: value for name, value in given.items() if name in PARAMETERS}
+    return PostgresAddress(given["dbname"], hosts, ports, given.get("user", ""), secret, parameters)
 
 
 def _decoded(text: str) -> str:
     if re.search(r"%(?![0-9a-fA-F]{2})", text):
-        raise ValueError(
-            "has a % that is not followed by two hex digits (write %25 for the character itself)"
-        )
+        remedy = "write %25 for the character itself"
+        raise ValueError(f"has a % that is not followed by two hex digits ({remedy})")
     decoded = unquote(text)
     if "\0" in decoded:
         raise ValueError("has a zero byte")
@@ -159,9 +148,8 @@ def _check_url(url: str, schemes: tuple[str, ...]) -> str:
     except ValueError:
         raise ValueError("is not a URL: its host or port is malformed") from None
     if parts.scheme not in schemes:
-        raise ValueError(
-            f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-        )
+        known = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"must be a URL that starts with {known}")
     if not parts.hostname or not url.isprintable() or " " in url:
         raise ValueError("is not a URL: it has no host, or it contains a blank")
     return url
@@ -223,9 +211,8 @@ def journal_address(value: object) -> Path | PostgresAddress:
         return parse_postgres_url(written)
     path = written.removeprefix(SQLITE)
     if not written.startswith(SQLITE) or not path:
-        raise ValueError(
-            f"must be {SQLITE}PATH (an absolute path: {SQLITE}/PATH) or postgresql://USER@HOST:PORT/DATABASE"
-        )
+        file = f"{SQLITE}PATH (an absolute path: {SQLITE}/PATH)"
+        raise ValueError(f"must be {file} or postgresql://USER@HOST:PORT/DATABASE")
     return Path(path)
 
 

@@ -46,22 +46,12 @@ _SHARED: Final[Mapping[str, Maker]] = {
 }
 
 GENERATIONS: Final[Mapping[str, GenerationOptions]] = {
-    requests.FHEVM: GenerationOptions(
-        FHEVM, {**_SHARED, "chains": assembly.chains_of, "http_api": http_api_of}
-    ),
-    requests.HTTPZ_RC7: GenerationOptions(
-        HTTPZ_RC7,
-        {
-            **_SHARED,
-            "chains": httpz.chains_of,
-            "protocol_config_contract": httpz.httpz_of,
-            "kms_generation_contract": httpz.key_manager_of,
-            "attestation": httpz.attestation_of,
-            "s3": httpz.s3_of,
-        },
-        httpz.tidy,
-    ),
-}
+    requests.FHEVM: GenerationOptions(FHEVM, {**_SHARED, "chains": assembly.chains_of, "http_api": http_api_of}),
+    requests.HTTPZ_RC7: GenerationOptions(HTTPZ_RC7, {
+        **_SHARED, "chains": httpz.chains_of, "protocol_config_contract": httpz.httpz_of,
+        "kms_generation_contract": httpz.key_manager_of, "attestation": httpz.attestation_of, "s3": httpz.s3_of,
+    }, httpz.tidy),
+}  # fmt: skip
 
 
 FOLDER_VARIABLE: Final = "KMS_CONNECTOR_CONFIG_DIR"
@@ -98,12 +88,8 @@ def load_config(
         raise ConfigError(tuple(findings.faults))
     service = settings.monitoring.service_name
     tracing = None if alone else tracing_of(environ, service, findings.warn)
-    return settings.but(
-        proxies=proxies,
-        tracing=tracing,
-        control_socket=control_socket_of(settings, path),
-        warnings=tuple(findings.warnings),
-    )
+    control, warnings = control_socket_of(settings, path), tuple(findings.warnings)
+    return settings.but(proxies=proxies, tracing=tracing, control_socket=control, warnings=warnings)
 
 
 def read_sources(
@@ -126,9 +112,8 @@ def read_sources(
     if alone:
         variables = {name: one for name, one in variables.items() if name == "profile"}
     arguments = {"service_name": ("--name", service_name), networks.NETWORK: ("--network", network)}
-    named = {
-        name: Given(value, place, name) for name, (place, value) in arguments.items() if value is not None
-    }
+    said = ((name, *one) for name, one in arguments.items() if one[1] is not None)
+    named = {name: Given(value, place, name) for name, place, value in said}
     values = _values(generation, (document, variables, named), findings, alone=alone)
     return Written(generation.table, values, findings, generation.makers, environ)
 
@@ -150,11 +135,7 @@ def profile_of(given: Mapping[str, Given]) -> str:
 
 
 def _values(
-    generation: GenerationOptions,
-    sources: tuple[dict[str, Given], ...],
-    findings: Findings,
-    *,
-    alone: bool,
+    generation: GenerationOptions, sources: tuple[dict[str, Given], ...], findings: Findings, *, alone: bool
 ) -> dict[str, Any]:
     """Return every option's typed value; later sources win, and a known network fills in what they leave out."""
     known = networks.find_network(sources, generation.table, findings)
@@ -175,17 +156,17 @@ def _values(
 
 def read_toml(path: Path, findings: Findings) -> dict[str, Given]:
     """Return the values of a file by dotted name; a file that cannot be read is a fault."""
+    document, wrong = dict[str, Any](), ""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        findings.fault(str(path), f"cannot be read: {error.strerror}")
-        return {}
+        wrong = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        findings.fault(str(path), "is not UTF-8 text")
-        return {}
+        wrong = "is not UTF-8 text"
     except tomllib.TOMLDecodeError as error:
-        findings.fault(str(path), f"is not TOML: {_position_only(error)}")
-        return {}
+        wrong = f"is not TOML: {_position_only(error)}"
+    if wrong:
+        findings.fault(str(path), wrong)
     if {"private_key", "mnemonic"} & document.keys() or has_password(document):
         warn_if_open(path, findings)
     return {name: Given(value, name, name, path.parent) for name, value in _flattened("", document)}

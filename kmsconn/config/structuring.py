@@ -61,11 +61,8 @@ class HostChainEntry:
     acl_address: places.ContractAddress
 
 
-_read_host_chains = tables_of(
-    HostChainEntry,
-    "url, chain_id and acl_address",
-    {"chainId": "chain_id", "aclAddress": "acl_address"},
-)
+_SPELLINGS = {"chainId": "chain_id", "aclAddress": "acl_address"}
+_read_host_chains = tables_of(HostChainEntry, "url, chain_id and acl_address", _SPELLINGS)
 
 
 def _host_chains(value: Any) -> tuple[HostChainEntry, ...]:
@@ -80,16 +77,14 @@ def _host_chains(value: Any) -> tuple[HostChainEntry, ...]:
 
 
 def _host_chains_text(entries: tuple[HostChainEntry, ...]) -> str:
-    urls = (", ".join(map(show_origin, one.url)) for one in entries)
-    return ", ".join(
-        f"{one.chain_id} at {url}, ACL {checksum(one.acl_address)}"
-        for one, url in zip(entries, urls, strict=True)
+    told = (
+        (one.chain_id, ", ".join(map(show_origin, one.url)), checksum(one.acl_address)) for one in entries
     )
+    return ", ".join(f"{chain_id} at {urls}, ACL {acl}" for chain_id, urls, acl in told)
 
 
-HostChainTables = Annotated[
-    tuple[HostChainEntry, ...], Form(_host_chains, "list of tables", _host_chains_text)
-]
+_FORM = Form(_host_chains, "list of tables", _host_chains_text)
+HostChainTables = Annotated[tuple[HostChainEntry, ...], _FORM]
 
 
 def beside(folder: Path, value: Any, form: Form) -> Any:
@@ -113,11 +108,8 @@ def _faults(error: Exception, place: str) -> list[Fault]:
     if isinstance(error, BaseValidationError):
         return [fault for one in error.exceptions for fault in _faults(one, place + _step(one, error))]
     if isinstance(error, ForbiddenExtraKeysError):
-        known = [field.name for field in attrs.fields(error.cl)]
-        return [
-            Fault(f"{place}.{key}", "is unknown", forms.suggestion(key, known))
-            for key in sorted(error.extra_fields)
-        ]
+        known, unknown = [field.name for field in attrs.fields(error.cl)], sorted(error.extra_fields)
+        return [Fault(f"{place}.{key}", "is unknown", forms.suggestion(key, known)) for key in unknown]
     if isinstance(error, KeyError):
         return [Fault(place, "is required")]
     return [Fault(place, str(error))]

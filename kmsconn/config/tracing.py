@@ -103,10 +103,9 @@ def _endpoint(given: _Variables) -> str | None:
     if name == GENERAL + "ENDPOINT":
         url = url.rstrip("/") + TRACES_PATH
     try:
-        parsed = parse(url)
-        fault = (
-            "" if parsed.scheme in {"http", "https"} else f"has the scheme {parsed.scheme}, not http or https"
-        )
+        parsed, fault = parse(url), ""
+        if parsed.scheme not in {"http", "https"}:
+            fault = f"has the scheme {parsed.scheme}, not http or https"
     except ValueError as error:
         fault = str(error)
     if fault:

@@ -156,17 +156,12 @@ def _note_missing(findings: Findings, *, sends: bool) -> None:
     if any(name.startswith(_KEYS) for name in findings.given):
         return
     if not sends:
-        findings.fault(
-            "tx_sender_address",
-            "a process that sends nothing does not know for which node it works",
-            "set tx_sender_address to the address that sends the node's replies",
-        )
+        found = "a process that sends nothing does not know for which node it works"
+        remedy = "set tx_sender_address to the address that sends the node's replies"
+        findings.fault("tx_sender_address", found, remedy)
     else:
-        findings.fault(
-            "private_key",
-            "no wallet is configured",
-            "set private_key_file, or KMS_CONNECTOR_PRIVATE_KEY, signing_key_path, mnemonic or aws_kms_config",
-        )
+        others = "KMS_CONNECTOR_PRIVATE_KEY, signing_key_path, mnemonic or aws_kms_config"
+        findings.fault("private_key", "no wallet is configured", f"set private_key_file, or {others}")
 
 
 def _refuse_two(wallets: list[FoundWallet], findings: Findings) -> None:
@@ -177,19 +172,13 @@ def _refuse_two(wallets: list[FoundWallet], findings: Findings) -> None:
 
 def _refuse_another_sender(wallet: FoundWallet, named: Address | None, findings: Findings) -> None:
     if named is not None and wallet.address is not None and wallet.address != named:
-        findings.fault(
-            "tx_sender_address",
-            f"is {checksum(named)}, and the wallet is {wallet}",
-            "name the wallet's address, or leave it out",
-        )
+        found = f"is {checksum(named)}, and the wallet is {wallet}"
+        findings.fault("tx_sender_address", found, "name the wallet's address, or leave it out")
 
 
 def _refuse_raw_key(wallet: FoundWallet, chain_ids: set[int | None], findings: Findings) -> None:
     """A key that lies in a file or a variable is stolen with it: on a main network the operator must have meant it."""
     main = MAIN_NETWORKS & chain_ids
     if main and isinstance(wallet.key, Secret):
-        findings.fault(
-            wallet.place,
-            f"is a raw key, and chain {min(main)} is a main network",
-            "use aws_kms_config, or set allow_raw_key_on_mainnet = true",
-        )
+        found = f"is a raw key, and chain {min(main)} is a main network"
+        findings.fault(wallet.place, found, "use aws_kms_config, or set allow_raw_key_on_mainnet = true")
