@@ -37,7 +37,7 @@ DEFAULT_BLOCK_TIME = (
 )
 FASTEST = 1e-4  # seconds between blocks; a pace beyond it comes of a wild number, and numbers made of it fit no column
 _TRUSTED_SPAN = (
-    10  # seconds of chain time below which block timestamps, whole seconds, say nothing about the pace
+    10  # seconds of chain time below which block timestamps, whole ones, say nothing about the pace
 )
 _SAMPLES = 600  # one per second of chain time at most: ten minutes
 
@@ -261,9 +261,8 @@ class Follower:
         newest, self.kept = self.kept[-1:], (*self.kept, head)
         if newest and newest[0].number // SPARE != head.number // SPARE:
             before, self.kept = self.kept, thinned(self.kept)
-            await self.durable.forget(
-                sorted({one.number for one in before} - {one.number for one in self.kept})
-            )
+            gone = {one.number for one in before} - {one.number for one in self.kept}
+            await self.durable.forget(sorted(gone))
 
     def _take(self, followed: Followed) -> None:
         self.generation, self.kept = followed.generation, followed.kept

@@ -91,9 +91,8 @@ class HttpLink:
 
     def _outcomes(self, body: bytes, ids: range) -> list[Any]:
         messages = decode(body)
-        outcomes = {
-            message.id: message.outcome for message in reversed(messages) if isinstance(message, RpcAnswer)
-        }
+        answers = (one for one in reversed(messages) if isinstance(one, RpcAnswer))
+        outcomes = {one.id: one.outcome for one in answers}
         complaint = outcomes.get(None)
         if complaint is None and not all(number in outcomes for number in ids):
             raise Unreachable(f"{self.origin}: the answer lacks results for some calls")

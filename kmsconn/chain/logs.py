@@ -7,6 +7,7 @@ is not trusted.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -59,8 +60,11 @@ class LogsRead:
     kept: bytes | None = None
 
 
-_head_decoder = msgspec.json.Decoder(JsonBlock)
+class _JsonPush(msgspec.Struct, rename="camel"):
+    block_number: Count
 
+
+_head_decoder, _push_decoder = msgspec.json.Decoder(JsonBlock), msgspec.json.Decoder(_JsonPush)
 
 _HASH = 32
 _is_hash = re.compile(r"0[xX][0-9a-fA-F]{64}").fullmatch
@@ -110,9 +114,8 @@ async def read_logs(
         "toBlock": head if to_block is None else quantity(to_block),
     }
     kept_block = [] if kept is None else [block_call(kept)]
-    block, *between, found = await rpc.batch(
-        [Call("eth_getBlockByNumber", (head, False)), *kept_block, Call("eth_getLogs", (criteria,))]
-    )
+    first, last_call = Call("eth_getBlockByNumber", (head, False)), Call("eth_getLogs", (criteria,))
+    block, *between, found = await rpc.batch([first, *kept_block, last_call])
     top = read_block(block)
     last = top.number if to_block is None else to_block
     shown = hash_of(between[0]) if between else None
@@ -192,6 +195,14 @@ def read_pushed_head(push: bytes) -> tuple[int, int]:
         return int(head.number, 16), int(head.timestamp, 16)
     except (msgspec.DecodeError, ValueError) as error:
         raise Unreachable(f"the pushed head is no block: {clean(str(error))}") from error
+
+
+def pushed_block(push: bytes) -> float:
+    """Return the block of a log that was pushed, as JSON text; inf for what names none."""
+    try:
+        return int(_push_decoder.decode(push).block_number, 16)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return math.inf
 
 
 def decode_logs(found: Any) -> tuple[list[Log], tuple[str, ...]]:

@@ -158,9 +158,8 @@ class Receipt:
 
         A contract keeps a 64th of the gas when it calls another one (EIP-150), and ends with that when the other one ran out.
         """
-        return (
-            not self.succeeded and self.gas_used is not None and self.gas_used >= gas_limit - gas_limit // 64
-        )
+        used = self.gas_used
+        return not self.succeeded and used is not None and used >= gas_limit - gas_limit // 64
 
 
 class JsonTransaction(msgspec.Struct):
@@ -191,9 +190,7 @@ MAX_MESSAGE = 300  # characters of a node's message that are kept
 
 # EIP-1474 (-32005), HTTP's number used as a code, and what common providers and public nodes use.
 OVERLOAD_CODES = frozenset({-32005, 429, -32007, -32016, -32029, -32090})
-_OVERLOAD = re.compile(
-    r"rate.?limit|too many requests|request limit|throttl|capacity exceeded|quota", re.IGNORECASE
-)
+_OVERLOAD = re.compile(r"(?i)rate.?limit|too many requests|request limit|throttl|capacity exceeded|quota")
 
 # -32005 is also what some nodes answer to a range that is too wide: that is for the cursor to mend, not for patience.
 _TOO_WIDE = re.compile(
@@ -203,9 +200,7 @@ _TOO_WIDE = re.compile(
     re.IGNORECASE,
 )
 # A node that does not have the end of the range yet speaks of ranges too.
-_BEYOND_HEAD = re.compile(
-    r"beyond|past.*head|future|unknown block|header not found|greater than latest", re.IGNORECASE
-)
+_BEYOND_HEAD = re.compile(r"(?i)beyond|past.*head|future|unknown block|header not found|greater than latest")
 _CODES = 2**31  # JSON-RPC 2.0 names numbers of five digits; nodes use other small ones
 _REVERT_DATA = re.compile(r"(?:Reverted )?(0x[0-9a-fA-F]*)")
 
@@ -288,11 +283,8 @@ def rpc_error(text: bytes) -> RpcError:
     fields = error if isinstance(error, dict) else {"message": error}
     code, message = fields.get("code"), fields.get("message")
     shown = message if isinstance(message, str) else text[: 4 * MAX_MESSAGE].decode(errors="replace")
-    return RpcError(
-        code if type(code) is int and abs(code) < _CODES else 0,
-        clean(shown),
-        _revert_data(fields.get("data")),
-    )
+    known = code if type(code) is int and abs(code) < _CODES else 0
+    return RpcError(known, clean(shown), _revert_data(fields.get("data")))
 
 
 def _revert_data(data: Any) -> bytes | None:
@@ -310,9 +302,7 @@ def _revert_data(data: Any) -> bytes | None:
 
 def clean(text: str) -> str:
     """Return a node's text without control and other unprintable characters, and short."""
-    printable = "".join(
-        character if character.isprintable() else " " for character in text[: 4 * MAX_MESSAGE]
-    )
+    printable = "".join(one if one.isprintable() else " " for one in text[: 4 * MAX_MESSAGE])
     joined = " ".join(printable.split())
     return joined if len(joined) <= MAX_MESSAGE else joined[: MAX_MESSAGE - 1] + "…"
 

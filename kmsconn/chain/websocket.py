@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -30,11 +31,24 @@ from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.urls import parse
 
+Take = Callable[[int, Any], object]
+
 
 class RpcExchange:
-    """Questions that went out together, as one batch or each for itself, and their answers as they come. ``name``: what errors name."""
+    """Questions that went out together, as one batch or each for itself, and their answers as they come.
 
-    def __init__(self, among: Exchanges, calls: Sequence[Call], name: str = "", *, batch: bool) -> None:
+    ``name``: what errors name; ``take`` gets the outcome of each with its place.
+    """
+
+    def __init__(
+        self,
+        among: Exchanges,
+        calls: Sequence[Call],
+        name: str = "",
+        *,
+        batch: bool,
+        take: Take | None = None,
+    ) -> None:
         self.name = name
         self.ids = range(among.next_id, among.next_id + len(calls))
         among.next_id = self.ids.stop
@@ -43,9 +57,15 @@ class RpcExchange:
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         """Of each question the first that came."""
-        self.hear: Callable[[int, Any], object] = self.outcomes.setdefault
+        self.hear: Callable[[int, Any], object]
+        self.hear = self.outcomes.setdefault if take is None else partial(self._hand_on, take)
         self.failure: str | None = None
         self.done = trio.Event()
+
+    def _hand_on(self, take: Take, number: int, outcome: Any) -> None:
+        if number not in self.outcomes:
+            self.outcomes[number] = outcome
+            take(number - self.ids.start, outcome)
 
     def refuse(self, error: KmsconnError) -> None:
         """Take an error for all questions that have no outcome."""
@@ -118,12 +138,7 @@ HANDSHAKE_BYTES = 4096  # received at once during the handshake: nothing limits 
 PULSE_SECONDS = 10.0  # between pings; who says nothing at all from one to the next but one is gone
 PARTING_SECONDS = 1.0  # for the answer to the server's closing
 
-FOREIGN_ERRORS: tuple[type[Exception], ...] = (
-    NoWebsocket,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    OSError,
-)
+FOREIGN_ERRORS = (NoWebsocket, trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class WebSocketLink:
@@ -164,21 +179,13 @@ class WebSocketLink:
             return None
         return exchange
 
-    async def each(self, calls: Sequence[Call], take: Callable[[int, Any], None]) -> None:
+    async def each(self, calls: Sequence[Call], take: Take) -> None:
         """Ask each in a frame of its own, all in one piece; ``take`` gets the outcome of each with its place, in the reading task.
 
         Unreachable stands for those that were not answered when the connection ended.
         Cancellation: at any time; ``take`` has had what had come, and what comes late is dropped. Repeating: the caller's question.
         """
-        exchange = RpcExchange(self._exchanges, calls, batch=False)
-        outcomes, first = exchange.outcomes, exchange.ids.start
-
-        def hear(number: int, outcome: Any) -> None:
-            if number not in outcomes:
-                outcomes[number] = outcome
-                take(number - first, outcome)
-
-        exchange.hear = hear
+        exchange = RpcExchange(self._exchanges, calls, batch=False, take=take)
         questions = zip(exchange.ids, calls, strict=True)
         try:
             await self._send(encode(number, [call], batch=False) for number, call in questions)
@@ -337,9 +344,8 @@ async def run_websocket(  # noqa: ASYNC128 - hands its task_status on
             nursery.cancel_scope.cancel()
     finally:
         link.drop("closed here")
-        with trio.move_on_after(
-            PARTING_SECONDS, shield=True
-        ):  # a cancellation would take the place of what is raised
+        # a cancellation would take the place of what is raised
+        with trio.move_on_after(PARTING_SECONDS, shield=True):
             await trio.aclose_forcefully(stream)
 
 

@@ -120,18 +120,14 @@ class WebSocketWire:
                 return None
             size = int.from_bytes(received[start : start + length])
             start += length
-        fits = (
-            (opcode == 0) == self._begun
-            if opcode < _CLOSE
-            else size < _TWO_BYTES and (opcode, size) != (_CLOSE, 1)
-        )
+        of_control = size < _TWO_BYTES and (opcode, size) != (_CLOSE, 1)
+        fits = (opcode == 0) == self._begun if opcode < _CLOSE else of_control
         if not fits or first not in _FIRST_BYTES or masked or size < least:
             why = f"a frame must not begin with 0x{received[at:start].hex()}"
             self._end(CloseReason.PROTOCOL_ERROR, f"the server broke the protocol: {why}")
         elif opcode < _CLOSE and len(self._pieces) + size > self._max:
-            self._end(
-                CloseReason.MESSAGE_TOO_BIG, f"the server sent a message of more than {self._max} bytes"
-            )
+            too_big = f"the server sent a message of more than {self._max} bytes"
+            self._end(CloseReason.MESSAGE_TOO_BIG, too_big)
         elif start + size <= len(received):
             return start, start + size
         return None

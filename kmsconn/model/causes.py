@@ -22,28 +22,18 @@ class Cause:
 
 
 CAUSES: Final[Mapping[str, Cause]] = {
-    "unreachable": Cause(
-        "check that it runs and that the option has its address; requests wait and none is lost",
-        critical=True,
-    ),
+    "unreachable": Cause("check that it runs and that the option has its address; requests wait and none is lost", critical=True),
     "wrong-chain": Cause("correct the URL or the chain id", critical=True),
     "wrong-contract": Cause(
-        "check that the node belongs to this network, and check the option in the text; signatures wait meanwhile",
-        critical=True,
+        "check that the node belongs to this network, and check the option in the text; signatures wait meanwhile", critical=True,
     ),
     "newer-contract": Cause("upgrade kmsconn", critical=True),
     "no-answer-yet": Cause("see the text; the start continues without a restart", critical=True),
-    "logs": Cause(
-        "check that the node keeps logs, follows the chain, and accepts the range", critical=True, after=10.0
-    ),
-    "unknown-event": Cause(
-        "compare the contract's version with the releases of kmsconn; an upgrade of kmsconn may be due"
-    ),
+    "logs": Cause("check that the node keeps logs, follows the chain, and accepts the range", critical=True, after=10.0),
+    "unknown-event": Cause("compare the contract's version with the releases of kmsconn; an upgrade of kmsconn may be due"),
     "back-fill": Cause("use a node that keeps the history since the cursor", critical=True, after=10.0),
     "missing-requests": Cause("use a node that returns all logs of those blocks", critical=True),
-    "not-finalizing": Cause(
-        "check that the network finalizes, and that the node follows its consensus client", critical=True
-    ),
+    "not-finalizing": Cause("check that the network finalizes, and that the node follows its consensus client", critical=True),
     "unreadable": Cause("check gateway_config_contract, and that the Gateway answers its views"),
     "no-bucket": Cause("the coprocessor's operator must register one"),
     "calls-fail": Cause("see the text, and check that the dependency serves; requests wait"),
@@ -73,12 +63,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "undone": Cause("fix the problem in the text, then run `kmsconn requests retry`"),
     "paused": Cause("run `kmsconn resume KIND` when the reason is over; requests expire meanwhile"),
     "used-by-another": Cause("stop the other connector, or give it its own key", critical=True),
-    "replies-differ": Cause(
-        "compare the two in the log's reply_compared lines; stay in shadow mode until the reason is known"
-    ),
-    "replies-unmatched": Cause(
-        "see the reason in the log's reply_unmatched lines, and mend it before this connector becomes active"
-    ),
+    "replies-differ": Cause("compare the two in the log's reply_compared lines; stay in shadow mode until the reason is known"),
+    "replies-unmatched": Cause("see the reason in the log's reply_unmatched lines, and mend it before this connector becomes active"),
     "replies-missing": Cause("see whether the active connector runs"),
     "funds": Cause("send funds to the account"),
     "fees": Cause("see the options in the text"),
@@ -86,12 +72,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "gas-estimate": Cause("check the node"),
     "wallet": Cause("check that the signer can be reached and that its permissions allow signing"),
     "broadcast": Cause("check the node; the connector sends the same bytes again"),
-    "contract-refuses": Cause(
-        "check the contract and the account; the replies wait, and are sent once one is accepted"
-    ),
-    "key-type-unknown": Cause(
-        "see the text: the contract must be upgraded, or the network must generate keys that are not compressed"
-    ),
+    "contract-refuses": Cause("check the contract and the account; the replies wait, and are sent once one is accepted"),
+    "key-type-unknown": Cause("see the text: the contract must be upgraded, or the network must generate keys that are not compressed"),
     "key-missing": Cause(
         "give the Core the storage of the registered node; what this node never made, only a backup or the network can give it: tell its "
         "operators before the next epoch, which would wait for this node",
@@ -109,32 +91,18 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "receipt-unanswered": Cause("check the node; the connector asks the contract instead"),
     "trace-unanswered": Cause("check the node; the reason stays unknown"),
     "unwritable": Cause(
-        "free or repair the disk, or mend the PostgreSQL server: `kmsconn doctor` says what is wrong with it",
-        critical=True,
+        "free or repair the disk, or mend the PostgreSQL server: `kmsconn doctor` says what is wrong with it", critical=True,
     ),
     "misplaced": Cause("move the same file back, or restart", critical=True),
-    "lease-late": Cause(
-        "see why the database does not answer this process in time: network, load, a stopped machine"
-    ),
-    "lease-lost": Cause(
-        "see why it was silent for longer than `lease`: a stopped or overloaded machine, or its way to the database"
-    ),
-    "member-fenced": Cause(
-        "see why the process that is named ended or was silent; nothing is lost", about_others=True
-    ),
+    "lease-late": Cause("see why the database does not answer this process in time: network, load, a stopped machine"),
+    "lease-lost": Cause("see why it was silent for longer than `lease`: a stopped or overloaded machine, or its way to the database"),
+    "member-fenced": Cause("see why the process that is named ended or was silent; nothing is lost", about_others=True),
     "role-missing": Cause(
-        "start a process with this role, or add it to `roles` of one that runs",
-        critical=True,
-        after=60.0,
-        about_others=True,
+        "start a process with this role, or add it to `roles` of one that runs", critical=True, after=60.0, about_others=True,
     ),
-    "settings-differ": Cause(
-        "set it alike in all processes, and restart those that have it otherwise", about_others=True
-    ),
+    "settings-differ": Cause("set it alike in all processes, and restart those that have it otherwise", about_others=True),
     "old-primary": Cause("stop the server that the text names, or make it a standby of the new primary"),
-    "journal-went-back": Cause(
-        "see which server was promoted or restored, and why it was behind: `synchronous_commit`, replication"
-    ),
+    "journal-went-back": Cause("see which server was promoted or restored, and why it was behind: `synchronous_commit`, replication"),
     "no-pushes": Cause("use a node with eth_subscribe over websockets, if latency matters"),
     "unreadable-push": Cause("check the node"),
     "unavailable": Cause("see the text, and restart once it is mended"),
@@ -144,14 +112,10 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "permissions": Cause("chmod 600"),
     "damaged-rows": Cause("check the disk"),
     "api-keys": Cause("correct api_keys_file; it is used within seconds"),
-    "certificate": Cause(
-        "correct tls_config.cert_path and tls_config.key_path; they are used within seconds"
-    ),
-    "certificate-ends": Cause(
-        "renew the certificate in tls_config.cert_path; a changed file is used within seconds"
-    ),
+    "certificate": Cause("correct tls_config.cert_path and tls_config.key_path; they are used within seconds"),
+    "certificate-ends": Cause("renew the certificate in tls_config.cert_path; a changed file is used within seconds"),
     "unexpected-error": Cause("report it with its traceback", critical=True),
-}
+}  # fmt: skip
 """By cause. A scene of the tests refuses an alert whose cause is not here."""
 
 _NOWHERE: Final = Cause("see the text")

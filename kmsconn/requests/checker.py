@@ -146,12 +146,8 @@ class Checker:
         if settled is not None and not math.isinf(request.deadline):  # else none is sure, or it never expires
             shortest = min(self.profile.operations[request.kind].lifetime, self.expiry.shortest())
             age = max(0.0, settled - (request.deadline - shortest))
-        return Facts(
-            float(timestamp),
-            age,
-            tx_sender=self.identity.tx_sender,
-            domain_confirmed=trio.current_time() - self.domain_confirmed_at <= CONFIRMED,
-        )
+        confirmed = trio.current_time() - self.domain_confirmed_at <= CONFIRMED
+        return Facts(float(timestamp), age, tx_sender=self.identity.tx_sender, domain_confirmed=confirmed)
 
     def _questions(self, request: Request, facts: Facts) -> Sequence[ContractQuery[None]]:
         """Return the operation's questions. A request is rejected for its age only in chain time that is sure, not on one node's word."""
@@ -225,9 +221,8 @@ class Checker:
         if now - self._answered_since.setdefault(request.rid, now) > self.reorg_window:
             del self._answered_since[request.rid]
             raise AlreadyDone("this node's answer is in the contract")
-        raise NotYet(
-            "this node's answer is in the contract; asked again once its block is older than the reorg window"
-        )
+        again = "asked again once its block is older than the reorg window"
+        raise NotYet(f"this node's answer is in the contract; {again}")
 
     async def _transaction(self, request: Request) -> Any:
         try:
@@ -247,9 +242,8 @@ class Checker:
         for question in questions:
             by_chain.setdefault(question.chain_id, []).append(question)
         for chain_id in by_chain.keys() - self.chains.keys():
-            raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)").of(
-                f"host chain {chain_id}", "not-configured"
-            )
+            name = f"host chain {chain_id}"
+            raise Misconfigured(f"{name} is not configured (host_chains)").of(name, "not-configured")
         return [
             (self.chains[chain_id], several[at : at + MAX_BATCH])
             for chain_id, several in by_chain.items()

@@ -75,9 +75,8 @@ class Completeness:
         while True:
             reading = self.ranges.next_block is not None
             if reading:
-                with suppress(
-                    Retryable
-                ):  # an alert of its own names the dependency; without an answer nothing is proved
+                # an alert of its own names the dependency; without an answer nothing is proved
+                with suppress(Retryable):
                     await self._round()
             await trio.sleep(interval if reading else READER_CHECK_INTERVAL)
 
@@ -183,7 +182,5 @@ class Completeness:
         """Return the ids of logs that could not be read: they were heard."""
         id_of = self.ranges.contract.components.profile.id_of
         logs = await self.ranges.contract.run(inspecting.undecodable_logs)
-        read = (one.log for one in logs)
-        return [
-            JournalPlace(found, log.block_number) for log in read if log and (found := id_of(log)) is not None
-        ]
+        read = ((id_of(one.log), one.log.block_number) for one in logs if one.log)
+        return [JournalPlace(found, block) for found, block in read if found is not None]

@@ -85,12 +85,8 @@ def follow(
     def durable(operation: Callable[..., T]) -> Callable[..., Awaitable[T]]:
         return lambda *rest: until_kept(lambda: journal.run(operation, rpc.chain_id, *rest))
 
-    memory = Durable(
-        durable(queries.followed),
-        durable(retention.note_doubt),
-        durable(retention.forget),
-        durable(retention.rewind),
-    )
+    forget, rewind = durable(retention.forget), durable(retention.rewind)
+    memory = Durable(durable(queries.followed), durable(retention.note_doubt), forget, rewind)
     return Follower(rpc, rpc.name, memory, HeadTracker(), reorg_window, wall, on_event, WakeUp())
 
 
@@ -159,11 +155,7 @@ class OpenedResources(Resources):
     @cached_property
     def chains(self) -> Mapping[int, Endpoint]:
         """All chains by id; where Ethereum is a host chain too, the way of that one."""
-        return {
-            self.to_gateway.chain_id: self.to_gateway,
-            self.to_ethereum.chain_id: self.to_ethereum,
-            **self.to_hosts,
-        }
+        return {one.chain_id: one for one in (self.to_gateway, self.to_ethereum)} | dict(self.to_hosts)
 
     @cached_property
     def chain_contexts(self) -> Mapping[int, ChainContext]:
@@ -171,25 +163,16 @@ class OpenedResources(Resources):
         reading, transactions = self.settings.reading, self.settings.transactions
         known = (
             ChainContext(
-                "ethereum",
-                self.to_ethereum,
-                reading.key_management_polling,
-                reading.kms_operation_from_block_number,
-                self._follow(self.to_ethereum),
-                transactions.ethereum_tx_required_confirmations,
-                transactions.ethereum_tx_get_receipt_timeout,
-                self.traces[self.to_ethereum.chain_id],
+                "ethereum", self.to_ethereum, reading.key_management_polling, reading.kms_operation_from_block_number,
+                self._follow(self.to_ethereum), transactions.ethereum_tx_required_confirmations,
+                transactions.ethereum_tx_get_receipt_timeout, self.traces[self.to_ethereum.chain_id],
             ),
             ChainContext(
-                "gateway",
-                self.to_gateway,
-                reading.decryption_polling,
-                reading.decryption_from_block_number,
-                self._follow(self.to_gateway),
-                transactions.gateway_tx_required_confirmations,
+                "gateway", self.to_gateway, reading.decryption_polling, reading.decryption_from_block_number,
+                self._follow(self.to_gateway), transactions.gateway_tx_required_confirmations,
                 traces=self.traces[self.to_gateway.chain_id],
             ),
-        )
+        )  # fmt: skip
         listened = {subscription.chain_id for subscription in self.profile.subscriptions()}
         return {one.endpoint.chain_id: one for one in known if one.endpoint.chain_id in listened}
 
@@ -265,6 +248,7 @@ class Components(OpenedResources):
         """Checks whether requests may be answered."""
         heads = {chain_id: one.head for chain_id, one in self.chain_contexts.items()}
         settings, profile, suspicions = self.settings, self.profile, Suspicions(heads)
+        later = None if profile.later_network else False  # as far as is known before the network was asked
         return Checker(
             profile=profile,
             chains=self.chains,
@@ -272,29 +256,19 @@ class Components(OpenedResources):
             identity=NodeIdentity(profile, self.chains, self.tx_sender),
             contexts=Contexts(profile, self.to_ethereum, trio.current_time, suspicions),
             suspicions=suspicions,
-            # as far as is known before the network was asked
-            expiry=DecryptionExpiry(
-                settings.work.decryption_expiry, None if profile.later_network else False
-            ),
+            expiry=DecryptionExpiry(settings.work.decryption_expiry, later),
             reorg_window=settings.reading.reorg_window,
             shadow=settings.is_shadow,
         )
 
     def _stages(self) -> Stages:
         stages = Stages(
-            self.profile,
-            self.chains,
-            self.checker,
-            self.checker.identity,
-            self.fetcher,
-            self.core,
-            self.ports.random,
-            reading_only=self.settings.is_shadow,
-            trace_metadata=_trace_context(self.settings),
-        )
-        return (
-            stages if self.comparer is None else attrs.evolve(stages, compare_attestations=self.comparer.hand)
-        )
+            self.profile, self.chains, self.checker, self.checker.identity, self.fetcher, self.core, self.ports.random,
+            reading_only=self.settings.is_shadow, trace_metadata=_trace_context(self.settings),
+        )  # fmt: skip
+        if self.comparer is None:
+            return stages
+        return attrs.evolve(stages, compare_attestations=self.comparer.hand)
 
     @cached_property
     def core_health(self) -> CoreHealth:
@@ -307,6 +281,7 @@ class Components(OpenedResources):
         profile, journal, ports, checker = self.profile, self.journal, self.ports, self.checker
         heads = checker.heads
         runner = StageRunner(profile, self.core_health, self.shards, self.on_event, journal.note_stage)
+        wake_ups = {chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()}
         outcomes = RowOutcomes(
             profile,
             journal,
@@ -316,7 +291,7 @@ class Components(OpenedResources):
             ports.random,
             self.on_event,
             checker.contexts,
-            {chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()},
+            wake_ups,
         )
         return Pipeline(
             profile=profile,
@@ -334,11 +309,10 @@ class Components(OpenedResources):
     def pools(self) -> Mapping[PoolName, WorkerPool]:
         """A pool for each that the generation's table names."""
         operations = self.profile.operations.values()
-        names = dict.fromkeys(operation.pool for operation in operations)
-        return {
-            name: self._pool(name, tuple(one.kind for one in operations if one.pool is name))
-            for name in names
-        }
+        kinds: dict[PoolName, tuple[Kind, ...]] = {}
+        for one in operations:
+            kinds[one.pool] = (*kinds.get(one.pool, ()), one.kind)
+        return {name: self._pool(name, its) for name, its in kinds.items()}
 
     def _pool(self, name: PoolName, kinds: tuple[Kind, ...]) -> WorkerPool:
         """Make a pool with a place for each shard of the Core at least; what goes in order is not shared among them."""

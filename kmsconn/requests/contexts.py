@@ -133,7 +133,7 @@ def _copy(error: E, again_in: float | None) -> E:
 
 
 WITHOUT_BLOCKS = (
-    30.0  # seconds after which the same answer counts although the chain made no block: it has no traffic
+    30.0  # seconds after which the same answer counts though the chain made no block: it has no traffic
 )
 REMEMBERED = 4096  # subjects; a forgotten one is looked at once more
 TIME_TO_LIVE = 60.0  # seconds that a valid pair is believed

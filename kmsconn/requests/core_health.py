@@ -22,9 +22,8 @@ from kmsconn.requests.snapshot import CoreStatistics
 HEALTH_CHECK_INTERVAL = 10.0  # seconds between checks of an endpoint that serves
 SOONEST = 0.1  # seconds between two checks, whatever is asked for
 AGAIN = 1.0  # seconds until one that does not is asked again
-ENDPOINT_FAILURE_GRACE = (
-    3.0  # seconds that an endpoint may fail before it is said: a Core that restarts, a connection that breaks
-)
+ENDPOINT_FAILURE_GRACE = 3.0
+"""Seconds that an endpoint may fail before it is said: a Core that restarts, a connection that breaks."""
 
 CAUSE = "unreachable"
 CONNECTION = frozenset({"calls-fail", "too-slow"})
@@ -75,14 +74,9 @@ class CoreHealth:
 
     def statistics(self) -> Mapping[str, CoreStatistics]:
         """Return what is known of each endpoint."""
-        wrong = {
-            self.core.endpoints[index]: CoreStatistics(False, text)
-            for index, (_, text) in self._wrong.items()
-        }
-        served = {
-            name: CoreStatistics(True if name in self._served_at else None) for name in self.core.endpoints
-        }
-        return served | wrong
+        names = self.core.endpoints
+        wrong = {names[index]: CoreStatistics(False, text) for index, (_, text) in self._wrong.items()}
+        return {name: CoreStatistics(True if name in self._served_at else None) for name in names} | wrong
 
     @property
     def gone(self) -> frozenset[int]:

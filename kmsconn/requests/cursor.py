@@ -172,10 +172,8 @@ def gaps(tag: int, known: Iterable[int], newest: int, low_water: int = 0) -> tup
     """
     low, high = counter_of(low_water), counter_of(newest)
     counters = sorted({counter_of(one) for one in known if low < counter_of(one) <= high})
-    edges = [low, *counters, high + 1]
-    return tuple(
-        Gap(tag, before + 1, after - 1) for before, after in itertools.pairwise(edges) if after - before > 1
-    )
+    edges = itertools.pairwise([low, *counters, high + 1])
+    return tuple(Gap(tag, before + 1, after - 1) for before, after in edges if after - before > 1)
 
 
 Span = tuple[int, int]

@@ -65,9 +65,8 @@ NOW: Final = Backoff(first=0.0, cap=0.0)
 """Behind all others that are due."""
 
 SPREAD: Final = 5.0  # seconds over which those are spread who wait for the same question
-LAST_LOOK: Final = (
-    60.0  # seconds after the end of a request's time until its last look: chain time is believed at a second
-)
+LAST_LOOK: Final = 60.0
+"""Seconds after the end of a request's time until its last look: chain time is believed at a second."""
 
 OTHER_CONTENT: Final = "other-content"
 """The cause of a wrong answer where the journal knows other content under the id: the Core may still hold that until its restart."""
@@ -250,7 +249,7 @@ def _seconds(backoff: Backoff, error: BaseException, tries: int, at: Circumstanc
     again_in = getattr(error, "again_in", None)
     if (
         again_in is not None
-    ):  # all who wait for one question; what never expires looks every minute whether it is over
+    ):  # all wait for one question; what never expires looks each minute whether it is over
         again_in = again_in if at.expires else min(again_in, SOON.cap)
         return float(again_in + at.random * min(again_in, SPREAD))
     if backoff is SOON:
@@ -317,9 +316,5 @@ def failure_of(row: Row) -> HttpFailure:
     code = next((code for cause, code in _CODES.items() if cause in causes), None)
     if code is None:
         code = _OTHERWISE.get(row.state, FailureCode.UNKNOWN)
-    return HttpFailure(
-        code,
-        row.progress.reason,
-        retryable=RowCause.REPEATABLE in causes,
-        decryption_id=row.id,
-    )
+    retryable = RowCause.REPEATABLE in causes
+    return HttpFailure(code, row.progress.reason, retryable=retryable, decryption_id=row.id)

@@ -142,16 +142,9 @@ class HttpIntake:
         assert isinstance(operation, Posted), "what comes over HTTP"
         log, now, head = operation.log_of(content), self.wall(), self.head.timestamp
         chain_time = now if head is None else float(head)
-        return NewRequest(
-            chain_id,
-            contract,
-            content.id,
-            content.kind,
-            operation.digest(log, content),
-            log,
-            chain_time + min(operation.lifetime, self.expiry.seconds()),
-            now,
-        )
+        deadline = chain_time + min(operation.lifetime, self.expiry.seconds())
+        digest = operation.digest(log, content)
+        return NewRequest(chain_id, contract, content.id, content.kind, digest, log, deadline, now)
 
     async def _run(
         self,

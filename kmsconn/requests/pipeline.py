@@ -92,18 +92,16 @@ class Pipeline:
         running = self.runner.running
         _, at = running[row.rid]
         with Lease(self.budgets[self.runner.shard(row)]) as lease:
-            gathered = await self.runner.run(
-                row, "gather", self.deadlines.gather, partial(self.stages.gather, checked, lease)
-            )
+            gather = partial(self.stages.gather, checked, lease)
+            gathered = await self.runner.run(row, "gather", self.deadlines.gather, gather)
             if running[row.rid][1] - at > CHECK_HOLDS:
                 await self._check(row, request)
             operation = self.profile.operations[request.kind]
             if isinstance(operation, Choosing):
                 gathered = await settle_choice(operation, self.journal, row, gathered)
                 running[row.rid] = "gather", trio.current_time()  # what the journal takes is no stage's time
-            submitted = await self.runner.run(
-                row, "submit", self.deadlines.submit, partial(self.stages.submit, gathered)
-            )
+            submit = partial(self.stages.submit, gathered)
+            submitted = await self.runner.run(row, "submit", self.deadlines.submit, submit)
         self.runner.started(row.rid, existed=submitted.existed)
         if submitted.over:
             self.destruction.contexts.note_destroyed(submitted.over)
@@ -121,13 +119,8 @@ class Pipeline:
     async def _answer(self, row: Row, submitted: Submitted) -> Answered:
         _, started = self.runner.running[row.rid]
         try:
-            return await self.runner.run(
-                row,
-                "answer",
-                self.deadlines.answer,
-                partial(self._believable, row, submitted),
-                partial(self.outcomes.keep, row),
-            )
+            answer, keep = partial(self._believable, row, submitted), partial(self.outcomes.keep, row)
+            return await self.runner.run(row, "answer", self.deadlines.answer, answer, keep)
         except NotYet as error:
             if error.again_in is not None:  # of a chain, not of the Core
                 raise

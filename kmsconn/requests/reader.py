@@ -19,12 +19,11 @@ from functools import partial
 from typing import Never
 
 import attrs
-import msgspec
 import trio
 
 from kmsconn.chain.fork import Checkpoint
-from kmsconn.chain.logs import BlockHead, read_block, read_pushed_head
-from kmsconn.chain.port import Count, RpcError
+from kmsconn.chain.logs import BlockHead, pushed_block, read_block, read_pushed_head
+from kmsconn.chain.port import RpcError
 from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording, retention
@@ -85,19 +84,15 @@ async def begin_reading(contract: WatchedContract) -> tuple[Cursor, ReadUpTo]:
     follower = contract.chain_context.follower
     await follower.load()  # what is durable of the chain is read before what is of the contract
     known = await contract.run(queries.progress)
-    size, from_block = (
-        contract.components.settings.reading.get_logs_batch_size,
-        contract.chain_context.from_block,
-    )
+    size = contract.components.settings.reading.get_logs_batch_size
+    from_block = contract.chain_context.from_block
     head = await first_head(contract)  # else the first question would span everything since the last run
     if known is not None:
         return Cursor(known.next_block, size=size, origin=min(from_block or 0, known.next_block)), known
     first = await _first_block(contract, head)
-    begun, progress = (
-        Reread(first.number, first.number, first.number - 1),
-        ReadUpTo(first.number, first.number - 1, first.number - 1, float(head.timestamp)),
-    )
-    await contract.run(retention.note_reread, begun)
+    before = first.number - 1
+    progress = ReadUpTo(first.number, before, before, float(head.timestamp))
+    await contract.run(retention.note_reread, Reread(first.number, first.number, before))
     kept = None if first.hash is None else Checkpoint(first.number, first.hash)
     await contract.run(recording.begin, progress, kept)
     if kept is not None:
@@ -151,21 +146,6 @@ ANEW = 0.05  # seconds from a fork that was found to the next round
 AGAIN_AT_ONCE = 1000  # ranges that are read again beside the live end: one wild head is far above all blocks
 
 
-class _PushedLog(msgspec.Struct, rename="camel"):
-    block_number: Count
-
-
-_pushed_log = msgspec.json.Decoder(_PushedLog)
-
-
-def _block_of(push: bytes | None) -> float:
-    """Return the block of a log that was pushed; inf for what names none."""
-    try:
-        return math.inf if push is None else int(_pushed_log.decode(push).block_number, 16)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return math.inf
-
-
 @attrs.define
 class LogReader:
     """The subscription of one contract: says which blocks are read, and when."""
@@ -197,7 +177,7 @@ class LogReader:
     def _take_push(self, push: bytes | None) -> None:
         if push is None:  # (re)subscribed: what was missed meanwhile is not settled
             self.ranges.read_again_at = -math.inf
-        self._pushed = max(self._pushed, _block_of(push))
+        self._pushed = max(self._pushed, math.inf if push is None else pushed_block(push))
         self.wake_up.notify()
 
     async def _follow(self) -> None:
@@ -209,7 +189,7 @@ class LogReader:
             if await self._round():
                 contract.tell("logs", None)
                 if ranges.last.from_block <= self._pushed <= ranges.last.to_block:
-                    self.wake_up = WakeUp()  # the node pushed it while it answered for this very block
+                    self.wake_up.forget()  # the node pushed it while it answered for this very block
             else:
                 contract.tell("logs", ranges.reason)
                 if await ranges.keep_up():

@@ -58,9 +58,8 @@ async def _forget_logs(contract: WatchedContract, plan: RetentionStep) -> None:
         return
     found = [(one.tag, await contract.run(retention.low_water, one.kind)) for one in profile.numberings(of)]
     marks = [(tag, -1 if mark is None else mark.id) for tag, mark in found]
-    passed = [
-        {"log": one} for one in final if one.log is not None and not _is_counted(profile, one.log, marks)
-    ]
+    readable = (one for one in final if one.log is not None and not _is_counted(profile, one.log, marks))
+    passed = [{"log": one} for one in readable]
     await until_kept(lambda: contract.components.journal.run_each(inspecting.drop_log, passed))
 
 
@@ -72,10 +71,8 @@ def _is_counted(profile: Profile, log: Log, marks: Iterable[tuple[int, int]]) ->
 
 def _plan(components: Components) -> RetentionStep:
     profile, wanted, now = components.profile, components.settings.storage.retention, components.ports.wall()
-    blocks = {
-        chain: final_block(chain_context.head, chain_context.finalized)
-        for chain, chain_context in components.chain_contexts.items()
-    }
+    contexts = components.chain_contexts.items()
+    blocks = {chain: final_block(one.head, one.finalized) for chain, one in contexts}
     numbered = {one.kind for of in profile.subscriptions() for one in profile.numberings(of)}
     return RetentionStep(
         clear_before=now - wanted.contents if wanted.contents else None,

@@ -63,16 +63,9 @@ class RowOutcomes:
         operation = self.profile.operations.get(row.kind)
         if operation is None:  # of another generation
             return Circumstances(row.progress)
-        return Circumstances(
-            row.progress,
-            operation.expires,
-            operation.pool is PoolName.KEY_GENERATION,
-            operation.longest_wait,
-            self._left(row),
-            operation.patience,
-            self.wall() - row.times.recorded,
-            self.random(),
-        )
+        generates, age = operation.pool is PoolName.KEY_GENERATION, self.wall() - row.times.recorded
+        of_row = (operation.longest_wait, self._left(row), operation.patience, age)
+        return Circumstances(row.progress, operation.expires, generates, *of_row, self.random())
 
     def _left(self, row: Row) -> float | None:
         """Return after how many seconds of chain time a request is too late."""

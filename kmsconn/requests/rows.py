@@ -16,20 +16,13 @@ def request_of(profile: Profile, row: Row) -> Request:
     """Read the request of a row from its stored event. Raises Undecodable (then an older program wrote it, or of another generation)."""
     if row.kind not in profile.operations:
         raise Undecodable(f"{profile.name} knows no {row.kind}")
-    log = row.event.log
+    event, log = row.event, row.event.log
     content = profile.decode(log)
     if content is None:
         raise Undecodable("the event asks for nothing")
     place = EventPlace(log.block_number, log.block_hash, log.transaction_hash, log.log_index)
-    return Request(
-        row.rid,
-        row.event.chain_id,
-        row.event.contract,
-        content,
-        row.event.digest,
-        place,
-        row.progress.deadline,
-    )
+    deadline = row.progress.deadline
+    return Request(row.rid, event.chain_id, event.contract, content, event.digest, place, deadline)
 
 
 def order_of(profile: Profile, row: Row) -> Order:

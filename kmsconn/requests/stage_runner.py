@@ -129,9 +129,8 @@ class StageRunner:
     def blame(self, row: Row, stage: str, error: RequestError) -> None:
         """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
         expires, taken = self.profile.operations[row.kind].expires, row.rid in self.taken
-        reason = reason_of(
-            error, stage, NEEDED.get(stage) or f"core[{self.shard(row)}]", expires=expires, taken=taken
-        )
+        needed = NEEDED.get(stage) or f"core[{self.shard(row)}]"
+        reason = reason_of(error, stage, needed, expires=expires, taken=taken)
         if stage not in NEEDED and rule_of(error).blames is Blames.NEEDED:
             reached = not isinstance(error, (Unreachable, StageTimeout))
             self.core_health.note_call(self.shard(row), reached=reached)

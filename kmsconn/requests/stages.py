@@ -42,8 +42,7 @@ async def retrying(step: Callable[[], Awaitable[T]], random: Callable[[], float]
 
     Raises what ``step`` raises; the dependency's error once patience is used up. Cancellation: between tries and inside them.
     """
-    give_up = trio.current_time() + WORKER_WAIT_LIMIT
-    tries = 0
+    give_up, tries = trio.current_time() + WORKER_WAIT_LIMIT, 0
     while True:
         try:
             return await step()

@@ -86,6 +86,10 @@ class WakeUp:
             self._notified.set()
             self._rest.deadline = self._soonest
 
+    def forget(self) -> None:
+        """Forget that it was notified: what that was for is done."""
+        self._notified = trio.Event()
+
     async def wait(self) -> None:
         """Return once it was notified since the last wait.
 
