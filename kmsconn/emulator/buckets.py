@@ -48,9 +48,8 @@ class ObjectForm(Enum):
 
     def key(self, ciphertext: EmulatedCiphertext) -> str:
         """Return the object's key."""
-        return self.value.format(
-            handle=ciphertext.handle.hex(), digest=ciphertext.digest.hex(), context=COPROCESSOR_CONTEXT_ID
-        )
+        handle, digest = ciphertext.handle.hex(), ciphertext.digest.hex()
+        return self.value.format(handle=handle, digest=digest, context=COPROCESSOR_CONTEXT_ID)
 
 
 @attrs.frozen
@@ -134,10 +133,8 @@ class EmulatedBucket:
 
 def error(status: int, code: str) -> HttpResponse:
     """Return an S3 error document."""
-    body = (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{code}</Message></Error>'
-    )
-    return HttpResponse(status, (XML,), body.encode())
+    body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"
+    return HttpResponse(status, (XML,), f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode())
 
 
 _CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
@@ -210,9 +207,8 @@ class RedirectingBucket(BucketFault, frozen=True):
 
     def act(self, request: HttpRequest, _honest: HttpResponse) -> HttpResponse:
         key = request.path.removeprefix("/").partition("/")[2]
-        return HttpResponse(
-            307, (("location", self.location.replace("{path}", request.path).replace("{key}", key)),)
-        )
+        location = self.location.replace("{path}", request.path).replace("{key}", key)
+        return HttpResponse(307, (("location", location),))
 
 
 class ChunkedBodies(BucketFault, frozen=True):

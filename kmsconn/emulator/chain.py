@@ -293,9 +293,8 @@ class EmulatedChain:
         hashes = tuple(transaction.hash for transaction, _ in executed)
         own_hash = block_hash(parent.hash, context.number, timestamp, salt, hashes)
         mined = place(executed, context, own_hash, base_fee)
-        block = Block(
-            context.number, own_hash, parent.hash, timestamp, salt, base_fee, mined, self.evm.state.seal()
-        )
+        changes = self.evm.state.seal()
+        block = Block(context.number, own_hash, parent.hash, timestamp, salt, base_fee, mined, changes)
         self.history.append(block)
         self._give_back(left)
         return block

@@ -81,11 +81,9 @@ def attest(
     ciphertext: EmulatedCiphertext, *, key_id: int, stored: StoredFormat, signer: PrivateKey
 ) -> Attestation:
     """Sign what a coprocessor says about a ciphertext."""
-    return sign_attestation(
-        ciphertext.handle,
-        Attestation(key_id, ciphertext.ciphertext_digest, ciphertext.digest, stored, signer.address, b""),
-        signer,
-    )
+    digests = ciphertext.ciphertext_digest, ciphertext.digest
+    unsigned = Attestation(key_id, *digests, stored, signer.address, b"")
+    return sign_attestation(ciphertext.handle, unsigned, signer)
 
 
 def sign_attestation(handle: bytes, unsigned: Attestation, signer: PrivateKey) -> Attestation:

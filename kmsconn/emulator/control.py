@@ -278,9 +278,8 @@ class Control:
         return HttpResponse(204)
 
     def _nothing_there(self) -> HttpResponse:
-        actions = (
-            f"POST /{name}/{action}" for name in self.dependencies.names for action in self._actions(name)
-        )
+        names = self.dependencies.names
+        actions = (f"POST /{name}/{action}" for name in names for action in self._actions(name))
         there = [*_FIXED, *actions, *routes(targets_of(self.dependencies))]
         return _refused(404, "there is no such path; there are:\n" + "\n".join(there))
 

@@ -128,10 +128,9 @@ class KeyManagement:
         self._check_pair(message.context_id, message.epoch_id, threshold_only=True)
         struct_hash = prep_keygen_hash(int.from_bytes(request_id), message.extra_data)
         signed = self.results.sign(domain, struct_hash, message.signing_schemes)
+        name = RequestId(request_id=request_id.hex())
         result = KeyGenPreprocResult(
-            preprocessing_id=RequestId(request_id=request_id.hex()),
-            external_signature=signed.external,
-            signatures=signed.by_scheme,
+            preprocessing_id=name, external_signature=signed.external, signatures=signed.by_scheme
         )
         self.jobs.begin("preprocessing", request_id, partial(bytes, result))
         self._prepared[request_id] = kind
@@ -172,9 +171,8 @@ class KeyManagement:
             raise Invalid("the size of a CRS is a power of two up to 2048")
         check_schemes(self.results.node().release, message.signing_schemes)
         self._check_pair(message.context_id, None)
-        info = CrsInfo(
-            crs_id=RequestId(request_id=crs_id.hex()), crs_digest=self.results.digest(f"CRS {bits}", crs_id)
-        )
+        digest = self.results.digest(f"CRS {bits}", crs_id)
+        info = CrsInfo(crs_id=RequestId(request_id=crs_id.hex()), crs_digest=digest)
         made = self.results.crs_result(domain, info, bits, message.extra_data, message.signing_schemes)
         self.jobs.begin("crs", crs_id, partial(bytes, made))
         return b""

@@ -108,9 +108,7 @@ def public_answer(node: SigningNode, job: Job) -> PublicDecryptionResponse:
     values = [(item.fhe_type, _value(item)) for item in job.items]
     payload = PublicDecryptionResponsePayload(
         verification_key=node.verification_key,
-        plaintexts=[
-            TypedPlaintext(bytes=little_endian(value, kind), fhe_type=kind) for kind, value in values
-        ],
+        plaintexts=[TypedPlaintext(bytes=little_endian(one, kind), fhe_type=kind) for kind, one in values],
         request_id=RequestId(request_id=job.request_id.hex()),
     )
     result = b"".join(abi_word(value, kind) for kind, value in values)
@@ -169,10 +167,7 @@ def _share(
         randomness=randomness,
     )
     return TypedSigncryptedCiphertext(
-        fhe_type=item.fhe_type,
-        signcrypted_ciphertext=sealed,
-        external_handle=item.handle,
-        packing_factor=1,
+        fhe_type=item.fhe_type, signcrypted_ciphertext=sealed, external_handle=item.handle, packing_factor=1
     )
 
 
@@ -261,9 +256,8 @@ class KeyResults:
         """Return the size of a CRS that this Core made, by its digest."""
         crs_id = read_id(info.crs_id)
         sizes = [1 << power for power in range(12)]
-        return next(
-            (size for size in sizes if self.digest(f"CRS {size}", crs_id) == info.crs_digest), MOST_BITS
-        )
+        fitting = (size for size in sizes if self.digest(f"CRS {size}", crs_id) == info.crs_digest)
+        return next(fitting, MOST_BITS)
 
     def sign(self, domain: Domain, struct_hash: bytes, schemes: Sequence[int]) -> SignatureFields:
         """Sign a struct with the node's key, for a request that names these signing schemes."""

@@ -20,6 +20,7 @@ from kmsconn.config.parties import Chain as ChainSettings
 from kmsconn.config.settings import Settings
 from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket
 from kmsconn.emulator.chain import EmulatedChain
+from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.execution import AbiContract
 from kmsconn.emulator.grpc_server import serve_grpc
@@ -71,10 +72,7 @@ class GenerationEvents:
         return None if kind is None else self.name(kind, int.from_bytes(identifier))
 
 
-REPLIES = {
-    "publicDecryptionResponse": Kind.PUBLIC_DECRYPTION,
-    "userDecryptionResponse": Kind.USER_DECRYPTION,
-}
+REPLIES = {"publicDecryptionResponse": Kind.PUBLIC_DECRYPTION, "userDecryptionResponse": Kind.USER_DECRYPTION}
 
 FHEVM = GenerationEvents(
     {topic0: kind for topic0, kind in EVENTS.kinds.items() if kind in REPLIES.values()},
@@ -138,9 +136,8 @@ def degree_of(members: int) -> int:
 
 def new_clusters(chains: Mapping[str, EmulatedChain], nodes: int, seed: int) -> dict[str, Cluster]:
     """Return as many nodes for each chain as stand behind its address."""
-    return {
-        name: Cluster([RpcNode(chain) for _ in range(nodes)], seed=seed) for name, chain in chains.items()
-    }
+    several = range(nodes)
+    return {name: Cluster([RpcNode(one) for _ in several], seed=seed) for name, one in chains.items()}
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -189,11 +186,8 @@ class EmulatedDependencies(ABC):
     @property
     def names(self) -> tuple[str, ...]:
         """What listens: the chains, the shards of the Core, the buckets."""
-        return (
-            *self.clusters,
-            *self.cores_by_name,
-            *(f"bucket{index}" for index in range(len(self.buckets))),
-        )
+        buckets = (f"bucket{index}" for index in range(len(self.buckets)))
+        return (*self.clusters, *self.cores_by_name, *buckets)
 
     @property
     def cores_by_name(self) -> dict[str, FaultyCore[Any]]:
@@ -284,3 +278,10 @@ class EmulatedDependencies(ABC):
     def told_url(self, index: int) -> str:
         """Return what the contract says where a coprocessor's bucket is."""
         return self.told_urls.get(index) or self.bucket_url(index)
+
+
+def coprocessors_of(dependencies: EmulatedDependencies) -> list[EmulatedCoprocessor]:
+    """Return the coprocessors: wallet, signer, and what the contract says where the bucket is."""
+    numbers = range(len(dependencies.buckets))
+    keys = ((key_for(f"coprocessor sender {n}"), key_for(f"coprocessor signer {n}"), n) for n in numbers)
+    return [EmulatedCoprocessor(one.address, two.address, dependencies.told_url(n)) for one, two, n in keys]

@@ -61,9 +61,8 @@ def place(
         )
         log_index += len(logs)
         price = transaction.price(base_fee)
-        placed.append(
-            Mined(transaction, outcome, context.number, own_hash, context.timestamp, index, price, gas, logs)
-        )
+        where = (context.number, own_hash, context.timestamp, index)
+        placed.append(Mined(transaction, outcome, *where, price, gas, logs))
     return tuple(placed)
 
 
@@ -87,10 +86,8 @@ class EmulatedEvm:
 
     def account(self, address: Address, storage: ChainState | None = None) -> Account:
         """Return nonce and balance of an account, at the head or in another state."""
-        state = self.state if storage is None else storage
-        return Account(
-            state.get((address, "nonce"), 0), state.get((address, "balance"), self.default_balance)
-        )
+        get = (self.state if storage is None else storage).get
+        return Account(get((address, "nonce"), 0), get((address, "balance"), self.default_balance))
 
     def set_balance(self, address: Address, wei: int) -> None:
         """Give an account this balance, outside all blocks."""

@@ -22,7 +22,6 @@ from kmsconn.emulator.contracts.acl import Acl, WalletContract
 from kmsconn.emulator.contracts.decryption import DecryptionContract
 from kmsconn.emulator.contracts.gateway_config import (
     Committee,
-    EmulatedCoprocessor,
     GatewayConfig,
     KmsNode,
     Material,
@@ -43,6 +42,7 @@ from kmsconn.emulator.dependencies import (
     EmulatedDependencies,
     RealCore,
     address_for,
+    coprocessors_of,
     degree_of,
     key_for,
     new_clusters,
@@ -123,9 +123,8 @@ class FhevmDependencies(EmulatedDependencies):
         member, no Core is emulated.
         """
         gateway = EmulatedChain(GATEWAY_ID, clock, block_time=block_time, pool=pool)
-        ethereum = EmulatedChain(
-            ETHEREUM_ID, clock, block_time=max(block_time, ETHEREUM_BLOCK_TIME), pool="geth"
-        )
+        pace = max(block_time, ETHEREUM_BLOCK_TIME)
+        ethereum = EmulatedChain(ETHEREUM_ID, clock, block_time=pace, pool="geth")
         host = EmulatedChain(HOST_ID, clock, block_time=max(block_time, 1.0), pool="geth")
         chains = {"gateway": gateway, "ethereum": ethereum, "host": host}
         config = GatewayConfig(address_for("GatewayConfig"))
@@ -134,9 +133,8 @@ class FhevmDependencies(EmulatedDependencies):
         degree = degree_of(members)
 
         def core(member: int) -> CoreFaults:
-            return CoreFaults(
-                EmulatedCore(CoreNode(signer_of(member), member + 1, degree), plaintexts, computing)
-            )
+            node = CoreNode(signer_of(member), member + 1, degree)
+            return CoreFaults(EmulatedCore(node, plaintexts, computing))
 
         made = cls(
             gateway=gateway,
@@ -189,10 +187,9 @@ class FhevmDependencies(EmulatedDependencies):
     def committee_of(self, members: Sequence[int]) -> Committee:
         """Return a committee of these nodes, with the signers of their Cores, and with their public storage once it listens."""
         committee = committee_of(members, self.real_cores)
-        nodes = zip(committee.nodes, map(self._storage_url, members), strict=True)
-        return attrs.evolve(
-            committee, nodes=tuple(attrs.evolve(node, storage_url=url) for node, url in nodes)
-        )
+        named = zip(committee.nodes, map(self._storage_url, members), strict=True)
+        nodes = tuple(attrs.evolve(node, storage_url=url) for node, url in named)
+        return attrs.evolve(committee, nodes=nodes)
 
     def _storage_url(self, member: int) -> str:
         place = self.places.get(f"{_STORAGE}{member}")
@@ -235,13 +232,9 @@ class FhevmDependencies(EmulatedDependencies):
         """Tell GatewayConfig where the buckets are, and ProtocolConfig where the nodes' public storage is."""
         protocol, committee = self.protocol_config, self.committee
         self.ethereum.evm.set_up(protocol.address, protocol.set_context, CONTEXT, committee)
-        coprocessors = [self._coprocessor(index) for index in range(len(self.buckets))]
+        coprocessors = coprocessors_of(self)
         config, majority = self.gateway_config, len(coprocessors) // 2 + 1
         self.gateway.evm.set_up(config.address, config.set_coprocessors, coprocessors, majority)
-
-    def _coprocessor(self, index: int) -> EmulatedCoprocessor:
-        sender, signer = key_for(f"coprocessor sender {index}"), key_for(f"coprocessor signer {index}")
-        return EmulatedCoprocessor(sender.address, signer.address, self.told_url(index))
 
 
 KEY_ID = int.from_bytes(DEFAULT_KEY)
@@ -294,13 +287,11 @@ class Traffic(Users[FhevmDependencies]):
         dependencies = self.dependencies
         stored = one.stored or self.random.choice(_EMULATED_FORMATS)
         key_id = KEY_ID if one.key_id is None else one.key_id
-        senders = []
         for index, bucket in enumerate(dependencies.buckets):
-            bucket.bucket.publish(
-                one, signer=key_for(f"coprocessor signer {index}"), key_id=key_id, stored=stored
-            )
-            senders.append(key_for(f"coprocessor sender {index}").address)
-        material = Material(one.handle, key_id, one.digest, tuple(senders))
+            signer = key_for(f"coprocessor signer {index}")
+            bucket.bucket.publish(one, signer=signer, key_id=key_id, stored=stored)
+        senders = tuple(coprocessor.tx_sender for coprocessor in coprocessors_of(dependencies))
+        material = Material(one.handle, key_id, one.digest, senders)
         decryption = dependencies.decryption
         dependencies.gateway.evm.set_up(decryption.address, decryption.commit, material)
 

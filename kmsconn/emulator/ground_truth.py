@@ -219,9 +219,8 @@ class GroundTruth:
 def ground_truth_of(dependencies: EmulatedDependencies, member: int = 0) -> GroundTruth:
     """Return the ground truth of one node of the committee, the one that belongs to the dependencies if none is named."""
     contract, sender = dependencies.decryption.address, sender_of(member).address
-    return GroundTruth(
-        dependencies.gateway, contract, sender, generation_events=dependencies.generation_events
-    )
+    events = dependencies.generation_events
+    return GroundTruth(dependencies.gateway, contract, sender, generation_events=events)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -72,8 +72,7 @@ async def serve_grpc(
 
     A call that the client resets, or whose ``grpc-timeout`` passes, is cancelled.
     """
-    http2 = Http2(max_calls)
-    connection = _ServerConnection(stream, methods, max_message, http2)
+    connection = _ServerConnection(stream, methods, max_message, Http2(max_calls))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.output.write)
         await connection.read(nursery)
@@ -159,16 +158,10 @@ class _ServerConnection:
     """HTTP/2 on a stream: one task reads, one writes, one runs each call. The protocol's state changes without awaiting."""
 
     def __init__(
-        self,
-        stream: trio.abc.Stream,
-        methods: Mapping[str, Method],
-        max_message: int,
-        http2: Http2,
+        self, stream: trio.abc.Stream, methods: Mapping[str, Method], max_message: int, http2: Http2
     ) -> None:
-        self._stream = stream
-        self._methods = methods
-        self._max_message = max_message
-        self._http2 = http2
+        self._stream, self._methods = stream, methods
+        self._max_message, self._http2 = max_message, http2
         self.output = _Output(stream, self._http2)
         self._going = False
         self._calls: dict[int, _ServedCall] = {}
@@ -206,9 +199,8 @@ class _ServerConnection:
             self._http2.streams.reset(stream_id, frames.ErrorCode.REFUSED_STREAM)
             return
         deadline = trio.current_time() + seconds_of(headers.get(b"grpc-timeout", b"").decode())
-        self._calls[stream_id] = _ServedCall(
-            stream_id, headers[b":path"].decode(), trio.CancelScope(deadline=deadline)
-        )
+        path, scope = headers[b":path"].decode(), trio.CancelScope(deadline=deadline)
+        self._calls[stream_id] = _ServedCall(stream_id, path, scope)
 
     def _receive(self, stream_id: int, data: bytes) -> None:
         call = self._calls.get(stream_id)

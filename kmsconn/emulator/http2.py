@@ -117,11 +117,8 @@ class ServedStreams(Streams):
         if len(self._open) >= self._most:
             raise frames.protocol_error("more streams than were granted")
         self._next = number + 2
-        self._open[number] = ServedStream(
-            Message(number, Window(self.initial_window), deque()),
-            Credit(WINDOW),
-            Collected(self.events, number),
-        )
+        message = Message(number, Window(self.initial_window), deque())
+        self._open[number] = ServedStream(message, Credit(WINDOW), Collected(self.events, number))
 
     def end(self, number: int, stream: Stream) -> None:
         """Take the client's last word."""

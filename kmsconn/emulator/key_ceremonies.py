@@ -180,15 +180,11 @@ class EmulatedContracts(OwnedContracts):
 
     async def wait_settled(self) -> None:
         """Wait until no decryption of before the last change of names is open."""
-        await self.until(
-            lambda: (
-                not any(
-                    trace.answer is None and trace.block <= self._switched
-                    for followed in self.ground_truths
-                    for trace in followed.traces.values()
-                )
-            )
-        )
+        await self.until(lambda: not any(map(self._is_open, self.ground_truths)))
+
+    def _is_open(self, followed: GroundTruth) -> bool:
+        """Tell whether a decryption of before the last change of names is open."""
+        return any(one.answer is None and one.block <= self._switched for one in followed.traces.values())
 
 
 @attrs.frozen
@@ -225,18 +221,13 @@ class KeyCores:
 
 def announcement_of(committee: Committee) -> Announcement:
     """Return what is announced of a context of this committee: its nodes are told places and numbers by their order."""
-    nodes = (
-        NodeParams(
-            attrs.evolve(
-                node,
-                ip_address=node.ip_address or f"http://kms-{n}:50001",
-                storage_url=node.storage_url or f"https://kms-{n}/public",
-            ),
-            n,
-            f"kms-{n}",
+    nodes = []
+    for n, node in enumerate(committee.nodes, 1):
+        place, storage = (
+            node.ip_address or f"http://kms-{n}:50001",
+            node.storage_url or f"https://kms-{n}/public",
         )
-        for n, node in enumerate(committee.nodes, 1)
-    )
+        nodes.append(NodeParams(attrs.evolve(node, ip_address=place, storage_url=storage), n, f"kms-{n}"))
     return Announcement(tuple(nodes), committee.thresholds)
 
 

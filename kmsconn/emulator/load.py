@@ -179,10 +179,12 @@ class HttpPost:
         return cls(prepared.form, USER_PATH, _json(_user_document(prepared.calldata)))
 
 
+_UNIFIED: Final = DECRYPTION.function(UNIFIED_CALL)
+
+
 def _user_document(calldata: bytes) -> Mapping[str, Any]:
-    entries, user, public_key, contracts, (start, duration), signature, extra_data = DECRYPTION.function(
-        UNIFIED_CALL
-    ).decode(calldata)
+    entries, user, public_key, contracts, (start, duration), *signed = _UNIFIED.decode(calldata)
+    signature, extra_data = signed
     names = ("handle", "contractAddress", "ownerAddress")
     payload = {
         "handles": [dict(zip(names, map(to_hex, entry), strict=True)) for entry in entries],

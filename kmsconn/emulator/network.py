@@ -311,9 +311,8 @@ async def serve_sockets(
         raise ValueError(f"{host} is not a loopback address")
     listeners = await trio.open_tcp_listeners(port, host=host)
     task_status.started(listeners[0].socket.getsockname()[1])
-    await trio.serve_listeners(
-        partial(_tend_socket, handler, crashes if crashes is not None else []), listeners
-    )
+    tend_one = partial(_tend_socket, handler, [] if crashes is None else crashes)
+    await trio.serve_listeners(tend_one, listeners)
 
 
 async def _tend_socket(handler: Handler, crashes: list[Exception], stream: trio.SocketStream) -> None:

@@ -97,9 +97,8 @@ def check_funds(transaction: EmulatedTransaction, account: Account) -> None:
     want = transaction.gas * transaction.max_fee + value
     if account.balance < want:
         who = checksum(transaction.sender)
-        raise refused(
-            f"insufficient funds for gas * price + value: address {who} have {account.balance} want {want}"
-        )
+        has = f"address {who} have {account.balance} want {want}"
+        raise refused(f"insufficient funds for gas * price + value: {has}")
 
 
 def nonce_refusal(transaction: EmulatedTransaction, expected: int) -> NodeError:
@@ -142,9 +141,8 @@ class GethPool:
 
     def _check_replacement(self, transaction: EmulatedTransaction) -> None:
         held = self._waiting.get(transaction.sender, {}).get(transaction.nonce)
-        if held is not None and not (
-            _outbids(transaction.max_fee, held.max_fee) and _outbids(transaction.tip, held.tip)
-        ):
+        offered = transaction.max_fee, transaction.tip
+        if held is not None and not all(map(_outbids, offered, (held.max_fee, held.tip))):
             raise refused("replacement transaction underpriced")
 
     def _put(self, transaction: EmulatedTransaction) -> None:
@@ -314,9 +312,8 @@ class ArbitrumPool:
 
     def pending_nonce(self, sender: Address, nonce: int) -> int:
         """Return the nonce after those that the queue has without a gap."""
-        mine = {
-            one.transaction.nonce for one in self._queue if one.transaction.sender == sender and not one.over
-        }
+        waiting = (one.transaction for one in self._queue if not one.over)
+        mine = {transaction.nonce for transaction in waiting if transaction.sender == sender}
         while nonce in mine:
             nonce += 1
         return nonce

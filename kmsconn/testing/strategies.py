@@ -184,9 +184,7 @@ _ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     "core upgrade": st.builds(faults.CoreUpgrade, moments(), st.sampled_from(CoreRelease)),
     "bucket": _strikes(st.sampled_from(["bucket0", "bucket1"]), _often(_BUCKET_FAULTS)),
     "stall": _strikes(
-        st.just("gateway"),
-        st.builds(faults.StalledChain, st.sampled_from([0, 1, 20, 500])),
-        seconds(70),
+        st.just("gateway"), st.builds(faults.StalledChain, st.sampled_from([0, 1, 20, 500])), seconds(70)
     ),
     "broke": _strikes(st.just("gateway"), st.just(faults.Balance()), seconds(60)),
     "strange log": st.builds(faults.StrangeLog, moments()),

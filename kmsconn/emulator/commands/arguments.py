@@ -214,11 +214,5 @@ def _posts(result: EmulationResult) -> dict[str, Any]:
 
 
 def _node(verdict: ChainVerdict) -> dict[str, Any]:
-    return {
-        "answered": verdict.answered,
-        "doubled": verdict.doubled,
-        "open": verdict.open,
-        "strays": verdict.strays,
-        "p50_ms": in_milliseconds(verdict.p50),
-        "p99_ms": in_milliseconds(verdict.p99),
-    }
+    counts = {name: getattr(verdict, name) for name in ("answered", "doubled", "open", "strays")}
+    return {**counts, "p50_ms": in_milliseconds(verdict.p50), "p99_ms": in_milliseconds(verdict.p99)}

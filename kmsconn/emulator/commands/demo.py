@@ -105,12 +105,7 @@ def seen(monitor: Monitor) -> Mapping[str, Any]:
 
 
 async def run_demo(
-    emulation: Emulation,
-    monitor: Monitor,
-    on_event: OnEvent,
-    *,
-    offload: Offload,
-    wall: Callable[[], float],
+    emulation: Emulation, monitor: Monitor, on_event: OnEvent, *, offload: Offload, wall: Callable[[], float]
 ) -> None:
     """Start the connector, make the requests, and wait until they have been included or that takes too long; drain the connector.
 

@@ -164,9 +164,8 @@ class GatewayConfig(AbiContract):
 
 MAX_BITS = 2048
 _CHAIN, _TYPE = slice(22, 30), 30
-_NOT_FOUND = Function.from_item(
-    {"type": "error", "name": "CiphertextMaterialNotFound", "inputs": [{"type": "bytes32"}]}
-)
+_ITEM = {"type": "error", "name": "CiphertextMaterialNotFound", "inputs": [{"type": "bytes32"}]}
+_NOT_FOUND = Function.from_item(_ITEM)
 
 
 @attrs.frozen

@@ -31,9 +31,8 @@ def prep_keygen_hash(prep_id: int, extra_data: bytes) -> bytes:
 
 def keygen_hash(prep_id: int, key_id: int, digests: KeyDigests, extra_data: bytes) -> bytes:
     """Return the hash of a key; the order of the digests is part of it."""
-    listed = b"".join(
-        keccak256(keccak256(_KEY_DIGEST) + kind.to_bytes(32) + keccak256(digest)) for kind, digest in digests
-    )
+    pairs = (kind.to_bytes(32) + keccak256(digest) for kind, digest in digests)
+    listed = b"".join(keccak256(keccak256(_KEY_DIGEST) + pair) for pair in pairs)
     words = prep_id.to_bytes(32) + key_id.to_bytes(32) + keccak256(listed) + keccak256(extra_data)
     return keccak256(keccak256(_KEYGEN + _KEY_DIGEST) + words)
 

@@ -254,9 +254,8 @@ class KmsGeneration(AbiContract):
             frame.store(mapping_slot(REQUEST_BY_EXISTING, existing), key_id)
         extra_data = _name_current(frame, self._config, prep_id, key_id)
         frame.write(params, "params", key_id)
-        frame.emit(
-            release.abi.event("PrepKeygenRequest"), prep_id, params, *release.named(existing), extra_data
-        )
+        event, named = release.abi.event("PrepKeygenRequest"), release.named(existing)
+        frame.emit(event, prep_id, params, *named, extra_data)
         return prep_id
 
     def request_crsgen(self, frame: Frame, max_bit_length: int = 2048, params: int = 0) -> int:

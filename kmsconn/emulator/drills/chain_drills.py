@@ -129,10 +129,10 @@ class StalledFinality(ChainDrill, frozen=True):
         chain = scene.chain(name)
         if self.known:
             return changing(chain.finality, "stands_at", chain.finality.newest(chain.head.number))
-        refusal = RefusedCalls(
-            containing='"finalized"', code=INVALID_PARAMS, message="invalid block tag: finalized"
+        message = "invalid block tag: finalized"
+        return RefusedCalls(containing='"finalized"', code=INVALID_PARAMS, message=message).put_on(
+            scene, name
         )
-        return refusal.put_on(scene, name)
 
 
 class LaggingNodes(ChainDrill, frozen=True):
@@ -211,9 +211,8 @@ class Reorganisation(Drill, frozen=True):
         chain = scene.chain(name)
         deepest = chain.head.number - chain.history.pruned_before
         if not 0 < self.blocks <= deepest:
-            raise DrillError(
-                "blocks", f"the chain can lose 1 to {deepest} blocks now", "name fewer, or wait for more"
-            )
+            reason = f"the chain can lose 1 to {deepest} blocks now"
+            raise DrillError("blocks", reason, "name fewer, or wait for more")
         shorter = self.blocks if self.shorter else 0
         branch = chain.reorg(self.blocks, drop=self._dropping(scene), shorter=shorter)
         if self.reuse_ids:

@@ -140,9 +140,8 @@ def _paragraphs(drill: type[Drill]) -> list[str]:
 def _words(field: msgspec.structs.FieldInfo) -> str:
     kind, *bounds = get_args(field.type) if get_origin(field.type) is Annotated else (field.type,)
     words = _KINDS.get(kind) or f"one of {', '.join(map(str, _choices(kind)))}"
-    words += "".join(
-        f" from {bound.ge}" + (f" to {bound.le}" if bound.le is not None else "") for bound in bounds
-    )
+    for bound in bounds:
+        words += f" from {bound.ge}" + (f" to {bound.le}" if bound.le is not None else "")
     if field.required:
         return f"{words}, required"
     return f"{words}, default {msgspec.json.encode(field.default).decode()}"

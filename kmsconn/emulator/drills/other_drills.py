@@ -53,9 +53,8 @@ def contracts_of(dependencies: EmulatedDependencies) -> dict[str, tuple[str, Add
 
 def _fhevm(scene: DrillScene) -> FhevmDependencies:
     if not isinstance(scene.dependencies, FhevmDependencies):
-        raise DrillError(
-            "route", "the first generation has no such thing", "start kmsconn emulate without --profile"
-        )
+        remedy = "start kmsconn emulate without --profile"
+        raise DrillError("route", "the first generation has no such thing", remedy)
     return scene.dependencies
 
 
@@ -101,9 +100,8 @@ class PausedContract(Drill, frozen=True):
     def put_on(self, scene: DrillScene, name: str) -> End:
         contract = scene.dependencies.decryption
         if name != "decryption" or not isinstance(contract, DecryptionContract):
-            raise DrillError(
-                "route", f"{name} of this generation cannot be paused", "pause decryption of fhevm"
-            )
+            reason = f"{name} of this generation cannot be paused"
+            raise DrillError("route", reason, "pause decryption of fhevm")
 
         def turn(*, paused: bool) -> None:
             scene.dependencies.gateway.evm.set_up(contract.address, contract.pause, paused=paused)
@@ -158,9 +156,8 @@ class DestroyContext(Drill, frozen=True):
         protocol, gateway = dependencies.protocol_config, dependencies.gateway_config
         act = dependencies.ethereum.actors.act
         act(protocol.address, lambda frame: protocol.destroy_context(frame, CONTEXT))
-        dependencies.gateway.actors.act(
-            gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT)
-        )
+        act = dependencies.gateway.actors.act
+        act(gateway.address, lambda frame: gateway.destroy_context(frame, CONTEXT))
 
 
 class DestroyEpoch(Drill, frozen=True):
@@ -222,9 +219,8 @@ class MoreRequests(UsersDrill, frozen=True):
     def put_on(self, scene: DrillScene, _name: str) -> None:
         ask = scene.users.any if self.form == "any" else scene.users.forms.get(self.form)
         if ask is None:
-            raise DrillError(
-                "form", f"no such form: {self.form!r}", f"there are: any, {', '.join(scene.users.forms)}"
-            )
+            remedy = f"there are: any, {', '.join(scene.users.forms)}"
+            raise DrillError("form", f"no such form: {self.form!r}", remedy)
         self.ask(ask)
 
 
@@ -288,9 +284,8 @@ class Flood(Drill, frozen=True):
 
     def put_on(self, scene: DrillScene, _name: str) -> End:
         if not scene.monitoring or scene.start is None:
-            raise DrillError(
-                "route", "the connector's monitoring port is not known", "use the file of --write-config"
-            )
+            reason = "the connector's monitoring port is not known"
+            raise DrillError("route", reason, "use the file of --write-config")
         return scene.start(partial(flood, scene.monitoring, self.connections, self.requests, self.path))
 
 

@@ -59,18 +59,12 @@ class Revision:
 
 
 _FIRST = ("coprocessors", "kmsNodes", "getAllCoprocessorTxSenderAddresses")
+_RC7: Final = contracts.RC7
 _RENAMED = ("getCoprocessor", "getKmsNode", "getCoprocessorTxSenders")
 
 REVISIONS: Final = {
     "main": Revision(contracts.DECRYPTION_MANAGER, contracts.HTTPZ, *_FIRST),
-    "rc7": Revision(
-        contracts.RC7["DecryptionManager"],
-        contracts.RC7["HTTPZ"],
-        *_FIRST,
-        numeric=True,
-        long=True,
-        roles=True,
-    ),
+    "rc7": Revision(_RC7["DecryptionManager"], _RC7["HTTPZ"], *_FIRST, numeric=True, long=True, roles=True),
     "rc9": Revision(contracts.DECRYPTION_MANAGER, contracts.RC9, *_RENAMED),
 }
 """27 March (rc7), 7 April (main, the one that the connector of that era was built for) and 9 April (rc9)."""
@@ -350,10 +344,8 @@ class DecryptionManager(AbiContract):
         return tuple(zip(self._handles(handles), contracts, strict=True))
 
     def _as_abi(self, materials: Iterable[CiphertextReference]) -> tuple[Any, ...]:
-        return tuple(
-            (int.from_bytes(m.handle) if self.numeric else m.handle, m.key_id, m.digest, m.coprocessors)
-            for m in materials
-        )
+        read = int.from_bytes if self.numeric else bytes
+        return tuple((read(m.handle), m.key_id, m.digest, m.coprocessors) for m in materials)
 
     def public_reply(self, frame: Frame, number: int, result: bytes, signature: bytes) -> None:
         """Take a reply for everybody; enough of them for one result complete the request. Raises Reverted."""

@@ -138,9 +138,8 @@ class FirstNode:
         )
         share = bincode.encode(payload)
         digest = user_digest(domain, message.enc_key, handles, share, numeric=self.numeric)
-        return ReencryptionResponse(
-            signature=sign_sha256(self.key, share), external_signature=self.key.sign(digest), payload=payload
-        )
+        signatures = {"signature": sign_sha256(self.key, share), "external_signature": self.key.sign(digest)}
+        return ReencryptionResponse(**signatures, payload=payload)
 
     def _sealed(self, ciphertext: Any, link: bytes, user: Address, enc_key: bytes) -> bytes:
         """Seal a value, or this node's share of it, by randomness that a second asking finds again."""
@@ -193,10 +192,8 @@ STARTS: Mapping[str, tuple[Any, str]] = {
 """Start call → its request, and the call for its result."""
 
 _DECRYPTIONS = {
-    "Decrypt": Kind.PUBLIC_DECRYPTION,
-    "GetDecryptResult": Kind.PUBLIC_DECRYPTION,
-    "Reencrypt": Kind.USER_DECRYPTION,
-    "GetReencryptResult": Kind.USER_DECRYPTION,
+    **dict.fromkeys(("Decrypt", "GetDecryptResult"), Kind.PUBLIC_DECRYPTION),
+    **dict.fromkeys(("Reencrypt", "GetReencryptResult"), Kind.USER_DECRYPTION),
 }
 
 
@@ -227,11 +224,8 @@ class FirstCore(FirstNode):
         calls: dict[str, Method] = {"Init": self._init}
         for start, (_, result) in STARTS.items():
             calls |= {start: partial(self._start, start), result: partial(self._result, result)}
-        return {
-            f"/{SERVICE}/{name}": call
-            for name, call in calls.items()
-            if self.insecure or "Insecure" not in name
-        }
+        there = ((name, call) for name, call in calls.items() if self.insecure or "Insecure" not in name)
+        return {f"/{SERVICE}/{name}": call for name, call in there}
 
     def restart(self) -> None:
         """Lose every request, as a restarted process does; calls that wait lose their connection."""

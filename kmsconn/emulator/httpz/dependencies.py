@@ -17,13 +17,14 @@ from kmsconn.config.settings import Settings
 from kmsconn.emulator.buckets import ObjectForm
 from kmsconn.emulator.chain import EmulatedChain
 from kmsconn.emulator.ciphertexts import EmulatedCiphertext
-from kmsconn.emulator.contracts.gateway_config import EmulatedCoprocessor, KmsNode
+from kmsconn.emulator.contracts.gateway_config import KmsNode
 from kmsconn.emulator.core_faults import FaultyCore
 from kmsconn.emulator.dependencies import (
     GATEWAY_ID,
     HOST_ID,
     EmulatedDependencies,
     address_for,
+    coprocessors_of,
     degree_of,
     key_for,
     new_clusters,
@@ -83,23 +84,16 @@ class HttpzDependencies(EmulatedDependencies):
         degree = degree_of(members)
 
         def core(member: int) -> FaultyCore[FirstCore]:
-            core = FirstCore(
-                signer_of(member),
-                plaintexts,
-                numeric=httpz.revision.numeric,
-                party_id=member + 1,
-                degree=degree,
-                computing=computing,
-            )
-            return FaultyCore(core)
+            node = FirstCore(signer_of(member), plaintexts, party_id=member + 1, degree=degree)
+            node.computing, node.numeric = computing, httpz.revision.numeric
+            return FaultyCore(node)
 
+        address = address_for("DecryptionManager")
         made = cls(
             gateway=gateway,
             clusters=new_clusters({"gateway": gateway}, nodes, seed),
             httpz=httpz,
-            decryption=DecryptionManager(
-                address_for("DecryptionManager"), GATEWAY_ID, httpz, counts_shares=degree > 0
-            ),
+            decryption=DecryptionManager(address, GATEWAY_ID, httpz, counts_shares=degree > 0),
             keys=KeyManager(address_for("KeyManager"), httpz),
             plaintexts=plaintexts,
             cores=[core(0) for _ in range(shards)],
@@ -136,15 +130,7 @@ class HttpzDependencies(EmulatedDependencies):
 
     def settled(self) -> None:
         """Tell HTTPZ where the buckets are."""
-        coprocessors = [
-            EmulatedCoprocessor(
-                key_for(f"coprocessor sender {index}").address,
-                key_for(f"coprocessor signer {index}").address,
-                self.told_url(index),
-            )
-            for index in range(len(self.buckets))
-        ]
-        self.gateway.evm.set_up(self.httpz.address, self.httpz.set_coprocessors, coprocessors)
+        self.gateway.evm.set_up(self.httpz.address, self.httpz.set_coprocessors, coprocessors_of(self))
 
     def _deploy(self, threshold: int) -> None:
         for contract in (self.httpz, self.decryption, self.keys):
@@ -180,11 +166,10 @@ class FirstTraffic(Users[HttpzDependencies]):
 
     def publish(self, one: EmulatedCiphertext) -> None:
         """Put a ciphertext into the buckets and commit it."""
-        senders = []
-        for index, bucket in enumerate(self.dependencies.buckets):
+        for bucket in self.dependencies.buckets:
             bucket.bucket.put(self.form.key(one), one.body)
-            senders.append(key_for(f"coprocessor sender {index}").address)
-        material = CiphertextReference(one.handle, KEY_ID, one.digest, tuple(senders))
+        senders = tuple(coprocessor.tx_sender for coprocessor in coprocessors_of(self.dependencies))
+        material = CiphertextReference(one.handle, KEY_ID, one.digest, senders)
         manager = self.dependencies.decryption
         self.dependencies.gateway.evm.set_up(manager.address, manager.commit, material=material)
 
@@ -209,8 +194,6 @@ class FirstTraffic(Users[HttpzDependencies]):
         return function.encode(*asked, (user, delegate), *where, *rest)
 
     def _allow(self, handles: list[bytes], account: Address | None) -> None:
-        manager = self.dependencies.decryption
+        manager, set_up = self.dependencies.decryption, self.dependencies.gateway.evm.set_up
         for handle in handles if self.granted else ():
-            self.dependencies.gateway.evm.set_up(
-                manager.address, manager.allow, handle=handle, account=account
-            )
+            set_up(manager.address, manager.allow, handle=handle, account=account)
