@@ -42,24 +42,28 @@ LONG: Final[dict[Callable[..., Any], Callable[..., bool]]] = {}
 RIDES: Final[dict[Callable[..., Any], Callable[..., float]]] = {}
 """Operations whose commit, in a file, may be a later group's: within how many seconds, by value and arguments. Else it is at once."""
 RIDE: Final = 2.0  # seconds at most
-COUNTED: Final[dict[Callable[..., Any], object]] = {}
+COUNTED: Final[set[Callable[..., Any]]] = set()
 """Operations that are one statement, and return whether that changed a row: they can be sent together with others."""
-READING: Final[dict[Callable[..., Any], object]] = {}
+READING: Final[set[Callable[..., Any]]] = set()
 """Operations that change nothing, whatever their arguments are: they need no turn where reading has connections of its own."""
 
 
-def _marking(
-    marked: dict[Callable[..., Any], Any], by: Callable[..., Any] = lambda *_, **__: True
-) -> Callable[[AnyOperation], AnyOperation]:
+def _marking(note: Callable[[Any], object]) -> Callable[[AnyOperation], AnyOperation]:
     def mark(operation: AnyOperation) -> AnyOperation:
-        marked[operation] = by
+        note(operation)
         return operation
 
     return mark
 
 
-counted, reads = _marking(COUNTED), _marking(READING)
-off_loop, rides = partial(_marking, LONG), partial(_marking, RIDES)
+def _saying(
+    marked: dict[Any, Any], says: Callable[..., Any] = lambda *_, **__: True
+) -> Callable[[AnyOperation], AnyOperation]:
+    return _marking(lambda operation: marked.update({operation: says}))
+
+
+counted, reads = _marking(COUNTED.add), _marking(READING.add)
+off_loop, rides = partial(_saying, LONG), partial(_saying, RIDES)
 
 
 @attrs.frozen
@@ -190,13 +194,12 @@ def listed(values: Collection[Any]) -> str:
 class DatabaseTransaction:
     """What has begun. ``is_whole``: it is undone as a whole where anything in it fails, so that it needs no savepoints.
 
-    ``changes``: the driver's before it; ``until``: when it is to be durable; ``riders``: what rides, and is done again where that fails.
+    ``changes``: the driver's before it; ``until``: when it is to be durable.
     """
 
     is_whole: bool = False
     changes: int = 0
     until: float = math.inf
-    riders: list[Any] = attrs.field(factory=list)
 
 
 class Database:
@@ -250,9 +253,8 @@ class Database:
             return
         if tick < self._kept_tick:
             self.roll_back()
-            raise JournalWentBack(
-                f"the journal {self.driver.where} has lost commits: its tick is {tick}, and was {self._kept_tick}"
-            )
+            lost = f"its tick is {tick}, and was {self._kept_tick}"
+            raise JournalWentBack(f"the journal {self.driver.where} has lost commits: {lost}")
         if tick != self._kept_tick:  # another process has moved something
             self.answers_tick = tick
         self.tick = self._kept_tick = tick
@@ -309,7 +311,6 @@ class Database:
             self.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (key, value))
         stored = dict(self.execute("SELECT key, value FROM meta").fetchall())
         if others := differences(stored, named if ours is None else ours):
-            raise StartRefused(
-                f"the journal {self.driver.where} belongs to another connector ({'; '.join(others)}); name another journal path"
-            )
+            owner = f"belongs to another connector ({'; '.join(others)})"
+            raise StartRefused(f"the journal {self.driver.where} {owner}; name another journal path")
         return stored

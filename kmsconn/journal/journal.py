@@ -197,13 +197,14 @@ class Journal:
 
         Cancellation: not heard, except through ``close``; callers that cannot be served any more get JournalFailed.
         """
+        riders: list[Execution[Any]] = []
         with self._output, self._scope:
             try:
                 while True:
-                    await self._serve(await self._asked())
+                    riders = await self._serve(await self._asked(), riders)
             except trio.EndOfChannel:
-                if self._db.transaction.riders:
-                    await self._serve(())
+                if riders:
+                    await self._serve((), riders)
             finally:
                 self.is_closed = True
                 for execution in self._queued():
@@ -217,9 +218,12 @@ class Journal:
             return [*await self._output.receive(), *self._queued()]
         return ()
 
-    async def _serve(self, asked: Sequence[Execution[Any]]) -> None:
-        begun, driver = self._db.transaction, self._db.driver
-        group = asked if driver.is_begun else [*begun.riders, *asked]
+    async def _serve(
+        self, asked: Sequence[Execution[Any]], riders: list[Execution[Any]]
+    ) -> list[Execution[Any]]:
+        """Have what is asked applied, after the ``riders`` whose commit failed; return what rides then."""
+        driver = self._db.driver
+        group = asked if driver.is_begun else [*riders, *asked]
         ahead = self._db.wall() - trio.current_time()
         # Set back: rows of before, and those of this group, would wait for longer than they may.
         if ahead < self._ahead - CLOCK_STEP:
@@ -228,9 +232,9 @@ class Journal:
         try:
             failed = await apply_group(self._db, group, self._offload, may_ride=not self.failures.unwritten)
             if driver.is_begun:
-                begun.riders += [one for one in asked if one.operation in RIDES and one.error is None]
+                riders += [one for one in asked if one.operation in RIDES and one.error is None]
             elif not failed:
-                begun.riders = [one for one in begun.riders if isinstance(one.error, JournalFailed)]
+                riders = [one for one in riders if isinstance(one.error, JournalFailed)]
             if failed is not None:
                 self.failures.unwritten = failed
             for execution in () if failed else group:
@@ -240,6 +244,7 @@ class Journal:
         finally:
             for execution in group:
                 execution.done.set()
+        return riders
 
     def _queued(self) -> list[Execution[Any]]:
         queued: list[Execution[Any]] = []

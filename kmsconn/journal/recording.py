@@ -179,12 +179,8 @@ def _record(db: Database, read: Read) -> Recorded:
     found = db.execute(_IN_RANGE, (*of, *read.blocks))
     unmoved = {tuple(standing): rid for rid, *standing in found}  # before anything is changed
     shown = _true(read, changes) if read.headers else read.arrivals
-    _take(
-        db,
-        read,
-        [one for one in _last_of_each_id(shown) if unmoved.pop(_standing(one), None) is None],
-        changes,
-    )
+    moved = [one for one in _last_of_each_id(shown) if unmoved.pop(_standing(one), None) is None]
+    _take(db, read, moved, changes)
     for number, header in read.headers.items():
         replaced = db.execute(REPLACED, (*of, number, header)).fetchall()
         _drop(db, [rid for (rid,) in replaced], changes)

@@ -201,10 +201,8 @@ def rewind(db: Database, chain_id: int, of: int, fork: int, head: BlockHead) -> 
         if head.hash is not None:
             db.execute(CHECKPOINT, (chain_id, head.number, head.hash))
         db.execute(_CURSORS, {"fork": fork, "since": float(head.timestamp), "chain": chain_id})
-        done = [
-            _rewind(db, chain_id, Address(contract), fork)
-            for (contract,) in db.execute(_CONTRACTS, (chain_id,)).fetchall()
-        ]
+        contracts = db.execute(_CONTRACTS, (chain_id,)).fetchall()
+        done = [_rewind(db, chain_id, Address(contract), fork) for (contract,) in contracts]
         returned = tuple(one for replies, _ in done for one in replies)
         return Rewound(returned, sum(gone for _, gone in done), queries.followed(db, chain_id))
 
