@@ -24,8 +24,8 @@ from kmsconn.ethereum.addresses import ADDRESS_BYTES, Address
 from kmsconn.ethereum.hexes import from_count, from_hex, quantity
 
 LATEST, FINALIZED = "latest", "finalized"
-_KEPT = 1024  # logs that are remembered
-_LONGEST_KEPT = 6 * 1024  # hex digits of such a log: ten megabytes of all, with their texts
+LOGS_KEPT = 8192  # logs that are remembered: two reorg windows of 130 requests a second, mostly ten megabytes
+_LONGEST_KEPT = 6 * 1024  # hex digits of such a log: thirty megabytes at the most
 _NEWER = 1000  # blocks; an open range may hold logs of blocks that came after its head was told
 
 
@@ -81,10 +81,9 @@ class _JsonLog(msgspec.Struct, frozen=True, rename="camel"):
     removed: bool = False
 
 
-_said_of = itemgetter("blockHash", "logIndex", "address", "topics", "data", "blockNumber", "transactionHash")
-_PLACE = 2
-known_logs: dict[tuple[Any, ...], tuple[tuple[Any, ...], Log]] = {}
-"""Logs and what was said of them, by their places."""
+_said_of = itemgetter("address", "data", "blockNumber", "blockHash", "transactionHash", "logIndex")
+known_logs: dict[int, Log] = {}
+"""Logs by the hash of all that was said of them, the oldest first."""
 
 
 async def read_logs(
@@ -223,12 +222,11 @@ def decode_logs(found: Any) -> tuple[list[Log], tuple[str, ...]]:
 def _log(item: Any) -> Log | None:
     """Return a log, None for a removed one; those of the newest blocks are read again and again. Raises ValueError."""
     try:
-        said = _said_of(item)
-        known = known_logs.get(said[:_PLACE])
+        said = hash((*_said_of(item), *item["topics"]))
     except (TypeError, KeyError):  # no log, as is found below
-        said, known = (), None
-    if known is not None and known[0] == said and item.get("removed", False) is False:
-        return known[1]
+        said = 0
+    if (known := known_logs.get(said)) is not None and item.get("removed", False) is False:
+        return known
     raw = read(item, _JsonLog)
     if raw.removed:
         return None
@@ -242,9 +240,9 @@ def _log(item: Any) -> Log | None:
         log_index=int(raw.log_index, 16),
     )
     if len(raw.data) <= _LONGEST_KEPT:
-        if len(known_logs) >= _KEPT:
-            known_logs.clear()
-        known_logs[said[:_PLACE]] = said, log
+        if len(known_logs) >= LOGS_KEPT:
+            del known_logs[next(iter(known_logs))]
+        known_logs[said] = log
     return log
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kmsconn.chain.logs import LogsRead, decode_logs, read_block, read_logs, read_pushed_head
+from kmsconn.chain.logs import LOGS_KEPT, LogsRead, decode_logs, read_block, read_logs, read_pushed_head
 from kmsconn.chain.port import Call, Count, Quantity, RpcError
 from kmsconn.errors import Unreachable
 from kmsconn.ethereum.abi import Log
@@ -91,6 +91,13 @@ def test_a_log_is_remembered_and_what_else_is_said_of_its_place_is_another_one()
         assert again is known != other
     logs, malformed = decode_logs([json_log(), json_log(removed=True), json_log(removed=0)])
     assert (len(logs), len(malformed)) == (1, 1)
+
+
+def test_the_oldest_log_is_forgotten_for_a_new_one_and_the_others_are_not() -> None:
+    said = [json_log(7000, number) for number in range(LOGS_KEPT + 1)]
+    (first, *others), _ = decode_logs(said)
+    assert all(again is known for again, known in zip(decode_logs(said[1:])[0], others, strict=True))
+    assert decode_logs(said[:1])[0][0] is not first
 
 
 async def test_a_log_told_twice_counts_once_and_logs_are_given_in_block_order() -> None:
