@@ -77,6 +77,14 @@ class LeanStream(trio.abc.HalfCloseableStream):
                 except BlockingIOError:
                     continue
 
+    def receive_now(self, max_bytes: int) -> bytes:
+        """Return what has come already; empty where nothing has, and at the end. Raises as Trio's own."""
+        with _ERRORS_OF_TRIO:
+            try:
+                return self._socket.recv(max_bytes)
+            except BlockingIOError:
+                return b""
+
     async def send_eof(self) -> None:
         """Say that nothing more is sent. Raises as Trio's own."""
         with _ERRORS_OF_TRIO:

@@ -404,6 +404,7 @@ class _HttpConnection:
 
     def __init__(self, stream: trio.abc.Stream, origin: str) -> None:
         self._stream, self.origin = stream, origin
+        self._at_once = stream.receive_now if isinstance(stream, LeanStream) else lambda _: b""
         self.sound = True
         self.used = trio.current_time()
         self._exchange: HttpExchange | None = None
@@ -427,22 +428,26 @@ class _HttpConnection:
     async def ask(self, request: _Request) -> Download:
         """Send a request, unless it was, and return its answer, which must be closed. Closes the connection where there is none."""
         try:
-            if self._exchange is None:
+            was_sent = self._exchange is not None
+            if not was_sent:
                 await self.send(request)
             exchange, self._exchange = self._exchange, None
             assert exchange is not None, "it was sent"
             piece: bytes = b""
             while (answer := exchange.answer) is None or answer.head is None:
-                piece = await self.feed(answer or exchange)
+                piece, was_sent = await self.feed(answer or exchange, at_once=was_sent), False
             return Download(request, self, answer, answer.head, piece)
         except BaseException:
             await self.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
             raise
 
-    async def feed(self, taker: HttpExchange | HttpAnswer) -> bytes:
-        """Let an exchange, or an answer that has begun, have what comes next, and return the body's bytes in it."""
+    async def feed(self, taker: HttpExchange | HttpAnswer, *, at_once: bool = False) -> bytes:
+        """Let an exchange, or an answer that has begun, have what comes next, and return the body's bytes in it.
+
+        ``at_once``: it may have come already, while the answer to another request was read; then it takes no step.
+        """
         try:
-            data = await self._stream.receive_some(RECEIVE)
+            data = (at_once and self._at_once(RECEIVE)) or await self._stream.receive_some(RECEIVE)
         except (trio.BrokenResourceError, OSError) as error:
             if isinstance(taker, HttpExchange):
                 raise NoAnswer(str(error)) from error

@@ -212,6 +212,9 @@ async def test_a_cancelled_receive_loses_nothing() -> None:
             await ours.receive_some()
         await peer.send_all(b"late")
         assert await receive_all(ours, 4) == b"late"
+        assert ours.receive_now(9) == b""
+        await peer.send_all(b"now")
+        assert ours.receive_now(9) == b"now"
 
 
 async def test_a_receive_lets_other_tasks_run_though_data_is_there() -> None:
