@@ -160,8 +160,7 @@ class Rounds:
         Of those there were none a moment ago, where nothing has changed since.
         """
         tracks, manager = self.state.tracks, self.state.manager
-        if chain.blocks:
-            await self._settle(chain)
+        await self._settle(chain)
         tracked = len(tracks.in_state(State.INCLUDED))
         final = min(chain.final, min(tracks.standing, default=NO_END) - 1)
         same = final == self._final and chain.at - self._final_at < DETAILS_EVERY

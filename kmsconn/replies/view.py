@@ -14,23 +14,15 @@ import attrs
 from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import Receipt
 from kmsconn.config.settings import Settings
+from kmsconn.errors import Unreachable
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.rows import Row
-from kmsconn.model.debounce import Debounce, Suspicion
+from kmsconn.model.debounce import CONFIRMING, Debounce, Suspicion
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.port import Operation, Revert
-from kmsconn.replies.answers import (
-    Accepts,
-    Belief,
-    Broadcast,
-    Finds,
-    Question,
-    Says,
-    Unclear,
-    is_hopeless,
-)
+from kmsconn.replies.answers import Accepts, Belief, Broadcast, Finds, Question, Says, Unclear, is_hopeless
 from kmsconn.replies.fees import FeeLimits, Price
 
 SILENCES = 3  # in a row, until no answer counts as one that says nothing
@@ -67,15 +59,24 @@ class NonceTracker:
     ripe: frozenset[int] = frozenset()
     whole_since: float = math.inf
     first_block: int | None = None
+    _jumps: Debounce = attrs.field(factory=lambda: Debounce(CONFIRMING))
 
     def look(self, chain: ChainView, in_flight: Collection[int], window: int, pooled: int = 0) -> None:
-        """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool."""
-        if chain.nonce > top(0, in_flight, self.high):
+        """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool.
+
+        Raises Unreachable for a nonce that this account can hardly have, until all looks of some seconds have said the like.
+        """
+        known = top(0, in_flight, self.high)
+        if self.first_block is None or chain.nonce <= known + window:
+            self._jumps.clear("")
+        elif not self._jumps.confirms("", chain.at):
+            raise Unreachable(f"the node says that the next nonce is {chain.nonce}, and {known} was expected")
+        if chain.nonce > known:
             self.stranger_at = chain.at
         self.high = max(self.high, chain.nonce)
         self.first_block = chain.number if self.first_block is None else self.first_block
         # what is in a pool and not in flight may be replies of a process that lost its journal
-        hides = pooled > 0 and pooled > top(chain.nonce, in_flight, self.high)
+        hides = pooled > top(chain.nonce, in_flight, self.high)
         is_whole = not hides and (chain.fresh or chain.nonce == self.high)
         self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
         found = gaps(chain.nonce, in_flight, self.high, window)

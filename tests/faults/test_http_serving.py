@@ -21,17 +21,7 @@ from kmsconn.emulator.load import POSTED_FORMS, HttpPost
 from kmsconn.errors import StartRefused
 from kmsconn.model.events import HttpAnswered, ReplyFinalized
 from kmsconn.serving.exchange import GRACE_SECONDS
-from kmsconn.testing.faults import (
-    Ask,
-    ClockStep,
-    CoreRestart,
-    Drain,
-    Kill,
-    KillAtWork,
-    Outage,
-    Post,
-    Reorg,
-)
+from kmsconn.testing.faults import Ask, ClockStep, CoreRestart, Drain, Kill, KillAtWork, Outage, Post, Reorg
 from kmsconn.testing.strategies import Case, cases, moments
 from kmsconn.testing.world import PlanStep, run_world
 from kmsconn.transport.ports import Ports

@@ -9,17 +9,7 @@ from kmsconn.journal.database import Database
 from kmsconn.journal.rows import find_odd_rows
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from tests.unit.journal.samples import (
-    CHAIN,
-    CONTRACT,
-    KIND,
-    WAYS,
-    arrival,
-    new_row,
-    row_of,
-    take,
-    walk,
-)
+from tests.unit.journal.samples import CHAIN, CONTRACT, KIND, WAYS, arrival, new_row, row_of, take, walk
 
 NOW = 1000.0
 DAMAGES = [

@@ -17,15 +17,7 @@ from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
 from kmsconn.transport.ports import offload_inline
-from tests.unit.journal.samples import (
-    BINDING,
-    CHAIN,
-    arrival,
-    keep,
-    opened,
-    read_of,
-    signing,
-)
+from tests.unit.journal.samples import BINDING, CHAIN, arrival, keep, opened, read_of, signing
 
 T = TypeVar("T")
 

@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
-from kmsconn.journal import (
-    audit,
-    inspecting,
-    moves,
-    queries,
-    recording,
-    retention,
-    rows,
-)
+from kmsconn.journal import audit, inspecting, moves, queries, recording, retention, rows
 from kmsconn.journal.database import LONG
 from kmsconn.journal.inspecting import Wanted
 from kmsconn.journal.retention import Position, RetentionStep

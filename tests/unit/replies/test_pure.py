@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kmsconn.config.description import Secret
+from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.transactions import Transaction, decode_transaction
 from kmsconn.model.debounce import Debounce
@@ -156,3 +158,14 @@ def test_a_gap_is_ripe_once_a_later_look_still_finds_it() -> None:
         nonces.look(look, {5}, 64)
         ripe.append(nonces.ripe)
     assert ripe == [frozenset(), frozenset(), {3, 4}]
+
+
+def test_a_nonce_that_jumps_is_believed_once_all_looks_of_some_seconds_have_said_so() -> None:
+    nonces, wild = NonceTracker(Debounce(5.0)), 2**53 - 1
+    for at, nonce, believed in (
+        (0.0, 3, True), (1.0, wild, False), (3.0, 5, True), (5.0, wild, False), (9.0, wild - 1, False), (10.0, wild, True)
+    ):  # fmt: skip
+        look: Any = SimpleNamespace(nonce=nonce, at=at, number=10, fresh=True)
+        with nullcontext() if believed else pytest.raises(Unreachable, match="expected"):
+            nonces.look(look, {5}, 64)
+        assert (nonces.high == nonce) is believed
