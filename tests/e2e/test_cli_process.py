@@ -252,10 +252,8 @@ async def test_a_reader_that_goes_away_ends_a_command_without_a_word(tmp_path: P
         assert await process.wait() == 141
 
 
-FROM_THE_FIRST_LINE = (
-    "print(flush=True); import runpy; runpy.run_module('kmsconn', run_name='__main__', alter_sys=True)"
-)
-"""Says that Python itself has started: what a signal does before that is Python's own affair."""
+FROM_THE_FIRST_LINE = "import runpy, kmsconn; print(flush=True); runpy.run_module('kmsconn', run_name='__main__', alter_sys=True)"
+"""Says that Python itself has started, and has found us: what a signal does before that is Python's own affair."""
 
 
 @pytest.mark.parametrize("moment", [0.1, 0.3, 1.0])

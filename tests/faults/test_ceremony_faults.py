@@ -159,10 +159,11 @@ async def test_a_reply_that_fell_with_its_block_is_given_again(tmp_path: Path) -
 
 
 async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(tmp_path: Path) -> None:
-    """All decryptions beside an hour of preparation land within two blocks, and a CRS of an hour is aborted at once."""
+    """All decryptions beside the preparation land within two blocks, and a CRS of as long is aborted. Not all points: 20 minutes."""
+    long = HOUR if every_point() else HOUR / 3
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK, computing=0.1) as ceremony:
         [core] = ceremony.cores
-        core.memory.generating = HOUR
+        core.memory.generating = long
         decryptions = trio.CancelScope()
 
         async def ask() -> None:
@@ -179,7 +180,7 @@ async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(tmp_path: 
                 await ceremony.wait(lambda: was_submitted(ceremony, Kind.PREP_KEYGEN))
                 core.memory.generating = None
             began = trio.current_time()
-            assert began > HOUR
+            assert began > long
             await ceremony.owner.ceremonies.make_crs()
             await ceremony.owner.ceremonies.abort_crs()
             assert trio.current_time() - began < 30 * BLOCK
@@ -187,7 +188,7 @@ async def test_what_takes_an_hour_holds_no_decryption_up_and_no_abort(tmp_path: 
         await trio.sleep(ENDS)
         ground_truth = ceremony.gateway(0)
         taken = [trace.answer.block - trace.block for trace in ground_truth.traces.values() if trace.answer]
-        assert len(taken) > 100
+        assert len(taken) > long / 36
         assert max(taken) <= 2
         assert ground_truth.verdict().well
         assert ceremony.keys(0).well

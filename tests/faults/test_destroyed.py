@@ -277,16 +277,14 @@ def alerts_of(ceremony: Ceremony) -> list[AlertRaised]:
 @pytest.mark.sampled
 async def test_an_end_that_is_told_for_an_hour_is_named(tmp_path: Path) -> None:
     """It holds up nothing meanwhile."""
-    alerts = await told_for(4000.0, Status.INTERNAL, tmp_path, block_time=12.0)
+    alerts = await told_for(4000.0, Status.INTERNAL, tmp_path)
     overdue = [one for one in alerts if "kms_epoch_destroyed" in repr(one)]
     assert "INTERNAL" in overdue[-1].text
 
 
-async def told_for(
-    seconds: float, code: Status, folder: Path, *, block_time: float = 4.0
-) -> list[AlertRaised]:
+async def told_for(seconds: float, code: Status, folder: Path) -> list[AlertRaised]:
     """Let the Core refuse to destroy an epoch for so long, see that it is told until it has done it, and return the alerts."""
-    async with open_ceremony(folder, members=1, block_time=block_time) as ceremony:
+    async with open_ceremony(folder, members=1, block_time=12.0) as ceremony:
         await first_keys(ceremony)
         core, config = ceremony.core_faults[0], ceremony.dependencies.protocol_config
         core.strike(FailingCore(code=code.name), "DestroyMpcEpoch")

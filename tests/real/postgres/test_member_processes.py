@@ -16,7 +16,7 @@ from bench.soak import HISTORY, verdict_of
 pytestmark = pytest.mark.sampled
 
 LEASE = 2.0
-BUSY = 4.0
+BUSY = 15.0
 """Seconds more that anything may take on a busy machine."""
 LOAD = {"rate": 8, "seconds": 40, "reply_timeout": 60}
 

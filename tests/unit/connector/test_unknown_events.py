@@ -38,24 +38,20 @@ UNHEARD_OF = ContractEvent.from_item({"name": "RotateKeyRequest", "inputs": [_NU
 
 @asynccontextmanager
 async def emitting(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, contract: str, *logs: tuple[ContractEvent, Sequence[Any]]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *logs: tuple[str, ContractEvent, Sequence[Any]]
 ) -> AsyncIterator[tuple[FewComponents, list[Event]]]:
-    """Run a connector while a contract emits logs, until they are final and were looked for."""
+    """Run a connector while contracts emit logs, until they are final and were looked for."""
     monkeypatch.setattr(upkeep, "EVENTS_INTERVAL", INTERVAL)
     events: list[Event] = []
     async with few_components(folder, block_time=BLOCK) as components:
-        components.dependencies.ethereum.finality.depth = DEPTH
+        dependencies = components.dependencies
+        dependencies.ethereum.finality.depth = DEPTH
         settings = components.settings()
         async with open_connector(settings, ports=components.ports, on_event=events.append) as connector:
             await connector.wait_ready()
-            emitter = getattr(components.dependencies, contract)
-            chain = (
-                components.dependencies.gateway
-                if contract == "decryption"
-                else components.dependencies.ethereum
-            )
-            for event, values in logs:
-                chain.actors.act(emitter.address, partial(emit, event, values))
+            for contract, event, values in logs:
+                chain = dependencies.gateway if contract == "decryption" else dependencies.ethereum
+                chain.actors.act(getattr(dependencies, contract).address, partial(emit, event, values))
             await trio.sleep(FINAL)
             yield components, events
 
@@ -68,42 +64,22 @@ def alerts(events: list[Event]) -> list[AlertRaised]:
     return [one for one in events if isinstance(one, AlertRaised) and one.cause == UNKNOWN_EVENT]
 
 
-@pytest.mark.parametrize("contract", ["kms_generation", "protocol_config", "decryption"])
 async def test_an_unknown_event_is_named_with_its_topic_and_place(
-    contract: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with emitting(tmp_path, monkeypatch, contract, (UNHEARD_OF, (7,)), (UNHEARD_OF, (8,))) as (
-        _,
-        events,
-    ):
-        [alert] = alerts(events)
-        assert to_hex(UNHEARD_OF.topic0) in alert.text
-        assert "1 events" in alert.text
-        assert alert.dependency.startswith("gateway 0x" if contract == "decryption" else "ethereum 0x")
-        assert AlertCleared(alert.dependency, UNKNOWN_EVENT) not in events
-
-
-async def test_an_event_that_only_others_need_is_no_alert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    activated = (
-        LATER_KMS_GENERATION.event("ActivateKey"),
-        (4 << 248 | 1, 0, ("https://bucket.test",), ((3, b"\x33"),)),
-    )
-    upgraded = LATER_KMS_GENERATION.event("Upgraded"), (b"\x11" * 20,)
-    async with emitting(tmp_path, monkeypatch, "kms_generation", activated, upgraded) as (_, events):
-        assert alerts(events) == []
-
-
-async def test_a_confirmation_of_another_node_is_no_alert(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    confirmed = (
-        PROTOCOL_CONFIG.event("EpochActivationConfirmation"),
-        (8 << 248 | 2, b"\x11" * 20, b"\x22" * 32),
-    )
-    async with emitting(tmp_path, monkeypatch, "protocol_config", confirmed) as (_, events):
-        assert alerts(events) == []
+    """Each contract by itself, and of two events one."""
+    logs = [
+        (contract, UNHEARD_OF, (number,))
+        for contract in ("kms_generation", "protocol_config", "decryption")
+        for number in (7, 8)
+    ]
+    async with emitting(tmp_path, monkeypatch, *logs) as (_, events):
+        raised = alerts(events)
+        assert all(to_hex(UNHEARD_OF.topic0) in one.text and "1 events" in one.text for one in raised)
+        about = [one.dependency for one in raised]
+        assert sorted(one[: one.index(" 0x")] for one in about) == ["ethereum", "ethereum", "gateway"]
+        assert len({*about}) == 3
+        assert not [one for one in events if isinstance(one, AlertCleared) and one.cause == UNKNOWN_EVENT]
 
 
 WINDOW = {"name": "windows", "type": "tuple[]", "components": [{"type": "uint64"}] * 3, "indexed": False}
@@ -125,21 +101,33 @@ def threshold_event(name: str) -> ContractEvent:
     return ContractEvent.from_item({"name": f"{name}ThresholdUpdated", "inputs": inputs})
 
 
-async def test_what_protocol_config_tells_others_is_no_alert(
+THRESHOLDS = ("PublicDecryption", "UserDecryption", "KmsGen", "Mpc")
+ACTIVATED = (4 << 248 | 1, 0, ("https://bucket.test",), ((3, b"\x33"),))
+OF_OTHERS = [
+    ("kms_generation", LATER_KMS_GENERATION.event("ActivateKey"), ACTIVATED),
+    ("kms_generation", LATER_KMS_GENERATION.event("Upgraded"), (b"\x11" * 20,)),
+    (
+        "protocol_config",
+        PROTOCOL_CONFIG.event("EpochActivationConfirmation"),
+        (8 << 248 | 2, b"\x11" * 20, b"\x22" * 32),
+    ),
+    ("protocol_config", PROPOSED, (1, "0.16", ((1, 2, 3),), 7)),
+    *(("protocol_config", threshold_event(name), (1, 2)) for name in THRESHOLDS),
+]
+
+
+async def test_what_contracts_tell_others_is_no_alert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proposed = PROPOSED, (1, "0.16", ((1, 2, 3),), 7)
-    updated = [
-        (threshold_event(name), (1, 2)) for name in ("PublicDecryption", "UserDecryption", "KmsGen", "Mpc")
-    ]
-    async with emitting(tmp_path, monkeypatch, "protocol_config", proposed, *updated) as (_, events):
+    """Events that only others need, a confirmation of another node, proposals and thresholds."""
+    async with emitting(tmp_path, monkeypatch, *OF_OTHERS) as (_, events):
         assert alerts(events) == []
 
 
 async def test_every_unknown_event_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new = [threshold_event(f"Future{number}") for number in range(6)]
-    logs = [(event, (1, 2)) for event in new]
-    async with emitting(tmp_path, monkeypatch, "protocol_config", *logs) as (_, events):
+    logs = [("protocol_config", event, (1, 2)) for event in new]
+    async with emitting(tmp_path, monkeypatch, *logs) as (_, events):
         assert all(to_hex(event.topic0) in alerts(events)[-1].text for event in new)
 
 
@@ -147,8 +135,8 @@ async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "EVENTS_INTERVAL", INTERVAL)
-    monkeypatch.setattr(upkeep, "LOOKED_BACK", 60)
-    monkeypatch.setattr(upkeep, "WEEK", 60 * BLOCK)
+    monkeypatch.setattr(upkeep, "LOOKED_BACK", 24)
+    monkeypatch.setattr(upkeep, "WEEK", 24 * BLOCK)
     events: list[Event] = []
     async with few_components(tmp_path, block_time=BLOCK) as components:
         ethereum = components.dependencies.ethereum
@@ -160,7 +148,7 @@ async def test_an_unknown_event_is_told_again_at_once_after_a_start_and_until_it
             await connector.wait_ready()
             await trio.sleep(INTERVAL / 2)
             [alert] = alerts(events)
-            await trio.sleep(60 * BLOCK)
+            await trio.sleep(24 * BLOCK)
     assert AlertCleared(alert.dependency, UNKNOWN_EVENT) in events
 
 

@@ -26,16 +26,15 @@ def state_is(world: World, state: int) -> None:
     world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(state, 1))
 
 
-@pytest.mark.slow
 async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience() -> None:
     """The node takes the bytes, and nobody includes them."""
     world = slow()
     world.request(1)
     world.chain.stalled = True
-    async with running(world, replace_after=1200.0):
-        await trio.sleep(1150)
+    async with running(world, replace_after=240.0):
+        await trio.sleep(220)
         assert len({decode_transaction(raw).transaction for raw in world.node.accepted}) == 1
-        await trio.sleep(200)
+        await trio.sleep(60)
         fees = {decode_transaction(raw).transaction.max_fee for raw in world.node.accepted}
         assert len(fees) > 1
     assert {decode_transaction(raw).transaction.nonce for raw in world.node.accepted} == {0}
