@@ -70,11 +70,7 @@ async def started(command: str, folder: Path, log: str) -> AsyncIterator[Path]:
     path = folder / log
     with path.open("wb") as file:
         process = await trio.lowlevel.open_process(
-            ["bash", "-c", f"exec {command}"],
-            stdout=file,
-            stderr=STDOUT,
-            cwd=folder,
-            env=environment(folder),
+            ["bash", "-c", f"exec {command}"], stdout=file, stderr=STDOUT, cwd=folder, env=environment(folder)
         )
         try:
             yield path

@@ -42,9 +42,7 @@ def planted(config: Path) -> tuple[Path, str]:
     """Write the emulator's configuration again with a secret in each URL and file; return its path and the key that it holds."""
     text = config.read_text(encoding="utf-8")
     text = re.sub(
-        r"(ws)://([\d.]+:\d+)",
-        rf"\1://{SECRET}user:{SECRET}word@\2/{SECRET}path?key={SECRET}query",
-        text,
+        r"(ws)://([\d.]+:\d+)", rf"\1://{SECRET}user:{SECRET}word@\2/{SECRET}path?key={SECRET}query", text
     )
     token, audit = config.with_name("token"), config.with_name("audit.jsonl")
     token.write_text(TOKEN)

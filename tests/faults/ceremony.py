@@ -180,12 +180,7 @@ async def open_ceremony(
 ) -> AsyncIterator[Ceremony]:
     """Run so many nodes; with newcomers as many of the first nodes leave. Nothing may have failed at the end."""
     dependencies = FhevmDependencies.make(
-        wall,
-        block_time=block_time,
-        computing=computing,
-        members=members,
-        newcomers=newcomers,
-        shards=shards,
+        wall, block_time=block_time, computing=computing, members=members, newcomers=newcomers, shards=shards
     )
     dependencies.ethereum.finality.depth = 2
     async with dependencies.run_in_memory() as network, trio.open_nursery() as nursery:

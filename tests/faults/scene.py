@@ -241,12 +241,7 @@ class ShadowScene(Stand[FhevmDependencies, Traffic]):
 
     def shadow(self, **changes: Any) -> AbstractAsyncContextManager[Connector]:
         """Return the connector that compares; it has no key."""
-        changed = {
-            "mode": Mode.SHADOW,
-            "private_key": None,
-            "tx_sender_address": self.sender,
-            **changes,
-        }
+        changed = {"mode": Mode.SHADOW, "private_key": None, "tx_sender_address": self.sender, **changes}
         return open_connector(
             self.settings_of("shadow", -1, **changed), ports=self.ports(), on_event=self.on_event
         )

@@ -253,8 +253,7 @@ async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(
 async def test_another_connector_with_the_same_key_that_is_faster(scene: Scene, tmp_path: Path) -> None:
     """Ours hears of requests later, and finds them answered."""
     later = scene.settings(decryption_polling=20.0).but(
-        journal=tmp_path / "later.db",
-        gateway=Chain(GATEWAY_ID, ("http://gateway:80",)),
+        journal=tmp_path / "later.db", gateway=Chain(GATEWAY_ID, ("http://gateway:80",))
     )
     async with (
         scene.connected(),

@@ -129,11 +129,7 @@ async def test_a_head_that_the_chain_lost_counts_as_long_as_an_answer(
 
 @pytest.mark.parametrize(
     ("deep", "since", "broken"),
-    [
-        (9, FINDING_LIFETIME - 1, []),
-        (9, FINDING_LIFETIME + 1, ["S15"]),
-        (8, 0.0, ["S15"]),
-    ],
+    [(9, FINDING_LIFETIME - 1, []), (9, FINDING_LIFETIME + 1, ["S15"]), (8, 0.0, ["S15"])],
 )
 async def test_a_branch_that_nobody_shows_any_more_counts_as_long_as_an_answer(
     invariants: Invariants, deep: int, since: float, broken: list[str]

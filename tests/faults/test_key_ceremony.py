@@ -32,12 +32,7 @@ from tests.faults.scene import all_mined
 
 pytestmark = pytest.mark.sampled
 SETS = pytest.mark.parametrize(("members", "newcomers"), [(1, 0), (4, 1)], ids=["one", "four"])
-WITHOUT_REPLY = (
-    Kind.ABORT_KEYGEN,
-    Kind.ABORT_CRSGEN,
-    Kind.KMS_EPOCH_DESTROYED,
-    Kind.KMS_CONTEXT_DESTROYED,
-)
+WITHOUT_REPLY = (Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_EPOCH_DESTROYED, Kind.KMS_CONTEXT_DESTROYED)
 
 
 def ends(ceremony: Ceremony, node: int, kind: Kind) -> set[State]:
@@ -151,8 +146,7 @@ async def test_an_epoch_whose_result_is_lost_is_told_in_red_and_waited_for(cerem
     lost.strike(FailingCore(code="UNAVAILABLE"), "GetEpochResult")
     config = ceremony.dependencies.protocol_config
     ceremony.act(
-        config,
-        lambda frame: config.begin_context(frame, announcement_of(ceremony.dependencies.committee)),
+        config, lambda frame: config.begin_context(frame, announcement_of(ceremony.dependencies.committee))
     )
     await ceremony.wait(
         lambda: any(e.stage == "submit" for e in ceremony.told(0, StageFinished, Kind.NEW_KMS_EPOCH))

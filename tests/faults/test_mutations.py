@@ -116,10 +116,7 @@ TRIALS = [
         [Strike(0.5, "gateway", Misbehaviour("empty_logs", times=4, node=0)), Ask(1.0, "public")],
     ),
     _trial(mutations.absence_is_believed, HIDDEN_LATER, left_the_chain),
-    _trial(
-        mutations.identity_without_content,
-        [Ask(1.0, "direct", 2), Reorg(8.0, 8, "swapped")],
-    ),
+    _trial(mutations.identity_without_content, [Ask(1.0, "direct", 2), Reorg(8.0, 8, "swapped")]),
     _trial(
         mutations.absence_ignored,
         [Ask(1.0, "public"), Reorg(8.0, 8, "vanished"), Ask(60.0, "direct")],
@@ -156,12 +153,7 @@ TRIALS = [
     _trial(mutations.one_bad_log_stops_everything, [StrangeLog(1.0), Ask(2.0, "public")], last_is_late),
     _trial(
         mutations.forks_not_found,
-        [
-            Ask(20.0, "direct", 4),
-            Reorg(90.0, 306, "swapped", place="there"),
-            CoreRestart(90.1),
-            Wait(130.0),
-        ],
+        [Ask(20.0, "direct", 4), Reorg(90.0, 306, "swapped", place="there"), CoreRestart(90.1), Wait(130.0)],
         block_time=0.25,
     ),
     _trial(  # no log is read when the fork is found; then only the node that stays on the old branch can be had
@@ -223,10 +215,7 @@ TRIALS = [
         [Ask(5.0, "public", granted=False), Grant(8.3), Reorg(8.4, 4, "vanished", 40.0)],
         comes_back_slowly,
     ),
-    _trial(
-        mutations.signed_whatever_the_estimate_says,
-        [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")],
-    ),
+    _trial(mutations.signed_whatever_the_estimate_says, [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")]),
     _trial(
         mutations.nonces_from_the_chain_alone,
         [
@@ -236,10 +225,7 @@ TRIALS = [
         block_time=3.0,
         pool="arbitrum at once",
     ),
-    _trial(
-        mutations.done_is_a_failure,
-        [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")],
-    ),
+    _trial(mutations.done_is_a_failure, [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")]),
     _trial(
         mutations.deadline_by_the_wall,
         [Ask(1.0, "public", granted=False), ClockStep(5.0, 3600.0), Grant(20.0)],

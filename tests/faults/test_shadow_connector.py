@@ -24,13 +24,7 @@ from kmsconn.model.life import State
 from kmsconn.protocols.comparing import Likeness
 from kmsconn.replies import shadow as shadow_module
 from kmsconn.replies.wallet import open_wallet
-from tests.faults.scene import (
-    ALL_EQUAL,
-    EVERY_FORM,
-    ShadowScene,
-    open_shadow_scene,
-    states_of,
-)
+from tests.faults.scene import ALL_EQUAL, EVERY_FORM, ShadowScene, open_shadow_scene, states_of
 
 pytestmark = pytest.mark.rotating
 

@@ -23,12 +23,7 @@ pytestmark = pytest.mark.sampled
 
 CHANGES = ("KeyGen", "CrsGen", "NewMpc", "Destroy", "Abort")
 REPLIED = {Kind.PREP_KEYGEN, Kind.KEYGEN, Kind.CRSGEN, Kind.NEW_KMS_CONTEXT, Kind.NEW_KMS_EPOCH}
-WITHOUT_REPLY = {
-    Kind.ABORT_KEYGEN,
-    Kind.ABORT_CRSGEN,
-    Kind.KMS_EPOCH_DESTROYED,
-    Kind.KMS_CONTEXT_DESTROYED,
-}
+WITHOUT_REPLY = {Kind.ABORT_KEYGEN, Kind.ABORT_CRSGEN, Kind.KMS_EPOCH_DESTROYED, Kind.KMS_CONTEXT_DESTROYED}
 
 
 def watch_core(ceremony: Ceremony) -> Counter[tuple[str, bytes]]:

@@ -146,19 +146,14 @@ OF_PORTS: list[tuple[mutations.Patch, Scenario]] = [
     (
         mutations.commands_may_take_for_ever,
         at_the_socket(
-            test_control_server.test_who_does_not_end_the_line_is_left_after_a_while,
-            goes=False,
-            said=b"",
+            test_control_server.test_who_does_not_end_the_line_is_left_after_a_while, goes=False, said=b""
         ),
     ),
     (
         mutations.results_may_be_left_unread,
         at_the_socket(test_control_server.test_who_does_not_take_the_answer_is_left_after_a_while),
     ),
-    (
-        mutations.commands_of_any_size,
-        at_the_socket(a_command_without_end),
-    ),
+    (mutations.commands_of_any_size, at_the_socket(a_command_without_end)),
     (
         mutations.the_mark_of_the_proof_ignored,
         in_the_open(test_completeness.test_nothing_below_the_low_water_mark_is_asked_for),

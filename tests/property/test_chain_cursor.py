@@ -205,10 +205,7 @@ def test_a_search_ends_at_the_highest_kept_block_that_stands(length: int, data: 
     assert fork - search.fork <= max(1, depth / 4)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=20),
-    st.integers(0, 80),
-)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=20), st.integers(0, 80))
 def test_after_a_fork_no_block_above_it_counts_as_read(reads: list[tuple[int, int]], fork: int) -> None:
     cursor = Cursor(10)
     for first, blocks in reads:

@@ -14,11 +14,7 @@ from kmsconn.ethereum.abi_types import parse_type, tuple_type
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.hexes import from_hex, from_quantity, quantity, to_hex
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
-from kmsconn.ethereum.transactions import (
-    Transaction,
-    decode_transaction,
-    sign_transaction,
-)
+from kmsconn.ethereum.transactions import Transaction, decode_transaction, sign_transaction
 
 LEAVES: dict[str, st.SearchStrategy[Any]] = {
     "uint8": st.integers(0, 2**8 - 1),
@@ -155,7 +151,7 @@ TRANSACTIONS = st.one_of(
         ADDRESSES,
         NUMBERS,
         st.binary(max_size=99),
-    ),
+    )
 )
 
 

@@ -28,11 +28,7 @@ from kmsconn.protocols.fhevm import decryptions, user_decryption
 from kmsconn.protocols.fhevm.decryptions import PublicDecryption, decrypted_result, public_digest
 from kmsconn.protocols.fhevm.operations import build_extra_data, normalise_extra_data, parse_extra_data
 from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm
-from kmsconn.protocols.fhevm.user_decryption import (
-    HandleEntry,
-    LegacyUserDecryption,
-    UnifiedUserDecryption,
-)
+from kmsconn.protocols.fhevm.user_decryption import HandleEntry, LegacyUserDecryption, UnifiedUserDecryption
 from kmsconn.protocols.port import Facts, Verdict
 from tests import vectors
 

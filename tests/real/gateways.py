@@ -213,10 +213,7 @@ USER_KEY = UserKey.from_seed(bytes(64))
 
 def ciphertexts() -> list[EmulatedCiphertext]:
     """Return the two that every request here asks for."""
-    return [
-        make_ciphertext("7", 7, 2, chain_id=HOST_ID),
-        make_ciphertext("yes", 1, 0, chain_id=HOST_ID),
-    ]
+    return [make_ciphertext("7", 7, 2, chain_id=HOST_ID), make_ciphertext("yes", 1, 0, chain_id=HOST_ID)]
 
 
 HANDLES = [one.handle for one in ciphertexts()]

@@ -223,9 +223,7 @@ async def test_run_with_a_key_that_may_not_be_used_ends_with_3(tmp_path: Path) -
     kms = EmulatedAwsKms({"alias/x": KEY}, fault=lambda _: KmsFault.DENIED)
     async with serving(kms) as url:
         path = config(
-            tmp_path,
-            private_key=None,
-            **{"aws_kms_config.key_id": "alias/x", "aws_kms_config.endpoint": url},
+            tmp_path, private_key=None, **{"aws_kms_config.key_id": "alias/x", "aws_kms_config.endpoint": url}
         )
         status, _, said = await kmsconn("run", "-c", str(path))
     assert status == 3

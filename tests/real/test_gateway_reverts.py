@@ -181,9 +181,7 @@ CASES = {
     ),
     "no signature": Case("ECDSAInvalidSignatureLength", 0, signature=b""),
     "a signature with high s": Case(
-        "ECDSAInvalidSignatureS",
-        lambda scene, form: with_high_s(scene, form)[32:64],
-        signature=with_high_s,
+        "ECDSAInvalidSignatureS", lambda scene, form: with_high_s(scene, form)[32:64], signature=with_high_s
     ),
     # From here on more than one thing is wrong: the order of the checks decides.
     "the id comes before the extraData": Case(
@@ -290,13 +288,7 @@ def direct(
     signature = USER.sign(signing_digest(domain, hash_struct(request_calls.DIRECT_TYPE, *values)))
     asked = tuple((each, APP) for each in HANDLES) if pairs is None else pairs
     return DECRYPTION.function(DIRECT_CALL).encode(
-        asked,
-        (begin, days),
-        (HOST_ID, contracts),
-        user,
-        USER_KEY.enc_key,
-        spoil(signature),
-        extra_data,
+        asked, (begin, days), (HOST_ID, contracts), user, USER_KEY.enc_key, spoil(signature), extra_data
     )
 
 

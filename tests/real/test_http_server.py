@@ -309,9 +309,6 @@ async def test_an_object_with_credentials_goes_through_the_proxy(
         store.create_bucket(Bucket="ciphertexts")
         store.put_object(Bucket="ciphertexts", Key="key", Body=b"bytes")
         place = ObjectPlace("us-east-1", f"http://s3.us-east-1.amazonaws.com:{port}", "ciphertexts")
-        async with (
-            open_sdk(offload_to_threads, proxies(proxy)) as sdk,
-            sdk.get(place, "key", 100) as body,
-        ):
+        async with open_sdk(offload_to_threads, proxies(proxy)) as sdk, sdk.get(place, "key", 100) as body:
             assert b"".join([piece async for piece in body]) == b"bytes"
     assert proxy.lines == [f"GET http://s3.us-east-1.amazonaws.com:{port}/ciphertexts/key HTTP/1.1"]

@@ -32,7 +32,7 @@ PROFILE = Fhevm(vectors.vector_settings())
 OPERATIONS: Any = PROFILE.operations
 DECRYPTIONS, *_ = PROFILE.subscriptions()
 WALLET_GAS = 100_000
-SECONDS = 10
+SECONDS = 40  # for a block or a push, on a busy machine
 
 
 async def outcome(scene: Scene, method: str, *params: Any) -> Any:

@@ -8,12 +8,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.contracts.protocol_config import Announcement
-from kmsconn.emulator.key_ceremonies import (
-    KeyCeremonies,
-    KeyCores,
-    OwnedContracts,
-    announcement_of,
-)
+from kmsconn.emulator.key_ceremonies import KeyCeremonies, KeyCores, OwnedContracts, announcement_of
 from kmsconn.protocols.fhevm.contracts import KeyViews
 from kmsconn.protocols.queries import ContractQuery
 from tests.real.anvil import contracts

@@ -78,11 +78,7 @@ class SolidityBackend(Backend):
         return await self.place.rpc.call(method, *params)
 
 
-NAMES = {
-    TAGGED_0_2: "KMSGeneration",
-    LATER_0_2: "LaterKMSGeneration",
-    MIGRATING_0_3: "MigratingGeneration",
-}
+NAMES = {TAGGED_0_2: "KMSGeneration", LATER_0_2: "LaterKMSGeneration", MIGRATING_0_3: "MigratingGeneration"}
 
 
 @pytest.fixture

@@ -27,15 +27,7 @@ from kmsconn.errors import (
     StartAgain,
     StartRefused,
 )
-from kmsconn.journal import (
-    inspecting,
-    moves,
-    postgres_schema,
-    queries,
-    recording,
-    retention,
-    rows,
-)
+from kmsconn.journal import inspecting, moves, postgres_schema, queries, recording, retention, rows
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.postgres import PostgresDriver

@@ -48,13 +48,7 @@ def join(side: Batch, name: str = "one") -> int:
 
 
 def claim(
-    side: Batch,
-    token: int,
-    *,
-    limit: int = 9,
-    now: float = NOW,
-    busy: Collection[int] = (),
-    shards: int = 1,
+    side: Batch, token: int, *, limit: int = 9, now: float = NOW, busy: Collection[int] = (), shards: int = 1
 ) -> Claimed:
     return members.claim(side, token, shards, kinds=(KIND,), of_shards=(0,), now=now, limit=limit, busy=busy)
 

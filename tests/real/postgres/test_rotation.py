@@ -28,11 +28,7 @@ async def wait_told(crowd: Crowd, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [
-        ("hunter-1\n", "password authentication failed"),
-        ("", "holds no password"),
-        (None, "cannot be read"),
-    ],
+    [("hunter-1\n", "password authentication failed"), ("", "holds no password"), (None, "cannot be read")],
 )
 async def test_a_password_that_is_changed_is_read_for_the_next_connection(
     owner: Owner, content: str | None, words: str

@@ -416,10 +416,7 @@ async def test_other_bytes_are_told_and_used_only_where_that_is_configured(
 async def test_bytes_are_those_that_the_chain_names_by_their_whole_digest(there: Buckets) -> None:
     named = attrs.evolve(reference(SMALL), digest=SMALL.digest[:-1] + bytes([SMALL.digest[-1] ^ 1]))
     there.publish(SMALL)
-    with (
-        Lease(there.budget) as lease,
-        pytest.raises(Unreachable, match="other bytes than the chain names"),
-    ):
+    with Lease(there.budget) as lease, pytest.raises(Unreachable, match="other bytes than the chain names"):
         await there.fetcher.fetch(named, lease)
 
 

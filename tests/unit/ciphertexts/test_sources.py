@@ -8,15 +8,7 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.places import Substitute
-from kmsconn.ciphertexts.sources import (
-    AGAIN,
-    MOST,
-    BothForms,
-    BucketStanding,
-    ByPlace,
-    CandidateBucket,
-    Race,
-)
+from kmsconn.ciphertexts.sources import AGAIN, MOST, BothForms, BucketStanding, ByPlace, CandidateBucket, Race
 from kmsconn.errors import Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
 from kmsconn.model.requests import CiphertextReference

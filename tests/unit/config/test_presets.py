@@ -158,10 +158,7 @@ requests_per_second = 2.5
 """
     http = load(tmp_path, {"http_endpoint": ANYWHERE, "api_keys_file": key_file(tmp_path, text)}).http_api
     assert http is not None
-    assert http.keys == (
-        ApiKey("one", bytes.fromhex(DIGEST)),
-        ApiKey("two.b", bytes.fromhex(OTHER), 20, 2.5),
-    )
+    assert http.keys == (ApiKey("one", bytes.fromhex(DIGEST)), ApiKey("two.b", bytes.fromhex(OTHER), 20, 2.5))
 
 
 def test_all_faults_of_a_key_file_come_at_once_and_none_shows_a_digest(tmp_path: Path) -> None:
@@ -246,10 +243,7 @@ LEAST: dict[str, Any] = {
     "kms_core_endpoints": ["http://127.0.0.1:50051"],
     "private_key": KEY,
 }
-BESIDES: dict[str, dict[str, Any]] = {
-    "testnet": {},
-    "mainnet": {"allow_raw_key_on_mainnet": True},
-}
+BESIDES: dict[str, dict[str, Any]] = {"testnet": {}, "mainnet": {"allow_raw_key_on_mainnet": True}}
 NAMES = tuple(NETWORKS)
 
 

@@ -133,10 +133,7 @@ def framed(message: bytes) -> bytes:
 
 @asynccontextmanager
 async def calling(
-    methods: dict[str, Method],
-    *,
-    window: int = 65_535,
-    hold: bool = False,
+    methods: dict[str, Method], *, window: int = 65_535, hold: bool = False
 ) -> AsyncIterator[Caller]:
     """A caller connected to a served set of methods."""
     pair = PipeConnection.between(Direction(), Direction())

@@ -11,10 +11,7 @@ from kmsconn.emulator.contracts.gateway_config import Committee, KmsNode, Thresh
 from kmsconn.emulator.execution import Frame
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, make_id
-from kmsconn.protocols.fhevm.contracts import (
-    ACL,
-    LATER_EVENTS,
-)
+from kmsconn.protocols.fhevm.contracts import ACL, LATER_EVENTS
 from tests.unit.emulator.small_world import (
     CONFIG_ADDRESS,
     DECRYPTION_ADDRESS,

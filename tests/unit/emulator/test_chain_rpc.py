@@ -14,15 +14,7 @@ from kmsconn.emulator.node_faults import NodeFault, NodeFaults, RefusedCalls
 from kmsconn.emulator.pool import PoolKind
 from kmsconn.emulator.rpc import Cluster, RpcNode
 from kmsconn.ethereum.hexes import to_hex
-from tests.unit.emulator.small_world import (
-    CHAIN_ID,
-    DECRYPTION_ADDRESS,
-    SENDER,
-    World,
-    rpc,
-    signed,
-    world,
-)
+from tests.unit.emulator.small_world import CHAIN_ID, DECRYPTION_ADDRESS, SENDER, World, rpc, signed, world
 
 TARGET = to_hex(DECRYPTION_ADDRESS)
 OWNER = to_hex(SENDER.address)

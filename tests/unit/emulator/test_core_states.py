@@ -11,22 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from kmsconn._generated.fhevm.kms.v1 import (
-    Eip712DomainMsg,
-    RequestId,
-    TypedCiphertext,
-)
+from kmsconn._generated.fhevm.kms.v1 import Eip712DomainMsg, RequestId, TypedCiphertext
 from kmsconn.emulator.core import OPERATIONS, PUBLIC, SERVICE, USER, CoreOperation, EmulatedCore
 from kmsconn.emulator.core_jobs import CoreJobs
 from kmsconn.emulator.core_keys import SigningNode
-from kmsconn.emulator.core_requests import (
-    CoreRelease,
-    Invalid,
-    Job,
-    read_id,
-    read_public,
-    read_user,
-)
+from kmsconn.emulator.core_requests import CoreRelease, Invalid, Job, read_id, read_public, read_user
 from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, GrpcFailure
 from kmsconn.emulator.signcryption import Randomness
 from kmsconn.ethereum.addresses import checksum

@@ -15,12 +15,7 @@ import trio.testing
 from h2 import events
 from h2.exceptions import ProtocolError
 
-from kmsconn.emulator.grpc_server import (
-    HEALTH_CHECK,
-    CutConnection,
-    health_method,
-    seconds_of,
-)
+from kmsconn.emulator.grpc_server import HEALTH_CHECK, CutConnection, health_method, seconds_of
 from kmsconn.emulator.http2 import DataCame, HeadersCame, Http2, StreamEnded, StreamReset
 from kmsconn.transport.grpc import frames
 from kmsconn.transport.grpc.framing import Status

@@ -276,8 +276,7 @@ async def test_the_ciphertexts_of_a_request_stay_as_long_as_a_node_may_ask_for_t
 
 
 @pytest.mark.parametrize(
-    ("members", "names"),
-    [(1, ["k.toml"]), (4, ["k-1.toml", "k-2.toml", "k-3.toml", "k-4.toml"])],
+    ("members", "names"), [(1, ["k.toml"]), (4, ["k-1.toml", "k-2.toml", "k-3.toml", "k-4.toml"])]
 )
 def test_each_member_has_a_file_of_its_own(members: int, names: list[str]) -> None:
     paths = [member_config(Path("k.toml"), member, members) for member in range(members)]

@@ -18,13 +18,7 @@ from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.httpz_rc7 import contracts
 from kmsconn.protocols.httpz_rc7.messages import user_digest
 from kmsconn.protocols.queries import mapping_slot
-from tests.unit.emulator.httpz_vector_world import (
-    AFTER_THE_VALID_REPLIES,
-    Step,
-    fresh,
-    replay,
-    steps,
-)
+from tests.unit.emulator.httpz_vector_world import AFTER_THE_VALID_REPLIES, Step, fresh, replay, steps
 from tests.unit.emulator.small_world import rpc
 from tests.vectors import httpz as vectors
 

@@ -194,8 +194,7 @@ async def test_one_key_or_migration_is_open_at_a_time(play: MakePlay) -> None:
     ids=["none", "empty", "two"],
 )
 async def test_a_migration_needs_exactly_one_compressed_key_set(
-    play: MakePlay,
-    digests: tuple[tuple[int, bytes], ...],
+    play: MakePlay, digests: tuple[tuple[int, bytes], ...]
 ) -> None:
     """Before anything else about the sender: a stranger hears the same."""
     played = await with_whole_key(play)

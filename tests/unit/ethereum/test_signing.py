@@ -14,11 +14,7 @@ from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, from_quantity
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover, recoverable
-from kmsconn.ethereum.transactions import (
-    Transaction,
-    decode_transaction,
-    sign_transaction,
-)
+from kmsconn.ethereum.transactions import Transaction, decode_transaction, sign_transaction
 from tests import vectors
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -231,14 +231,7 @@ def lost(_statement: str, _values: Any) -> Any:
     return "SELECT nothing FROM nowhere", ()
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "INSERT INTO request",
-        "INSERT INTO quarantined_log",
-        "INSERT INTO meta",
-    ],
-)
+@pytest.mark.parametrize("word", ["INSERT INTO request", "INSERT INTO quarantined_log", "INSERT INTO meta"])
 def test_a_copy_that_fails_leaves_nothing_and_can_be_made_again(
     full: Database, source: Place, target: Place, word: str
 ) -> None:

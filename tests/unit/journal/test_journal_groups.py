@@ -116,10 +116,7 @@ def rows_off_loop(db: Database) -> int:
 
 
 async def gather(
-    outcomes: dict[int, Any],
-    number: int,
-    journal: Journal,
-    apply: Callable[[Database], Any],
+    outcomes: dict[int, Any], number: int, journal: Journal, apply: Callable[[Database], Any]
 ) -> None:
     try:
         outcomes[number] = await journal.run(apply)

@@ -7,13 +7,7 @@ import pytest
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
 from kmsconn.journal.inspecting import history, retry
-from kmsconn.journal.rows import (
-    DETAIL_CHARACTERS,
-    HISTORY_CHARACTERS,
-    HistoryEntry,
-    line_of,
-    read_history,
-)
+from kmsconn.journal.rows import DETAIL_CHARACTERS, HISTORY_CHARACTERS, HistoryEntry, line_of, read_history
 from kmsconn.model.life import State
 from tests.unit.journal.samples import WAYS, arrival, new_row, rewind, take, walk
 

@@ -54,8 +54,7 @@ async def test_of_several_signatures_a_taken_nonce_spoils_its_own_only(path: Pat
     async with journal_at(path) as journal:
         first, second, third = await answered_rows(journal, 3)
         done = await journal.run_each(
-            moves.sign,
-            [{"signing": signing(*one)} for one in ((first, 5), (second, 5), (third, 6), (99, 7))],
+            moves.sign, [{"signing": signing(*one)} for one in ((first, 5), (second, 5), (third, 6), (99, 7))]
         )
         assert [isinstance(one, NonceTaken) or one for one in done] == [True, True, True, False]
         assert isinstance(done[1], NonceTaken)

@@ -42,10 +42,7 @@ def allowed(transition: str, state: State) -> bool:
     return state in TRANSITIONS[transition][0] and (transition != "restart" or state is State.INCLUDED)
 
 
-WITH_ANSWER = {
-    State.REJECTED: ("answer", "reject"),
-    State.DONE: ("answer", "finish"),
-}
+WITH_ANSWER = {State.REJECTED: ("answer", "reject"), State.DONE: ("answer", "finish")}
 """Ways into states for the transition that needs an answer."""
 
 CASES = list(product(TRANSITIONS, State))

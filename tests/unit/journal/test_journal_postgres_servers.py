@@ -16,13 +16,7 @@ import trio
 from kmsconn.config.description import PostgresAddress
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import postgres_servers
-from kmsconn.journal.postgres_servers import (
-    HELD,
-    Timeline,
-    behind,
-    servers_of,
-    serves_by_transaction,
-)
+from kmsconn.journal.postgres_servers import HELD, Timeline, behind, servers_of, serves_by_transaction
 from kmsconn.journal.postgres_session import call_of, prepare
 from kmsconn.journal.postgres_side import LOOK_AROUND, watch_servers
 

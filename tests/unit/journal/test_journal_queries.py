@@ -313,11 +313,7 @@ def cost(db: Database, look: Callable[[], object]) -> int:
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize(
     ("name", "now", "without"),
-    [
-        ("in time", NOW + 100, ()),
-        ("nothing due yet", NOW - 1, ()),
-        ("a full shard", NOW + 100, (0,)),
-    ],
+    [("in time", NOW + 100, ()), ("nothing due yet", NOW - 1, ()), ("a full shard", NOW + 100, (0,))],
 )
 @pytest.mark.sqlite
 def test_a_look_costs_the_same_however_many_rows_wait(

@@ -68,13 +68,7 @@ def test_a_new_request_is_a_row_due_at_once(db: Database) -> None:
         row.answer,
         row.reply.nonce,
         row.reply.included_block,
-    ) == (
-        False,
-        0,
-        None,
-        None,
-        None,
-    )
+    ) == (False, 0, None, None, None)
 
 
 def test_the_same_read_again_changes_nothing(db: Database) -> None:

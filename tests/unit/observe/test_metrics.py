@@ -12,14 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kmsconn.model.events import AlertRaised, RequestClosed, RequestDeferred, Severity, StageFinished
 from kmsconn.model.life import State
 from kmsconn.model.requests import Kind
-from kmsconn.observe.families import (
-    DECRYPTIONS,
-    FROM_THE_START,
-    HTTP_SECONDS,
-    UNSUFFIXED,
-    Family,
-    Shape,
-)
+from kmsconn.observe.families import DECRYPTIONS, FROM_THE_START, HTTP_SECONDS, UNSUFFIXED, Family, Shape
 from kmsconn.observe.monitor import Monitor
 from kmsconn.replies.state import TxStatistics
 from kmsconn.requests.snapshot import QueueStatistics

@@ -331,7 +331,7 @@ def test_reads_of_the_other_contracts(commit: str) -> None:
 
 
 READS: dict[bytes, Callable[[int], ContractQuery[Any]]] = {
-    CURRENT_KEY.selector: lambda _: KEY_VIEWS.view(CURRENT_KEY),
+    CURRENT_KEY.selector: lambda _: KEY_VIEWS.view(CURRENT_KEY)
 }
 
 

@@ -10,11 +10,7 @@ import pytest
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.model.requests import Kind
 from kmsconn.protocols import bincode
-from kmsconn.protocols.comparing import (
-    Likeness,
-    ReplyComparison,
-    compare,
-)
+from kmsconn.protocols.comparing import Likeness, ReplyComparison, compare
 from kmsconn.protocols.fhevm import decryptions, keygen, user_decryption
 from kmsconn.protocols.fhevm.profile import Fhevm
 from tests import vectors

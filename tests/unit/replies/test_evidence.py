@@ -138,8 +138,7 @@ NO_RESULTS: list[Any] = [
 
 
 @pytest.mark.parametrize(
-    ("result", "is_estimate"),
-    [*((one, True) for one in NO_ESTIMATES), *((one, False) for one in NO_RESULTS)],
+    ("result", "is_estimate"), [*((one, True) for one in NO_ESTIMATES), *((one, False) for one in NO_RESULTS)]
 )
 def test_a_result_that_no_reply_or_estimate_has_is_no_answer(result: Any, is_estimate: bool) -> None:
     """Else a reply that is included would be taken for gone, and sent again."""

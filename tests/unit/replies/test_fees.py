@@ -41,8 +41,7 @@ amounts = st.integers(0, 2**80)
 
 
 @pytest.mark.parametrize(
-    ("rewards", "priority"),
-    [([], 1), ([0, 0], 1), ([5], 5), ([3, 0, 5], 4), ([9, 1, 5], 5), ([1, 2], 1)],
+    ("rewards", "priority"), [([], 1), ([0, 0], 1), ([5], 5), ([3, 0, 5], 4), ([9, 1, 5], 5), ([1, 2], 1)]
 )
 def test_the_priority_is_the_median_of_what_was_paid_and_at_least_1_wei(
     rewards: list[int], priority: int

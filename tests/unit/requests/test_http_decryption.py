@@ -26,13 +26,7 @@ from kmsconn.protocols.fhevm.http_decryption import (
     HttpUserDecryption,
 )
 from kmsconn.requests.checker import DecryptionExpiry
-from kmsconn.requests.http_decryption import (
-    JOURNAL_FAILS,
-    STOPPING,
-    WAITER_LOOK,
-    HttpIntake,
-    HttpWaiters,
-)
+from kmsconn.requests.http_decryption import JOURNAL_FAILS, STOPPING, WAITER_LOOK, HttpIntake, HttpWaiters
 from tests import vectors
 from tests.unit.journal.samples import keep
 from tests.unit.protocols.test_fhevm_http_decryption import PUBLIC, USER
@@ -94,14 +88,7 @@ async def at(bench: Bench) -> AsyncIterator[Counter]:
     bench.pipeline.outcomes.on_event = tell
     bench.stages.kept = ANSWER
     port = HttpIntake(
-        PROFILE,
-        bench.journal,
-        bench.head,
-        wall,
-        DecryptionExpiry(EXPIRY),
-        dispatched.append,
-        tell,
-        waiters,
+        PROFILE, bench.journal, bench.head, wall, DecryptionExpiry(EXPIRY), dispatched.append, tell, waiters
     )
     async with trio.open_nursery() as nursery:
         yield Counter(bench, port, dispatched, nursery)

@@ -87,11 +87,7 @@ async def test_it_is_over_when_an_operator_lets_it_begin_again(bench: Bench, tol
 
 @pytest.mark.parametrize(
     ("name", "transition", "cause"),
-    [
-        (KEY, "finish", RowCause.NONE),
-        (KEY, "abort", RowCause.NONE),
-        (CONTEXT, "reject", RowCause.DESTROYED),
-    ],
+    [(KEY, "finish", RowCause.NONE), (KEY, "abort", RowCause.NONE), (CONTEXT, "reject", RowCause.DESTROYED)],
 )
 async def test_what_is_done_or_was_aborted_or_destroyed_meanwhile_is_not_undone(
     name: str, transition: str, cause: RowCause, bench: Bench, told: list[Event]

@@ -38,13 +38,7 @@ from kmsconn.journal import moves
 from kmsconn.journal.recording import Arrival
 from kmsconn.journal.rows import Row
 from kmsconn.model.alerts import alert_of
-from kmsconn.model.events import (
-    AnswerKept,
-    RequestClosed,
-    RequestDeferred,
-    StageFailed,
-    StageFinished,
-)
+from kmsconn.model.events import AnswerKept, RequestClosed, RequestDeferred, StageFailed, StageFinished
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from kmsconn.requests.failures import SELDOM, rule_of

@@ -29,14 +29,7 @@ from kmsconn.protocols.fhevm.contracts import DECRYPTION, PROTOCOL_CONFIG
 from tests.unit.requests.few_components import FewComponents
 
 VERIFIER_ABI = Abi(
-    [
-        {
-            "type": "function",
-            "name": "getProtocolConfigAddress",
-            "inputs": [],
-            "outputs": [{"type": "address"}],
-        }
-    ]
+    [{"type": "function", "name": "getProtocolConfigAddress", "inputs": [], "outputs": [{"type": "address"}]}]
 )
 
 

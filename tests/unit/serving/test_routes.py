@@ -69,8 +69,7 @@ async def test_a_user_decryption_is_read_and_answered(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/", "/v1", f"{PUBLIC}/", "/version/", "/v1/public%2Ddecrypt", "/V1/public-decrypt"],
+    "path", ["/", "/v1", f"{PUBLIC}/", "/version/", "/v1/public%2Ddecrypt", "/V1/public-decrypt"]
 )
 async def test_another_path_is_not_found_and_has_an_empty_body(scene: Scene, path: str) -> None:
     answer = await scene.client().post(path, public_body())

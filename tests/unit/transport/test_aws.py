@@ -158,8 +158,7 @@ def test_of_a_chain_the_first_to_end_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "no certificate", "-----BEGIN CERTIFICATE-----\nMAMC\n-----END CERTIFICATE-----\n"],
+    "text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nMAMC\n-----END CERTIFICATE-----\n"]
 )
 def test_a_file_without_a_certificate_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.pem"

@@ -7,13 +7,7 @@ import pytest
 import trio
 
 from kmsconn.errors import Overloaded, Unreachable
-from kmsconn.transport.http import (
-    CONNECTIONS,
-    IDLE_SECONDS,
-    HttpClient,
-    open_http,
-    status_error,
-)
+from kmsconn.transport.http import CONNECTIONS, IDLE_SECONDS, HttpClient, open_http, status_error
 from kmsconn.transport.http11 import announced
 from tests.unit.transport.scripted_http import Asked, Handler, HttpNet, Reply
 

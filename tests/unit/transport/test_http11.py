@@ -285,13 +285,7 @@ def plain(data: bytes, method: str = "GET") -> tuple[PlainAnswer, bytes]:
 
 
 @pytest.mark.parametrize(
-    "lines",
-    [
-        b"",
-        b"Connection: Keep-Alive\r\n",
-        b"X-Text: u a\tb \t\r\n",
-        b"X:\r\n" * 60,
-    ],
+    "lines", [b"", b"Connection: Keep-Alive\r\n", b"X-Text: u a\tb \t\r\n", b"X:\r\n" * 60]
 )
 def test_an_answer_with_one_length_is_plain(lines: bytes) -> None:
     answer, rest = plain(OK + LENGTH + lines + b"\r\nbody")

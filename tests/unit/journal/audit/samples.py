@@ -11,11 +11,7 @@ ORIGIN = {"version": "0.1.0", "profile": "fhevm", "chain": 10901, "sender": "0x0
 
 
 def happened(
-    seq: int,
-    state: str = "answered",
-    kind: str = "public_decryption",
-    reason: str = "",
-    **reply: Any,
+    seq: int, state: str = "answered", kind: str = "public_decryption", reason: str = "", **reply: Any
 ) -> Transition:
     """Return a transition with this number."""
     subject = {

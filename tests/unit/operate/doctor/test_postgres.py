@@ -119,9 +119,7 @@ def member(name: str, *roles: str, settings: Mapping[str, str] | None = None) ->
 
 def test_the_members_are_named() -> None:
     place = attrs.evolve(
-        WELL,
-        tables=TablesState("k", stored={"kmsconn_tables": "2 1"}),
-        members=(member("a"), member("b")),
+        WELL, tables=TablesState("k", stored={"kmsconn_tables": "2 1"}), members=(member("a"), member("b"))
     )
     assert lines(place)[1].found == "version 2 in the schema k, used by a (member 1), b (member 1)"
 
