@@ -50,7 +50,7 @@ def put_log(journal: Path) -> None:
 async def test_the_commands_work_beside_a_running_connector_and_after_its_end(folder: Path) -> None:
     path, journal = config(folder), folder / "journal.db"
     told = []
-    with trio.fail_after(2 * PATIENCE):
+    with trio.fail_after(4 * PATIENCE):
         async with listening(path, folder / "journal.db.sock") as (process, lines):
             status, out, err = await kmsconn("status", "-c", str(path))
             assert (status, "up for" in out, "not ready" in out, err) == (0, True, True, "")
