@@ -231,7 +231,7 @@ def _of_sqlite(server: FakeServer, call: BoundStatement) -> Reply:
 
 
 def _counted(server: FakeServer, call: BoundStatement) -> Reply:
-    count = "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, ''"
+    count = "UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING '', groups, (SELECT value FROM meta WHERE key = 'tick')"
     return Reply(server.database.execute(count, (call.values[0],)).fetchall(), 1)  # type: ignore[index]
 
 

@@ -41,6 +41,7 @@ from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.components import ChainContext, Components
 from kmsconn.requests.dispatcher import OrderedDispatcher, WorkerPool, run_dispatcher
 from kmsconn.requests.http_decryption import HttpWaiters
+from kmsconn.requests.membership import SENDS
 from kmsconn.requests.range_reader import RangeReader, watched_contracts
 from kmsconn.requests.reader import LogReader, follow_head, follow_heads
 from kmsconn.requests.snapshot import ChainStatistics, JournalStatistics, QueueStatistics, Statistics
@@ -192,7 +193,7 @@ class Connector:
         if Role.SEND not in components.settings.work.roles:
             return
         for context in components.chain_contexts.values():
-            name = f"sends {context.endpoint.chain_id} {checksum(components.tx_sender)}"
+            name = f"{SENDS}{context.endpoint.chain_id} {checksum(components.tx_sender)}"
             nursery.start_soon(components.membership.hold, name, partial(self._manage, context))
 
     async def _manage(self, chain_context: ChainContext) -> None:

@@ -43,7 +43,7 @@ from kmsconn.journal.rows import UNREADABLE, Row, read_row
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import OnEvent
 from kmsconn.model.requests import Kind
-from kmsconn.requests.membership import Membership, tell_different_settings, tell_missing_roles
+from kmsconn.requests.membership import SENDS, Membership, tell_different_settings, tell_missing_roles
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import WakeUp
 
@@ -81,9 +81,8 @@ class LeaseClock:
         return self.is_valid(now) and now - self._in_touch_since >= self.lease
 
 
-LOOK_AGAIN: Final = (
-    1.0  # seconds after which the journal is looked at without being told to: others write it too
-)
+LOOK_AGAIN: Final = 3.0
+"""Seconds after which the journal is looked at without being told to: others defer rows, which they tell nobody."""
 GIVING: Final = 2.0  # seconds for giving something back while everything else ends
 SOONEST: Final = 0.02  # seconds between rounds at least
 DISMISSED_SHOWN: Final = 300.0  # seconds for which it is told that another process was dismissed
@@ -253,10 +252,11 @@ class Member(Membership):
 
     async def hear(self, topics: Topics, told: frozenset[str]) -> None:
         """Take what other processes have told; without anything, that they may have told something."""
-        if not told or any(topic.startswith("answered") for topic in told):
+        sends = any(name.startswith(SENDS) for name in self._held)
+        if sends and (not told or any(topic.startswith("answered") for topic in told)):
             with suppress(JournalFailed):
                 self.journal.note_tick(await self.claiming.ask(members.tick))
-        tell(topics, told)
+        tell(topics, told | {"due"} if "lease" in told else told)  # who is gone has left its rows
 
     async def leave(self) -> None:
         """Be a member no more, with the last commit of this process; beside the journal where that has ended, so that nobody waits."""

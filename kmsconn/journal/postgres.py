@@ -183,11 +183,11 @@ _BEGIN: Final = call_of("BEGIN")
 _COMMIT: Final = call_of("COMMIT")
 _ROLLBACK: Final = call_of("ROLLBACK")
 _LOCK: Final = call_of(LOCK)
-_TICK: Final = call_of("SELECT value FROM meta WHERE key = 'tick'")
+_TICK: Final = "SELECT value FROM meta WHERE key = 'tick'"
 
 # A process that is alone tells nobody what it does (``postgres_schema``): who joins later looks by itself.
 _ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
-_COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING groups, {_ALONE}"  # noqa: S608 - of our own literals
+_COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING {_ALONE}, groups, ({_TICK})"  # noqa: S608 - of our own literals
 
 
 class PostgresDriver:
@@ -246,16 +246,16 @@ class PostgresDriver:
 
         Raises LeaseLost when this process is no longer a member; JournalWentBack when a commit of it is gone.
         """
-        counting = () if self._token is None else (call_of(_COUNT, (self._token, self._token)),)
+        asking = call_of(*((_TICK,) if self._token is None else (_COUNT, (self._token, self._token))))
         try:
-            _, _, tick, *counted = self.batch.begin(_BEGIN, _LOCK, _TICK, *counting)
+            *_, found = self.batch.begin(_BEGIN, _LOCK, asking)
             self._has_begun = True
-            if counted:
-                self._check(counted[0].rows)
+            if self._token is not None:
+                self._check(found.rows)
         except BaseException:
             self.roll_back()
             raise
-        return int(tick.rows[0][0]) if tick.rows else 0
+        return int(found.rows[0][-1] or 0) if found.rows else 0
 
     def _check(self, found: Sequence[tuple[Any, ...]]) -> None:
         """Compare the number of our commits in the database with ours, where one more was just counted."""
@@ -264,9 +264,9 @@ class PostgresDriver:
                 f"this process is no longer a member of the journal {self.where}: it was silent for too long, "
                 "or a newer version changed the tables"
             )
-        if found[0][0] != self._commits + 1:
+        if (groups := found[0][1]) != self._commits + 1:
             raise JournalWentBack(
-                f"the journal {self.where} has lost commits: it has {found[0][0]} of this process, not {self._commits + 1}"
+                f"the journal {self.where} has lost commits: it has {groups} of this process, not {self._commits + 1}"
             )
 
     def commit(self) -> None:

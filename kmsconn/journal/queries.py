@@ -11,13 +11,12 @@ import attrs
 from kmsconn.chain.fork import Checkpoint, Checkpoints, Followed
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, listed, off_loop, reads
-from kmsconn.journal.rows import KINDS, STATES, Row, pack_id, read_rows
+from kmsconn.journal.rows import COLUMNS, KINDS, STATES, Row, pack_id, read_rows, readable
 from kmsconn.model.life import OPEN, RowCause, State
 from kmsconn.model.requests import Kind
 
 _NEXT = "SELECT min(next_attempt) FROM request"
 _RIDS = "SELECT rid FROM request"
-_HEADS = "SELECT next_attempt, block, log_index, rid FROM request"
 
 # The indices are named, so that no guess of the planner ever makes a query walk over closed rows. Each look takes only as many entries
 # of its index as it asks for, beside the rows that are worked on already: however many rows wait, and whatever the clock does.
@@ -26,7 +25,7 @@ _SEEN = (
     "AND rid NOT IN (SELECT value FROM json_each(:busy))"
 )
 _DUE = (
-    f"{_HEADS} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt <= :now "
+    f"SELECT next_attempt, block, log_index, rid FROM request INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt <= :now "  # noqa: S608
     "ORDER BY next_attempt, block, log_index LIMIT :limit"
 )
 _NEXT_SEEN = f"{_NEXT} INDEXED BY request_due_{{shards}} WHERE {_SEEN} AND next_attempt > :now"
@@ -37,9 +36,10 @@ _IN_ORDER = (
 
 _ANSWERED = "chain_id = :chain_id AND state = 'answered' AND on_chain = 1"
 _UNSENT = (
-    f"{_HEADS} INDEXED BY request_to_sign WHERE {_ANSWERED} AND next_attempt <= :now "
+    f"SELECT {COLUMNS} FROM request INDEXED BY request_to_sign WHERE {_ANSWERED} AND next_attempt <= :now "  # noqa: S608 - our own words
     "ORDER BY next_attempt, block, log_index LIMIT :limit"
 )
+_PLACE = itemgetter(*map(COLUMNS.split(", ").index, ("block", "log_index")))
 _NEXT_UNSENT = f"{_NEXT} INDEXED BY request_to_sign WHERE {_ANSWERED} AND next_attempt > :now"
 
 _BEHIND = (
@@ -218,8 +218,8 @@ def due(
 def in_order(db: Database, kinds: Collection[Kind], limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` PENDING rows of ``kinds`` that are on chain, by (block, log index), due or not."""
     statement = _IN_ORDER.format(shards=db.driver.shards)
-    asked = ({"kind": kind.value, "limit": limit} for kind in kinds)
-    return read_rows(db, sorted(place for one in asked for place in db.execute(statement, one))[:limit])
+    asked = db.fetch_each(statement, ({"kind": kind.value, "limit": limit} for kind in kinds))
+    return read_rows(db, sorted(place for found in asked for place in found)[:limit])
 
 
 @reads
@@ -227,11 +227,10 @@ def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     """Return what may be signed, longest due first; the rows by their places."""
     values = {"chain_id": chain_id, "now": now, "limit": limit + 1}
     following = db.execute(_NEXT_UNSENT, values)
-    heads = list(db.execute(_UNSENT, values))
-    rows = read_rows(db, sorted(heads[:limit], key=itemgetter(1, 2)))
-    if len(heads) > limit:  # one further row tells that others are due
-        return Due(rows, min(now, heads[limit][0]))
-    return Due(rows, following.fetchone()[0])
+    found = db.execute(_UNSENT, values).fetchall()
+    # one further row tells that others are due
+    later = now if len(found) > limit else following.fetchone()[0]
+    return Due(readable(db, sorted(found[:limit], key=_PLACE)), later)
 
 
 @reads
@@ -304,8 +303,8 @@ def places(
 @reads
 def waiting(db: Database, kinds: Collection[Kind], before: float, limit: int) -> tuple[Row, ...]:
     """Return the first ``limit`` open requests of ``kinds`` that are on chain and were recorded ``before`` (wall time)."""
-    found = sorted(one for kind in kinds for one in db.execute(_WAITING, (kind.value, before, limit)))
-    return read_rows(db, found[:limit])
+    asked = db.fetch_each(_WAITING, ((kind.value, before, limit) for kind in kinds))
+    return read_rows(db, sorted(one for found in asked for one in found)[:limit])
 
 
 @reads
@@ -330,8 +329,8 @@ def counts(db: Database, now: float) -> Counts:
     states: Counter[tuple[Kind, State]] = Counter()
     deleted: Counter[tuple[Kind, State]] = Counter()
     deferred: dict[Kind, int] = {}
-    oldest: dict[Kind, float] = {}
     off_chain = 0
+    logs = db.execute("SELECT count(*) FROM quarantined_log")
     for kind, state, on_chain, *numbers in db.execute(_TALLY).fetchall():
         if kind not in KINDS or state not in STATES or not any(numbers):
             continue  # of a damaged row they may be anything
@@ -342,9 +341,6 @@ def counts(db: Database, now: float) -> Counts:
             deferred[key[0]] = deferred.get(key[0], 0) + waiting
         elif state in OPEN:  # waits for nobody: neither late nor deferred
             off_chain += rows
-    for kind in deferred:
-        since = db.execute(_OLDEST, (kind.value,)).fetchone()[0]
-        if since is not None:
-            oldest[kind] = now - since
-    logs = db.execute("SELECT count(*) FROM quarantined_log").fetchone()[0]
-    return Counts(+states, deferred, oldest, off_chain, logs, +deleted)
+    ages = zip(deferred, db.fetch_each(_OLDEST, [(kind.value,) for kind in deferred]), strict=True)
+    oldest = {kind: now - since for kind, ((since,),) in ages if since is not None}
+    return Counts(+states, deferred, oldest, off_chain, logs.fetchone()[0], +deleted)

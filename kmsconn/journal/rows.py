@@ -240,13 +240,17 @@ def read_rows(db: Database, found: Iterable[tuple[Any, ...]]) -> tuple[Row, ...]
 
     A server is asked for all of them at once.
     """
-    rids = [one[-1:] for one in found]
+    return readable(db, (row for rows in db.fetch_each(_ROW, [one[-1:] for one in found]) for row in rows))
+
+
+def readable(db: Database, found: Iterable[tuple[Any, ...]]) -> tuple[Row, ...]:
+    """Return rows selected with ``COLUMNS``, in this order; those that cannot be read are set aside."""
     rows: list[Row] = []
-    for (rid,), stored in zip(rids, db.fetch_each(_ROW, rids), strict=True):
+    for stored in found:
         try:
-            rows += map(read_row, stored)
+            rows.append(read_row(stored))
         except UNREADABLE as error:
-            set_aside(db, rid, f"a value in it cannot be read: {error}")
+            set_aside(db, stored[0], f"a value in it cannot be read: {error}")
     return tuple(rows)
 
 

@@ -24,6 +24,7 @@ from kmsconn.model.events import AlertRaised
 from kmsconn.model.requests import Kind
 
 LOOK_AGAIN = 30.0  # seconds after which the journal is looked at without being told to
+SENDS: Final = "sends "  # begins the leases of transaction managers
 
 
 @attrs.define(eq=False)

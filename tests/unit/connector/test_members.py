@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
 
 from kmsconn.connector.alerting import LOOKING, JournalWatch
+from kmsconn.connector.members import LeaseClock, Member
 from kmsconn.connector.upkeep import keep_looking
 from kmsconn.journal.database import Database
 from kmsconn.journal.journal import Journal, until_kept
@@ -15,7 +18,7 @@ from kmsconn.journal.members import Gathering, MemberRow
 from kmsconn.model.alerts import Board
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.requests.membership import DIFFER, MISSING, tell_different_settings, tell_missing_roles
+from kmsconn.requests.membership import DIFFER, MISSING, SENDS, tell_different_settings, tell_missing_roles
 from kmsconn.transport.ports import offload_inline
 from tests.fake_postgres import FakeServer
 from tests.unit.journal.samples import BINDING, keep, wall
@@ -138,3 +141,19 @@ async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:
     assert beats
     assert beats[0] < 2 * LOOKING
     assert isinstance(told[-1], AlertCleared)
+
+
+async def test_rows_of_who_is_gone_are_looked_for_and_answers_only_where_they_are_sent() -> None:
+    heard: list[object] = []
+
+    async def ask(_question: object) -> int:
+        return 7
+
+    journal, claiming = SimpleNamespace(note_tick=heard.append), SimpleNamespace(ask=ask)
+    clock, board = LeaseClock(5.0, 0.0), Board(heard.append, trio.current_time)
+    ports: Any = {"journal": journal, "side": None, "claiming": claiming}
+    member = Member(**ports, token=1, clock=clock, board=board, shards=1, ours=int)
+    await member.hear({"due": heard.append}, frozenset({"lease", "answered 5"}))
+    member._held.add(f"{SENDS}5")
+    await member.hear({}, frozenset({"answered 5"}))
+    assert heard == ["", 7]
