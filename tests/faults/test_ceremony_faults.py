@@ -100,7 +100,7 @@ async def test_a_preparation_that_is_lost_is_left_to_the_others(
     moment: Callable[[Ceremony], Awaitable[None]], tmp_path: Path
 ) -> None:
     """No key can be made of it here: the three others make theirs, this node's request ends with theirs, and the key is missed here."""
-    async with open_ceremony(tmp_path, members=4, computing=60.0) as ceremony:
+    async with open_ceremony(tmp_path, members=4, block_time=BLOCK, computing=60.0) as ceremony:
         for core in ceremony.cores:
             core.known.keys.clear()  # an emulated one has the first key from its beginning, for traffic
         await ceremony.owner.ceremonies.announce_first()
