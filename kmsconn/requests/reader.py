@@ -185,11 +185,11 @@ class LogReader:
         beat = contract.components.heartbeats.part(f"reader of {contract.name}", contract.endpoint.name)
         while True:
             beat()
-            self._pushed = -math.inf
+            self._pushed, is_read = -math.inf, False
             if await self._round():
                 contract.tell("logs", None)
-                if ranges.last.from_block <= self._pushed <= ranges.last.to_block:
-                    self.wake_up.forget()  # the node pushed it while it answered for this very block
+                # the node pushed it while it answered for this very block
+                is_read = ranges.last.from_block <= self._pushed <= ranges.last.to_block
             else:
                 contract.tell("logs", ranges.reason)
                 if await ranges.keep_up():
@@ -197,7 +197,7 @@ class LogReader:
                     continue
                 await trio.sleep(polling)
             with trio.move_on_after(polling):
-                await self.wake_up.wait()
+                await self.wake_up.wait(anew=is_read)
 
     async def _round(self) -> bool:
         """Read the tail, and what is not settled when that is due; say whether the answers could be trusted."""

@@ -86,15 +86,13 @@ class WakeUp:
             self._notified.set()
             self._rest.deadline = self._soonest
 
-    def forget(self) -> None:
-        """Forget that it was notified: what that was for is done."""
-        self._notified = trio.Event()
-
-    async def wait(self) -> None:
-        """Return once it was notified since the last wait.
+    async def wait(self, *, anew: bool = False) -> None:
+        """Return once it was notified since the last wait; ``anew``: from now on, since what it was notified of is done.
 
         Cancellation: a notification is not lost.
         """
+        if anew:
+            self._notified = trio.Event()
         if not self._notified.is_set():
             await self._notified.wait()
         self._notified = trio.Event()
