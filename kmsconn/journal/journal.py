@@ -158,7 +158,7 @@ class Journal:
             except trio.WouldBlock:
                 await self._input.send(executions)
         except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 - who is cancelled needs to hear no more
             raise JournalFailed("the journal is closed") from error
 
     def join(self, token: int) -> Callable[[], int]:
