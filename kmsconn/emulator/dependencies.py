@@ -280,8 +280,13 @@ class EmulatedDependencies(ABC):
         return self.told_urls.get(index) or self.bucket_url(index)
 
 
+def coprocessor_senders(dependencies: EmulatedDependencies) -> tuple[Address, ...]:
+    """Return the wallets of the coprocessors, which are known before anything listens."""
+    return tuple(key_for(f"coprocessor sender {n}").address for n in range(len(dependencies.buckets)))
+
+
 def coprocessors_of(dependencies: EmulatedDependencies) -> list[EmulatedCoprocessor]:
     """Return the coprocessors: wallet, signer, and what the contract says where the bucket is."""
-    numbers = range(len(dependencies.buckets))
-    keys = ((key_for(f"coprocessor sender {n}"), key_for(f"coprocessor signer {n}"), n) for n in numbers)
-    return [EmulatedCoprocessor(one.address, two.address, dependencies.told_url(n)) for one, two, n in keys]
+    signer, senders = "coprocessor signer", enumerate(coprocessor_senders(dependencies))
+    told_url = dependencies.told_url
+    return [EmulatedCoprocessor(one, key_for(f"{signer} {n}").address, told_url(n)) for n, one in senders]

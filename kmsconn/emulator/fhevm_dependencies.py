@@ -42,6 +42,7 @@ from kmsconn.emulator.dependencies import (
     EmulatedDependencies,
     RealCore,
     address_for,
+    coprocessor_senders,
     coprocessors_of,
     degree_of,
     key_for,
@@ -290,7 +291,7 @@ class Traffic(Users[FhevmDependencies]):
         for index, bucket in enumerate(dependencies.buckets):
             signer = key_for(f"coprocessor signer {index}")
             bucket.bucket.publish(one, signer=signer, key_id=key_id, stored=stored)
-        senders = tuple(coprocessor.tx_sender for coprocessor in coprocessors_of(dependencies))
+        senders = coprocessor_senders(dependencies)
         material = Material(one.handle, key_id, one.digest, senders)
         decryption = dependencies.decryption
         dependencies.gateway.evm.set_up(decryption.address, decryption.commit, material)

@@ -15,8 +15,8 @@ PATIENCE = 180
 EACH = 5.0
 """Seconds under each; with the cycles of errors a process had 600 MB after four."""
 BUDGET = 64 * MIB
-BESIDE = 200_000_000
-"""Bytes beside the budget: the process, and the one body that may exceed it."""
+BESIDE = 225_000_000
+"""Bytes beside the budget: the process, the one body that may exceed it, and a tenth of both for how the heap happens to lie."""
 LOAD = {"rate": 4, "seconds": EACH, "reply_timeout": 0.1}
 
 

@@ -24,6 +24,7 @@ from kmsconn.emulator.dependencies import (
     HOST_ID,
     EmulatedDependencies,
     address_for,
+    coprocessor_senders,
     coprocessors_of,
     degree_of,
     key_for,
@@ -168,7 +169,7 @@ class FirstTraffic(Users[HttpzDependencies]):
         """Put a ciphertext into the buckets and commit it."""
         for bucket in self.dependencies.buckets:
             bucket.bucket.put(self.form.key(one), one.body)
-        senders = tuple(coprocessor.tx_sender for coprocessor in coprocessors_of(self.dependencies))
+        senders = coprocessor_senders(self.dependencies)
         material = CiphertextReference(one.handle, KEY_ID, one.digest, senders)
         manager = self.dependencies.decryption
         self.dependencies.gateway.evm.set_up(manager.address, manager.commit, material=material)
