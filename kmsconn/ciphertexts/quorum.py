@@ -185,12 +185,7 @@ class Comparer:
                 nursery.start_soon(self._worker)
 
     async def _worker(self) -> None:
-        receive = self._receive.clone()
-        while True:
-            try:
-                reference, bucket, header = receive.receive_nowait()
-            except trio.WouldBlock:
-                reference, bucket, header = await receive.receive()
+        async for reference, bucket, header in self._receive.clone():
             started = trio.current_time()
             if reason := await self.mismatch(reference, bucket, header):
                 self.on_event(AttestationMismatch(reference.handle, reason))
