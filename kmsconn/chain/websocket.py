@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import trio
@@ -57,15 +56,16 @@ class RpcExchange:
         self.since = trio.current_time()
         self.outcomes: dict[int, Any] = {}
         """Of each question the first that came."""
-        self.hear: Callable[[int, Any], object]
-        self.hear = self.outcomes.setdefault if take is None else partial(self._hand_on, take)
+        self._take = take
         self.failure: str | None = None
         self.done = trio.Event()
 
-    def _hand_on(self, take: Take, number: int, outcome: Any) -> None:
+    def hear(self, number: int, outcome: Any) -> None:
+        """Keep the first outcome of a question, and hand it on."""
         if number not in self.outcomes:
             self.outcomes[number] = outcome
-            take(number - self.ids.start, outcome)
+            if self._take is not None:
+                self._take(number - self.ids.start, outcome)
 
     def refuse(self, error: KmsconnError) -> None:
         """Take an error for all questions that have no outcome."""
