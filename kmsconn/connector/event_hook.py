@@ -33,6 +33,7 @@ from kmsconn.model.events import (
     ReplyUnmatched,
     RequestClosed,
     RequestRecorded,
+    ignore,
 )
 from kmsconn.model.life import State
 from kmsconn.protocols.comparing import Likeness
@@ -71,12 +72,10 @@ class EventHook:
         """Tell an event."""
         for note in self._notes.get(type(event), ()):
             note(event, trio.current_time())
-        if self._error is not None:
-            return
         try:
             self._on_event(event)
         except Exception as error:  # noqa: BLE001 - not taken: ``watch`` raises it in the middle of the tree
-            self._error = error
+            self._error, self._on_event = error, ignore
             self._failed.set()
 
     async def watch(self) -> Never:

@@ -1,7 +1,7 @@
 """Where the newest requests are, as the events of this process told it, and how long it took. Pure; numbers here bound memory.
 
 One record for each request holds its newest events with their times; the steps of its whole way are in the journal. A request of
-before the start appears with its first event.
+before the start appears with its first event, unless that is its finality: of a request that was forgotten, nothing is left to tell.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from heapq import nlargest, nsmallest
+from itertools import chain
 from typing import Any, Final
 
 import attrs
 
 from kmsconn.model import events
-from kmsconn.model.life import CLOSED
 from kmsconn.model.requests import Kind
 from kmsconn.observe.tally import Takes
 
 REQUESTS_KEPT: Final = 1024
-"""Requests that are remembered; beyond it the one without news for the longest goes."""
+"""Requests that have ended and are remembered; beyond it the one that ended first goes."""
+OPEN_KEPT: Final = 4 * REQUESTS_KEPT
+"""Likewise those without a reply on the chain, of which the oldest goes: those that ended take no place of theirs."""
 EVENTS_KEPT: Final = 48
 """Events of one request; beyond it the oldest goes."""
 DETAIL_CHARACTERS: Final = 240
@@ -30,9 +32,6 @@ LATENCY_WINDOW: Final = 300.0
 SPAN_SECONDS: Final = 5
 SPANS: Final = 60
 """Throughput is counted in spans of ``SPAN_SECONDS``; so many are kept."""
-
-ENDED: Final = frozenset({"included", *CLOSED})
-"""The stages of a request that waits for nothing of this node."""
 
 _AFTER: Final = {"check": "gather", "gather": "submit", "submit": "answer", "answer": "answer"}
 """The stage that follows one that has finished."""
@@ -113,24 +112,35 @@ class Timelines:
         self.takes: Takes = {
             **dict.fromkeys(_STAGES, self._take),
             events.RequestRecorded: self._record,
+            events.RequestClosed: self._end,
             events.ReplyIncluded: self._include,
+            events.ReplyCompared: self._end,
+            events.ReplyFinalized: self._finalize,
         }
         self.recorded, self.included = Throughput(), Throughput()
         self._wall = wall
-        self._by_row: dict[int, Timeline] = {}
+        self._open: dict[int, Timeline] = {}
+        self._over: dict[int, Timeline] = {}
 
     def __len__(self) -> int:
-        return len(self._by_row)
+        return len(self._open) + len(self._over)
 
     def _take(self, event: Any) -> None:
-        now, rid = self._wall(), event.rid
-        timeline = self._by_row.pop(rid, None)
-        if timeline is None:
-            timeline = Timeline(rid, event.kind, now)
-            if len(self._by_row) >= REQUESTS_KEPT:
-                del self._by_row[next(iter(self._by_row))]
-        self._by_row[rid] = timeline
-        timeline.told.append((now, event))
+        timeline = self._open.get(event.rid) or self._opened(event)
+        timeline.told.append((self._wall(), event))
+
+    def _opened(self, event: Any) -> Timeline:
+        timeline = self._over.pop(event.rid, None) or Timeline(event.rid, event.kind, self._wall())
+        _put(self._open, timeline, OPEN_KEPT)
+        return timeline
+
+    def _end(self, event: Any) -> None:
+        self._take(event)
+        _put(self._over, self._open.pop(event.rid), REQUESTS_KEPT)
+
+    def _finalize(self, event: events.ReplyFinalized) -> None:
+        if (timeline := self._over.get(event.rid)) is not None:
+            timeline.told.append((self._wall(), event))
 
     def _record(self, event: events.RequestRecorded) -> None:
         self.recorded.add(self._wall())
@@ -139,25 +149,25 @@ class Timelines:
     def _include(self, event: events.ReplyIncluded) -> None:
         if not event.found:
             self.included.add(self._wall())
-        self._take(event)
+        self._end(event)
+
+    @property
+    def _all(self) -> Iterator[Timeline]:
+        return chain(self._open.values(), self._over.values())
 
     def newest(self, count: int) -> list[Timeline]:
         """Return the requests that came last, the newest first."""
-        return nlargest(count, self._by_row.values(), key=lambda one: one.rid)
+        return nlargest(count, self._all, key=lambda one: one.rid)
 
     def oldest_unreplied(self, count: int) -> list[Timeline]:
         """Return the requests without a reply on the chain that have been here the longest, the oldest first."""
-        return nsmallest(
-            count,
-            (one for one in self._by_row.values() if one.stage not in ENDED),
-            key=lambda one: (one.begun, one.rid),
-        )
+        return nsmallest(count, self._open.values(), key=lambda one: (one.begun, one.rid))
 
     def latencies(self) -> Iterator[tuple[str, Latency]]:
         """Yield what took how long within ``LATENCY_WINDOW``, by stage and for the whole, in the order of a request."""
         since = self._wall() - LATENCY_WINDOW
         took: dict[str, list[float]] = {name: [] for name in LATENCY_NAMES}
-        for timeline in self._by_row.values():
+        for timeline in self._all:
             for at, event in timeline.told:
                 if at >= since and (name := _timed(event)) in took:
                     took[name].append(event.seconds)
@@ -165,6 +175,13 @@ class Timelines:
             if seconds:
                 seconds.sort()
                 yield name, Latency(len(seconds), *(_quantile(seconds, part) for part in (0.5, 0.95, 0.99)))
+
+
+def _put(among: dict[int, Timeline], timeline: Timeline, most: int) -> None:
+    """Remember a request as the newest of some; the oldest goes where there are so many."""
+    if len(among) >= most:
+        del among[next(iter(among))]
+    among[timeline.rid] = timeline
 
 
 def _timed(event: Any) -> str:

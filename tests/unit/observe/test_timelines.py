@@ -17,6 +17,7 @@ from kmsconn.observe.timelines import (
     DETAIL_CHARACTERS,
     EVENTS_KEPT,
     LATENCY_WINDOW,
+    OPEN_KEPT,
     REQUESTS_KEPT,
     SPAN_SECONDS,
     SPANS,
@@ -94,12 +95,30 @@ def test_the_events_of_one_request_are_bounded() -> None:
     assert len(timeline.told) == EVENTS_KEPT
 
 
-def test_the_request_without_news_for_the_longest_is_forgotten() -> None:
-    told = [recorded(rid) for rid in range(REQUESTS_KEPT)]
-    timelines = played([*told, deferred(rid=0), recorded(REQUESTS_KEPT)])
-    assert len(timelines) == REQUESTS_KEPT
-    rows = {one.rid for one in timelines.newest(REQUESTS_KEPT)}
-    assert (0 in rows, 1 in rows) == (True, False)
+def test_requests_that_ended_take_no_place_of_open_ones_nor_does_their_finality_bring_them_back() -> None:
+    included = [
+        event
+        for rid in range(1, 2 * REQUESTS_KEPT + 1)
+        for event in (recorded(rid), events.ReplyIncluded(rid, PUBLIC, 60, 1.4))
+    ]
+    final = [events.ReplyFinalized(rid, PUBLIC) for rid in range(1, 2 * REQUESTS_KEPT + 1)]
+    timelines = played([recorded(0), *included, *final])
+    assert len(timelines) == 1 + REQUESTS_KEPT
+    assert [one.rid for one in timelines.oldest_unreplied(9)] == [0]
+    assert {one.stage for one in timelines.newest(REQUESTS_KEPT)} == {"finalized"}
+    assert min(one.rid for one in timelines.newest(REQUESTS_KEPT)) == REQUESTS_KEPT + 1
+
+
+def test_of_too_many_open_requests_the_oldest_is_forgotten() -> None:
+    timelines = played([recorded(rid) for rid in range(OPEN_KEPT + 1)])
+    assert len(timelines) == OPEN_KEPT
+    assert [one.rid for one in timelines.oldest_unreplied(1)] == [1]
+
+
+def test_a_reply_that_goes_back_opens_its_request_again() -> None:
+    timelines = played([*WAY[:11], events.ReplyReturned(1, PUBLIC, State.ANSWERED, "its block is gone")])
+    assert [one.rid for one in timelines.oldest_unreplied(9)] == [1]
+    assert len(timelines) == 1
 
 
 def test_the_newest_are_those_recorded_last() -> None:
