@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from operator import itemgetter
@@ -82,7 +83,7 @@ class _JsonLog(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _said_of = itemgetter("address", "data", "blockNumber", "blockHash", "transactionHash", "logIndex")
-known_logs: dict[int, Log] = {}
+known_logs: OrderedDict[int, Log] = OrderedDict()
 """Logs by the hash of all that was said of them, the oldest first."""
 
 
@@ -241,7 +242,7 @@ def _log(item: Any) -> Log | None:
     )
     if len(raw.data) <= _LONGEST_KEPT:
         if len(known_logs) >= LOGS_KEPT:
-            del known_logs[next(iter(known_logs))]
+            known_logs.popitem(last=False)
         known_logs[said] = log
     return log
 

@@ -70,6 +70,7 @@ class RpcExchange:
     def refuse(self, error: KmsconnError) -> None:
         """Take an error for all questions that have no outcome."""
         for number in self.ids:
+            self._waiting.pop(number, None)
             self.hear(number, error)
         self.done.set()
 
@@ -90,8 +91,9 @@ class RpcExchange:
 
     def drop(self) -> None:
         """Drop what still comes."""
-        for number in self.ids:
-            self._waiting.pop(number, None)
+        if not self.done.is_set():
+            for number in self.ids:
+                self._waiting.pop(number, None)
 
 
 class Exchanges:
@@ -121,7 +123,7 @@ class Exchanges:
             elif message.id is None:
                 for asked in set(self.waiting.values()):
                     asked.refuse(message.outcome)
-            elif (exchange := self.waiting.get(message.id)) is not None:
+            elif (exchange := self.waiting.pop(message.id, None)) is not None:
                 exchange.hear(message.id, message.outcome)
                 if len(exchange.outcomes) == len(exchange.ids):
                     exchange.done.set()

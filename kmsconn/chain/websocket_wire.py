@@ -33,7 +33,7 @@ def client_frame(opcode: int, body: bytes) -> bytes:
     """Return a client's frame: a whole message, or what the two ends tell each other."""
     size, key = len(body), os.urandom(4)
     mask = (key * (size // 4 + 1))[:size]
-    masked = (int.from_bytes(body) ^ int.from_bytes(mask)).to_bytes(size)
+    masked = (int.from_bytes(body, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
     if size < _TWO_BYTES:
         head = _SHORT.pack(_FINAL | opcode, _MASKED | size)
     elif size < 1 << 16:
@@ -114,14 +114,14 @@ class WebSocketWire:
         received, start = self._received, at + _HEAD
         first, size = received[at], received[at + 1]
         opcode, least, masked = first & _OPCODE, 0, size >= _MASKED
-        if size in _LONG_SIZES:
-            length, least = _LONG_SIZES[size]
+        if (long := _LONG_SIZES.get(size)) is not None:
+            length, least = long
             if len(received) < start + length:
                 return None
             size = int.from_bytes(received[start : start + length])
             start += length
-        of_control = size < _TWO_BYTES and (opcode, size) != (_CLOSE, 1)
-        fits = (opcode == 0) == self._begun if opcode < _CLOSE else of_control
+        goes_on = (opcode == 0) == self._begun
+        fits = goes_on if opcode < _CLOSE else size < _TWO_BYTES and (opcode, size) != (_CLOSE, 1)
         if not fits or first not in _FIRST_BYTES or masked or size < least:
             why = f"a frame must not begin with 0x{received[at:start].hex()}"
             self._end(CloseReason.PROTOCOL_ERROR, f"the server broke the protocol: {why}")

@@ -91,7 +91,17 @@ async def test_a_complaint_and_an_error_alone_for_the_first_call_answer_everythi
     node.raw = form % '"jsonrpc":"2.0","error":{"code":-32600,"message":"batch too large"}'
     async with linked(node) as link:
         outcomes = await link.exchange([Call("echo", (1,)), Call("echo", (2,))], batch=True)
+        assert link._exchanges.waiting == {}
     assert [outcome.code for outcome in outcomes] == [-32600, -32600]
+
+
+async def test_answers_that_came_before_the_link_ended_count() -> None:
+    async with linked(Node()) as link:
+        exchange = link.send([Call("echo", (1,)), Call("echo", (2,))], "gateway")
+        await wait_all_tasks_blocked()
+        link.drop("gone")
+        assert exchange is not None
+        assert await exchange.results() == [1, 2]
 
 
 async def test_a_call_on_an_ended_link_fails() -> None:
