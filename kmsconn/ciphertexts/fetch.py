@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from typing import Self
 
 import attrs
@@ -240,7 +241,7 @@ class Fetcher:
                     one.race.begun |= first.cancelled_caught
             await together([one.race.run for one in searches if not one.race.won])
         finally:
-            for asked in [asked for one in searches for asked in one.ahead]:
+            for asked in [asked for one in searches for _, asked in one.ahead]:
                 await asked.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
         self.counts.fetched += len(searches)
         return [
@@ -257,14 +258,16 @@ class Fetcher:
         buckets = self.standing.in_turn(await self.sources.of(reference), now)
         if not buckets:
             raise NotYet("no bucket is known for the coprocessors of a ciphertext")
-        ahead: list[Asked] = []
-        ways = [partial(self._from_bucket, bucket, reference, lease, ahead) for bucket in buckets]
+        ahead: list[_Ahead] = []
+        ways = [partial(self._from_bucket, bucket, reference, lease) for bucket in buckets]
+        ways[0] = partial(ways[0], ahead=ahead)
         return _Search(buckets[0], partial(ways[0], hedged=True), Race(ways, HEDGE), ahead, attested)
 
     async def _ask_ahead(self, searches: Sequence[_Search]) -> bool:
         """Ask each first bucket that has a place; say whether no search needs a task of its own."""
         for one in searches:
-            source = next(iter(one.bucket.ways()))
+            others = iter(one.bucket.ways())
+            source = next(others)
             if len(one.race.ways) == 1 or source.ahead is None:
                 return False
             try:
@@ -276,7 +279,7 @@ class Fetcher:
                 return False
             if asked is None:
                 return False
-            one.ahead.append(asked)
+            one.ahead.append((chain([source], others), asked))
         return True
 
     async def _from_bucket(
@@ -284,20 +287,23 @@ class Fetcher:
         bucket: CandidateBucket,
         reference: CiphertextReference,
         lease: Lease,
-        ahead: list[Asked],
         *,
+        ahead: list[_Ahead] | None = None,
         hedged: bool = False,
     ) -> Ciphertext:
         # What was said, not the errors: they would hold this frame, and it them with what they had read.
         said: list[str] = []
+        sources, asked = ahead.pop() if ahead else (bucket.ways(), None)
         lost = 0  # ways that led to nothing, not even a refusal; the one under way counts, since a faster bucket cancels it
         try:
-            for source in bucket.ways():
-                self.policy.check(source.address)
+            for source in sources:
+                if asked is None:
+                    self.policy.check(source.address)
+                    asking = source.open
+                else:
+                    asking, asked = partial(source.open, asked=asked), None
                 name = self.counts.tried(source.address)
                 lost += 1
-                was_asked = ahead and ahead[-1].url == source.address
-                asking = partial(source.open, asked=ahead.pop()) if was_asked else source.open
                 try:
                     found = await self._object(source, asking, reference, lease, hedged=hedged)
                 except (Unreachable, Overloaded) as error:
@@ -360,6 +366,10 @@ class Fetcher:
         self.mismatch(reference.handle, f"{reason}; used nevertheless, because of tolerant_digests")
 
 
+_Ahead = tuple[Iterator[CiphertextSource], Asked]
+"""The ways to a bucket of which the first was asked, and what was sent."""
+
+
 @attrs.define(eq=False)
 class _Search:
     """The search for one ciphertext: its first bucket, the ways to it, what was asked ahead, and what a quorum attests."""
@@ -368,7 +378,7 @@ class _Search:
     first: Callable[[], Awaitable[Ciphertext]]
     """The way to the first bucket, for who waits no longer than ``HEDGE``."""
     race: Race[Ciphertext]
-    ahead: list[Asked]
+    ahead: list[_Ahead]
     attested: Attestation | None
     """What says format and key of what is found."""
 
@@ -379,6 +389,8 @@ async def _read(response: Body, attempt: Attempt) -> bytes:
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
     await attempt.reserve(response.announced or 0)
+    if response.whole:
+        return response.whole
     attempt.begun = trio.current_time()
     attempt.watch()
     # Its bytes are let go of here when the read fails, not with the error's frames.

@@ -39,6 +39,7 @@ class SdkBody:
     _shown: str
     _max: int
     status: int = _OK
+    whole: bytes = b""
     _taken: int = 0
 
     def __aiter__(self) -> SdkBody:

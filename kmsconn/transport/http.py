@@ -101,6 +101,11 @@ class Download(trio.abc.AsyncResource):
         self.leave: Callable[[_HttpConnection | None], None] = lambda _kept: None
         """Gives the place back that the answer holds, with the connection if another request may have it."""
 
+    @property
+    def whole(self) -> bytes:
+        """The body, where it was announced and has come with the head; else nothing."""
+        return self._piece if len(self._piece) == self.announced else b""
+
     def cap(self, max_bytes: int) -> None:
         """Take no more than so many bytes. Raises Unreachable when more are announced."""
         self._max = max_bytes
@@ -470,11 +475,6 @@ class Asked:
     leave: Callable[[_HttpConnection | None], None]
     connection: _HttpConnection | None
     """None once it is taken: whoever takes it closes it, and gives the place back."""
-
-    @property
-    def url(self) -> str:
-        """What it asks for."""
-        return self.request.text
 
     async def aclose(self) -> None:
         """Close the connection of what nobody took."""

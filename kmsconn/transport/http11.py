@@ -72,18 +72,15 @@ class PlainAnswer:
 def read_plain_answer(method: str, data: bytes) -> tuple[PlainAnswer, bytes] | None:
     """Return the answer to a request that begins with these bytes, and the bytes behind its head; None where it is not plain.
 
-    Its headers say nothing about the connection, and how long the body is but once.
+    Each of its headers comes once, and none says anything about the connection.
     """
     found = _HEAD.match(data, 0, MAX_PLAIN_HEAD)
     if found is None or method == "CONNECT":
         return None
-    status, headers = int(found[1]), dict[str, str]()
-    for line in found[2].decode().split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        name = name.lower()
-        if name in _OF_LENGTH and (name in headers or name != "content-length"):
-            return None
-        headers[name] = value.strip(" \t")
+    status, lines = int(found[1]), [line.partition(":") for line in found[2].decode().split("\r\n")[:-1]]
+    headers = {name.lower(): value.strip(" \t") for name, _, value in lines}
+    if len(headers) < len(lines) or "transfer-encoding" in headers:
+        return None
     if headers.get("connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE:
         return None
     bodiless = method == "HEAD" or status in _WITHOUT_BODY
@@ -94,7 +91,6 @@ def read_plain_answer(method: str, data: bytes) -> tuple[PlainAnswer, bytes] | N
 
 
 _KEEP_ALIVE = "keep-alive"
-_OF_LENGTH = frozenset({"content-length", "transfer-encoding"})
 
 
 __all__ = ["HttpAnswer", "HttpError", "HttpExchange", "HttpHead", "NoAnswer", "RequestHead", "make_request"]

@@ -240,6 +240,8 @@ class Registry:
 
 
 class Answer:
+    whole = b""
+
     def __init__(
         self, body: bytes = BODY, status: int = 200, headers: dict[str, str] | None = None, hang: bool = False
     ) -> None:

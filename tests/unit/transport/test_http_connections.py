@@ -39,7 +39,7 @@ async def ahead(client: HttpClient) -> None:
     for takes in (False, True):
         async with aclosing(await client.ask_ahead("http://b/k") or AsyncExitStack()) as asked:
             if takes and isinstance(asked, Asked):
-                await (await client.stream_get(asked.url, asked=asked)).aclose()
+                await (await client.stream_get(asked.request.text, asked=asked)).aclose()
 
 
 class Scripted:
