@@ -95,7 +95,7 @@ def health_method(services: Mapping[str, Callable[[], bool]]) -> Method:
 
 def _health_service(request: bytes) -> str:
     try:
-        named = [bytes(value) for _, value in fields(request) if isinstance(value, memoryview)]
+        named = [bytes(value) for _, value in fields(request) if not isinstance(value, int)]
         return named[0].decode() if named else ""
     except (Undecodable, UnicodeDecodeError):
         raise GrpcFailure(Status.INTERNAL, "failed to decode Protobuf message") from None

@@ -266,7 +266,7 @@ def _of_parts(name: str, texts: Mapping[str, str]) -> Callable[[Sequence[Any]], 
         if len(values) != len(members):
             raise ValueError(f"{type_string} has {len(members)} values")
         return keccak256(
-            type_hash + b"".join(encode(value) for encode, value in zip(members, values, strict=True))
+            type_hash + b"".join([encode(value) for encode, value in zip(members, values, strict=True)])
         )
 
     return struct_hash
@@ -287,7 +287,7 @@ def _needed(name: str, texts: Mapping[str, str]) -> set[str]:
 def _encoder(kind: str, texts: Mapping[str, str]) -> Callable[[Any], bytes]:
     if kind.endswith("[]"):
         item = _encoder(kind[:-2], texts)
-        return lambda values: keccak256(b"".join(item(value) for value in values))
+        return lambda values: keccak256(b"".join([item(value) for value in values]))
     if kind in texts:
         return _of_parts(kind, texts)
     if kind == "bytes":

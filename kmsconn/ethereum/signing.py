@@ -58,10 +58,10 @@ class PrivateKey:
 
     def sign(self, digest: bytes) -> bytes:
         """Sign 32 bytes: r ‖ s ‖ v, v 27 or 28, low s, the same every time. Raises ValueError."""
-        from btclib_secp256k1 import recovery
+        from btclib_secp256k1.recovery import sign
 
         # A signature gone wrong is one of another account, which chain and contract refuse: to look costs more than to sign.
-        signature, parity = recovery.sign(digest, self._secret, verify=False)
+        signature, parity = sign(digest, self._secret, verify=False)
         return signature + bytes([_ETHEREUM_V + parity])
 
     def __repr__(self) -> str:
@@ -78,10 +78,10 @@ def recover(digest: bytes, signature: bytes) -> Address | None:
     if len(signature) != SIGNATURE_BYTES or (v := signature[64]) not in _TAKEN_V:
         return None
     parity = v if v < _ETHEREUM_V else (v - _EIP155_V) % 2
-    from btclib_secp256k1 import recovery
+    from btclib_secp256k1.recovery import recover as recovered
 
     try:
-        return address_of_key(recovery.recover(digest, signature[:64], parity, compressed=False))
+        return address_of_key(recovered(digest, signature[:64], parity, compressed=False))
     except ValueError:
         return None
 

@@ -27,6 +27,10 @@ from kmsconn.errors import Undecodable
 
 M = TypeVar("M", bound=betterproto2.Message)
 
+Octets = bytes | memoryview
+SPLICED = 16 * 1024
+"""Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
+
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 MAX_DEPTH = 32
 _LEAST_KEY, _LARGEST_KEY = 1 << 3, (1 << 32) - 1
@@ -43,7 +47,7 @@ _WIRE_TYPES = {
 }
 
 
-def decode(message_type: type[M], data: bytes | memoryview, depth: int = MAX_DEPTH) -> M:
+def decode(message_type: type[M], data: Octets, depth: int = MAX_DEPTH) -> M:
     """Parse a whole message. Raises Undecodable when a byte is missing, too many or of the wrong kind."""
     if not depth:
         raise Undecodable("messages are nested too deeply")
@@ -72,14 +76,14 @@ def decode(message_type: type[M], data: bytes | memoryview, depth: int = MAX_DEP
     return message_type(**values) if plain else message_type.parse(bytes(data))
 
 
-def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields(data: Octets) -> Iterator[tuple[int, int | Octets]]:
     """Yield the key, which is field number << 3 | wire type, and the raw value of each field of a message.
 
-    A varint is an int, the other wire types are views of their bytes.
+    A varint is an int, the other wire types are their bytes, of a large message a view of them.
 
     Raises Undecodable at the first byte that does not fit.
     """
-    view, at, end = memoryview(data), 0, len(data)
+    view, at, end = data if len(data) < SPLICED else memoryview(data), 0, len(data)
     while at < end:
         key, at = view[at], at + 1
         if key >= _CONTINUES:
@@ -105,7 +109,7 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
         yield key, view[begin:at]
 
 
-def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
+def _read_varint(view: Octets, at: int) -> tuple[int, int]:
     value = 0
     for index, byte in enumerate(view[at : at + _VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
@@ -183,7 +187,7 @@ def _describe(message_type: type[betterproto2.Message], described: dataclasses.F
     )
 
 
-def _packed(field: _Field, value: memoryview) -> Iterator[int]:
+def _packed(field: _Field, value: Octets) -> Iterator[int]:
     """Yield the numbers of a packed repeated field, varints only. Raises Undecodable where it does not end with its last number."""
     if size := _FIXED_SIZES.get(field.wire):
         if len(value) % size:
@@ -195,14 +199,13 @@ def _packed(field: _Field, value: memoryview) -> Iterator[int]:
         yield number
 
 
-SPLICED = 16 * 1024
-"""Bytes from this size on stay a part of their own; smaller ones are copied: one frame is cheaper than two."""
-
 Parts = list[bytes]
 
 
 class Chunks:
     """A protobuf message cut into pieces, so that large ciphertexts are never copied into one buffer."""
+
+    __slots__ = ("parts", "size")
 
     def __init__(self, parts: Iterable[bytes]) -> None:
         """Put parts together: adjacent parts that are small become one, large ones are not copied."""
@@ -231,14 +234,12 @@ Write = Callable[[Any, Parts], None]
 
 def encode(message: betterproto2.Message) -> Chunks:
     """Return the bytes of a message in pieces. Raises TypeError for a kind of field that no request to the Core has."""
-    parts: Parts = []
-    _write_message(message, parts)
-    return Chunks(parts)
+    return Chunks(_written(message))
 
 
 def shared(message: M) -> M:
     """Return a message that stands in many others and never changes, with its bytes, which are written once."""
-    message.__dict__[_WHOLE] = bytes(encode(message))
+    setattr(message, _WHOLE, [b"".join(_written(message))])
     return message
 
 
@@ -258,14 +259,16 @@ _Writing = tuple[str, bool, Write]
 """An attribute, whether its default is written too since None says that there is no value, and how it is written."""
 
 
-def _write_message(message: betterproto2.Message, parts: Parts) -> None:
-    if (whole := message.__dict__.get(_WHOLE)) is not None:
-        parts.append(whole)
-        return
+def _written(message: betterproto2.Message) -> Parts:
+    whole: Parts | None = getattr(message, _WHOLE, None)
+    if whole is not None:
+        return whole
+    parts: Parts = []
     for attribute, has_presence, write in _writings(type(message)):
         value = getattr(message, attribute)
         if value is not None if has_presence else value:
             write(value, parts)
+    return parts
 
 
 @functools.cache
@@ -323,8 +326,7 @@ def _nested(field: int) -> Write:
     short = [tag + size for size in _ONE_BYTE]
 
     def write(value: betterproto2.Message, parts: Parts) -> None:
-        inner: Parts = []
-        _write_message(value, inner)
+        inner = _written(value)
         size = sum(map(len, inner))
         head = short[size] if size < _CONTINUES else tag + varint(size)
         parts += (head + b"".join(inner),) if size < SPLICED else (head, *inner)

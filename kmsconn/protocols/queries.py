@@ -6,7 +6,7 @@ Source of slots: ERC-7201; Solidity documentation, "Layout of State Variables in
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from functools import partialmethod, reduce
+from functools import lru_cache, reduce
 from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
@@ -106,16 +106,16 @@ class ContractViews:
         return ContractQuery(self.chain_id, self.address, "eth_getStorageAt", asked, understand)
 
 
-def viewed(function: Function, of: Callable[[Any], Any] = _FIRST) -> partialmethod[ContractQuery[Any]]:
+def viewed(function: Function, of: Callable[[Any], Any] = _FIRST) -> Callable[..., ContractQuery[Any]]:
     """Return a question of ``ContractViews``: that of ``view`` for the values which it is given, now or as of a ``block``."""
-    return partialmethod(ContractViews.view, function, of=of)
+    return lru_cache(16)(lambda views, *values, **block: views.view(function, *values, of=of, **block))
 
 
 def stored(
     slot: int, read: Callable[[bytes], Any] = int.from_bytes, block: str = "latest"
-) -> partialmethod[ContractQuery[Any]]:
+) -> Callable[..., ContractQuery[Any]]:
     """Return a question of ``ContractViews``: that of ``slot`` for the keys which it is given."""
-    return partialmethod(ContractViews.slot, slot, read=read, block=block)
+    return lambda views, *keys: views.slot(slot, *keys, read=read, block=block)
 
 
 QueryPlan = Generator[Sequence[ContractQuery[Any]], Sequence[Any], T]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kmsconn.emulator.http import HttpRequest, HttpResponse
 from kmsconn.errors import Undecodable
-from kmsconn.protocols.protobuf import FIXED64, LENGTH, fields, varint
+from kmsconn.protocols.protobuf import FIXED64, LENGTH, Octets, fields, varint
 from tests.faults.hostile.json_rpc import ANY, BIG_TEXT, DIGITS, RESULTS, Change, always
 
 
@@ -32,10 +32,10 @@ def _field(number: int, value: int | bytes) -> bytes:
 def _rewritten(write_value: Callable[[int, int | bytes], bytes]) -> Change:
     """Return what writes a message anew, each value that is no message changed; what can be read as a message is one."""
 
-    def write(message: bytes | memoryview, left: int = 3) -> bytes:
+    def write(message: Octets, left: int = 3) -> bytes:
         return b"".join(one(key >> 3, raw, left) for key, raw in fields(message))
 
-    def one(number: int, raw: int | memoryview, left: int) -> bytes:
+    def one(number: int, raw: int | Octets, left: int) -> bytes:
         if not isinstance(raw, int) and left and raw:
             with suppress(Undecodable):
                 return _field(number, write(raw, left - 1))
