@@ -44,6 +44,7 @@ Step = Callable[[], Awaitable[Any]]
 
 CONFIRMED = 3600.0  # seconds for which a contract's word about its EIP-712 domain counts
 RECHECKING = 2.0  # seconds; an Ethereum that says nothing holds up no answer
+NEW_FOR = 5.0  # seconds of its chain's blocks for which nobody asks whether a request is answered
 REMEMBERED = 100_000  # requests found answered, each until it is old enough; a few MiB
 DAY, HOUR = 24 * 3600.0, 3600.0
 """Seconds that connectors until 0.14, and from 0.15 on, work on a decryption."""
@@ -209,10 +210,10 @@ class Checker:
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""
-        if self.shadow:
+        new = self.shadow or self._is_new(request)
+        if new:
             await self.identity.signer_for(request)  # raises NotMember
-            return
-        if not await self.identity.has_answered(request):
+        if new or not await self.identity.has_answered(request):
             self._answered_since.pop(request.rid, None)
             return
         if len(self._answered_since) >= REMEMBERED:
@@ -223,6 +224,12 @@ class Checker:
             raise AlreadyDone("this node's answer is in the contract")
         again = "asked again once its block is older than the reorg window"
         raise NotYet(f"this node's answer is in the contract; {again}")
+
+    def _is_new(self, request: Request) -> bool:
+        """Say whether a request came just now: who answers it twice finds that out when the reply is estimated, and nothing is lost."""
+        head = self.heads[request.chain_id]
+        age = ((head.number or 0) - request.place.block) * head.block_time
+        return age < NEW_FOR and self.profile.operations[request.kind].harmless_twice
 
     async def _transaction(self, request: Request) -> Any:
         try:

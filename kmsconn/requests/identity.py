@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import trio
 
-from kmsconn.chain.asking import ask, ask_all, run_query_plan
+from kmsconn.chain.asking import ask, run_query_plan
 from kmsconn.chain.port import Rpc
 from kmsconn.errors import NotMember, NotYet
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
@@ -35,15 +35,6 @@ CURRENT_FOR = 5.0
 
 
 @attrs.define
-class _Alternative:
-    """Whether a signer's answer is in the contract: the question, and what was said where it has been asked."""
-
-    signer: Address | None
-    question: ContractQuery[bool]
-    said: bool | None = None
-
-
-@attrs.define
 class NodeIdentity:
     """Answers from memory where it can: the nodes of a context never change once it exists."""
 
@@ -66,28 +57,15 @@ class NodeIdentity:
             self.outside.recall((request.chain_id, context_id))
 
     async def has_answered(self, request: Request) -> bool:
-        """Say whether this node's answer to a request is in the contract; not where it cannot be asked for one. Raises as ``signer_for``.
-
-        Where the request's context must be asked for, so is the answer of the signer learnt last, in the same batch: it mostly is the one.
-        """
-        latest = next(reversed(self._signers.values()), None)
-        alternative = None if latest is None else self._alternative(request, latest)
-        signer = await self.signer_for(request, alternative)
-        if alternative is None or alternative.signer != signer:
-            alternative = self._alternative(request, signer)
-        if alternative is None:
-            return False
-        return await self._ask(alternative.question) if alternative.said is None else alternative.said
-
-    def _alternative(self, request: Request, signer: Address | None) -> _Alternative | None:
+        """Say whether this node's answer to a request is in the contract; not where none can be asked for. Raises as ``signer_for``."""
+        signer = await self.signer_for(request)
         question = self.profile.operations[request.kind].has_answered(request.content, signer, self.tx_sender)
-        return None if question is None else _Alternative(signer, question)
+        return question is not None and await self._ask(question)
 
-    async def signer_for(self, request: Request, alternative: _Alternative | None = None) -> Address | None:
+    async def signer_for(self, request: Request) -> Address | None:
         """Return the signer whose answer the contract takes from us for this request.
 
-        None where no answer is signed, and where we are to work on it with others without replying. ``alternative``: what may be asked
-        in the same batch.
+        None where no answer is signed, and where we are to work on it with others without replying.
 
         Raises NotMember when our tx sender is no node of the request's context, Unreachable. All requests of a context wait for the
         same question.
@@ -97,7 +75,7 @@ class NodeIdentity:
             return None
         context_id = self._known_context(request)
         if not isinstance(context_id, int):
-            context_id = await self._ask_context(request, context_id, alternative)
+            context_id = await self._ask_context(request, context_id)
         key = (request.chain_id, context_id)
         if key not in self._signers:
             try:
@@ -132,17 +110,11 @@ class NodeIdentity:
             return known
         return self.profile.operations[request.kind].replying_context(request.content)
 
-    async def _ask_context(
-        self, request: Request, questions: Sequence[ContractQuery[int]], alternative: _Alternative | None
-    ) -> int:
+    async def _ask_context(self, request: Request, questions: Sequence[ContractQuery[int]]) -> int:
         for_ever, *others = questions
         if request.place.block == NO_BLOCK:
             return await self._current_context(for_ever)
-        if alternative is None:
-            context_id = await self._ask(for_ever)
-        else:
-            both: list[ContractQuery[Any]] = [for_ever, alternative.question]
-            context_id, alternative.said = await ask_all(self.chains[for_ever.chain_id], both)
+        context_id = await self._ask(for_ever)
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import attrs
@@ -86,7 +87,7 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
     if "transaction" in entry:
         gateway.transactions[entry["log"]["transactionHash"]] = entry["transaction"]
     head = HeadTracker()
-    head.note(100, entry["block_timestamp"])
+    head.note(110, entry["block_timestamp"])
     identity, look = NodeIdentity(PROFILE, {GATEWAY: gateway}, SENDER), Suspicions({GATEWAY: head})
     contexts = Contexts(PROFILE, ethereum, lambda: 0.0, look)
     checker = Checker(
@@ -338,6 +339,20 @@ async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_tha
         await place.check(PUBLIC)
 
 
+@pytest.mark.parametrize("blocks", [0, 19, 20])
+async def test_a_decryption_that_came_within_five_seconds_is_not_looked_for_among_the_answers(
+    blocks: int,
+) -> None:
+    """Who answers it twice finds that out when the reply is estimated."""
+    place = made()
+    await place.check(PUBLIC)  # now the node knows who it is
+    place.answered(PUBLIC)
+    asked, place.head.number = len(place.gateway.asked), request_of(PUBLIC).place.block + blocks
+    with pytest.raises(NotYet) if blocks == 20 else nullcontext():
+        await place.check(PUBLIC)
+    assert len(place.gateway.asked) - asked == (blocks == 20)
+
+
 async def test_an_answer_of_another_signer_is_not_ours() -> None:
     place = made()
     outer = mapping_slot(DECRYPTION_BASE + 1, request_of(PUBLIC).id)
@@ -352,7 +367,7 @@ async def test_a_window_is_over_only_when_a_second_look_says_so() -> None:
     late = int(place.now) + 400 * 86_400
 
     async def look() -> None:
-        place.head.note(101, late)
+        place.head.note(111, late)
         await place.checker.check(Seen(request_of(UNIFIED, deadline=deadline)))
 
     with pytest.raises(NotYet, match="one node"):
@@ -373,7 +388,7 @@ async def test_the_age_of_a_request_over_http_is_that_since_it_was_recorded() ->
     somewhere = EventPlace(NO_BLOCK, b"", b"", 0)
     posted = Request(1, GATEWAY, Address(bytes(20)), content, b"", somewhere, recorded + HTTP_LIFETIME)
     for _ in range(3):
-        place.head.note(101, int(recorded) + 50)
+        place.head.note(111, int(recorded) + 50)
         await trio.sleep(CONFIRMING)
     assert place.checker._facts(posted).age == 50.0
 

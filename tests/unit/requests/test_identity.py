@@ -123,7 +123,7 @@ async def test_a_gateway_that_does_not_answer_is_waited_for() -> None:
     assert chain.asked == ["getKmsNodeForContext"]
 
 
-# Answered already: the context of a request and the answer of the signer learnt last are asked for in one batch.
+# Answered already.
 
 ROTATED = Address(b"\x0c" * 20)
 
@@ -144,16 +144,7 @@ async def knowing() -> tuple[NodeIdentity, Answers]:
     return identity, chain
 
 
-@pytest.mark.parametrize("answered", [False, True])
-async def test_a_pinned_context_and_the_answer_of_the_known_signer_are_one_batch(answered: bool) -> None:
-    identity, chain = await knowing()
-    if answered:
-        answer(chain, SIGNER)
-    assert await identity.has_answered(request_of(SILENT)) == answered
-    assert chain.batches == [2]
-
-
-async def test_a_committee_that_knows_no_signer_yet_asks_one_after_the_other() -> None:
+async def test_a_node_asks_for_the_context_for_its_signer_there_and_for_that_one_s_answer() -> None:
     identity, chain = made()
     pin(chain, PINNED)
     answer(chain, SIGNER)
@@ -163,13 +154,12 @@ async def test_a_committee_that_knows_no_signer_yet_asks_one_after_the_other() -
 
 @pytest.mark.parametrize("answered", [SIGNER, ROTATED])
 async def test_only_the_signer_of_the_request_s_own_context_counts(answered: Address) -> None:
-    """The signer learnt last is of another context: what was asked about it says nothing."""
+    """The signer learnt last is of another context: what is there of it says nothing."""
     identity, chain = await knowing()
     chain.views["getKmsNodeForContext"] = (SENDER, ROTATED, "", "")
     pin(chain, CURRENT)
     answer(chain, answered)
     assert await identity.has_answered(request_of(SILENT)) == (answered == ROTATED)
-    assert chain.batches == [2, 1, 1]
 
 
 async def test_a_known_context_needs_one_question() -> None:
