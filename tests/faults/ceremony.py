@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from kmsconn.config.settings import Settings
 from kmsconn.emulator.core import EmulatedCore
 from kmsconn.emulator.core_faults import CoreFaults
 from kmsconn.emulator.dependencies import sender_of
@@ -75,13 +76,16 @@ class Ceremony:
         """The Core of each node."""
         return [faults.core for faults in self.core_faults]
 
+    def settings(self, journal: str, node: int) -> Settings:
+        """Return the settings of a node's connector, which polls once a block: more would find nothing, and all hours are CPU."""
+        pace = self.dependencies.ethereum.block_time
+        usual = self.dependencies.settings(self.folder / journal, node, kms_operation_from_block_number=0)
+        return usual.but(reorg_window=4.0, decryption_polling=pace, key_management_polling=pace)
+
     async def run(self, node: int) -> None:
         """Run one connector, again and again: when its life ends it begins a new one with the same journal."""
         process = self.processes[node]
-        settings = self.dependencies.settings(
-            self.folder / f"journal-{node}.db", node, reorg_window=4.0, kms_operation_from_block_number=0
-        )
-        live = partial(process.run, settings, wall, partial(self.note, node))
+        live = partial(process.run, self.settings(f"journal-{node}.db", node), wall, partial(self.note, node))
         while True:
             await run_marked(live, Steps(self.dies_at(node), process.kill))
             assert not process.crashes, process.crashes

@@ -117,7 +117,7 @@ async def test_a_decryption_expires_after_an_hour_where_the_network_is_one_of_0_
         if later:
             upgrade(scene)
         scene.dependencies.cores[0].strike(FailingCore(code="UNAVAILABLE"), "PublicDecrypt")
-        async with scene.connected(**option) as connector:
+        async with scene.connected(decryption_polling=60.0, **option) as connector:
             await connector.wait_ready()
             await trio.sleep(60)
             [identifier] = await scene.ask("public")

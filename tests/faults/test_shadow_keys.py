@@ -40,10 +40,9 @@ def watch_core(ceremony: Ceremony) -> Counter[tuple[str, bytes]]:
 
 async def run_shadow(ceremony: Ceremony, events: list[Event]) -> None:
     """Run a shadow of the first node for ever."""
-    settings = ceremony.dependencies.settings(
-        ceremony.folder / "shadow.db", 0, reorg_window=4.0, kms_operation_from_block_number=0
+    shadow = ceremony.settings("shadow.db", 0).but(
+        mode=Mode.SHADOW, private_key=None, tx_sender_address=sender_of(0).address
     )
-    shadow = settings.but(mode=Mode.SHADOW, private_key=None, tx_sender_address=sender_of(0).address)
     async with open_connector(shadow, ports=ports(ceremony.network), on_event=events.append):
         await trio.sleep_forever()
 

@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import attrs
@@ -21,6 +22,8 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server
+
+import kmsconn
 
 MAX_MESSAGE = 100 * 1024 * 1024
 
@@ -294,6 +297,9 @@ class EmulatedCall(Call):
 
 
 async def serve_emulated(options: Options) -> None:
+    # the package itself would import all that can be emulated
+    bare = sys.modules["kmsconn.emulator"] = ModuleType("kmsconn.emulator")
+    bare.__path__ = [str(Path(kmsconn.__file__).with_name("emulator"))]
     from kmsconn.emulator.grpc_server import MAX_CALLS, serve_grpc
 
     def adapted(method: Callable[[bytes, Call], Awaitable[bytes]]) -> Callable[[bytes], Awaitable[bytes]]:

@@ -26,11 +26,11 @@ LONG = 60.0
 
 
 @pytest.fixture(params=ROOM)
-def small(own_server: Cluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def small(own_server: Cluster, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Put a folder of a server on a file system of its own."""
     own_server.stop()
     folder = own_server.data / request.param
-    kept = tmp_path / "kept"
+    kept = own_server.folder / "kept"
     shutil.move(folder, kept)
     folder.mkdir()
     options = f"size={ROOM[request.param]},mode=0700"
