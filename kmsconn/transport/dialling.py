@@ -38,12 +38,12 @@ class LeanStream(trio.abc.HalfCloseableStream):
         of = stream.socket
         self._socket = socket.socket(of.family, of.type, of.proto, fileno=of.detach())
         self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
 
     def is_readable(self) -> bool:
         """Say whether something has come that was not received yet, the end for one."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll.poll(0))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; waits only where the kernel has no room. One task at a time. Raises as Trio's own."""
