@@ -101,23 +101,23 @@ class ForeignReplies:
     def note(self, event: Event, now: float) -> None:
         """Take an event."""
         match event:
-            case CursorMoved(chain_id=chain_id, head=head):
-                self._began.setdefault(chain_id, head)
             case RequestRecorded(rid=rid, chain_id=chain_id, block=block):
                 began = self._began.get(chain_id)
                 if began is not None and block > began and len(self._live) < WATCHED_REPLIES:
                     self._live[rid] = event.id
             case ReplySigned(rid=rid):
                 self._over(rid, now, foreign=False)
-            case ReplyReturned(rid=rid, nonce_taken=True):
-                if len(self._collided) < WATCHED_REPLIES:
-                    self._collided.add(rid)
             case ReplyIncluded(rid=rid):
                 self._over(rid, now, foreign=event.found)
                 if event.foreign:
                     self._foreign.append((now, 0))
+            case ReplyReturned(rid=rid, nonce_taken=True):
+                if len(self._collided) < WATCHED_REPLIES:
+                    self._collided.add(rid)
             case RequestClosed(rid=rid):
                 self._over(rid, now, foreign=event.state is State.FINALIZED)
+            case CursorMoved(chain_id=chain_id, head=head):
+                self._began.setdefault(chain_id, head)
             case _:
                 pass
 

@@ -130,13 +130,17 @@ class Timelines:
         timeline.told.append((self._wall(), event))
 
     def _opened(self, event: Any) -> Timeline:
+        if len(self._open) >= OPEN_KEPT:
+            del self._open[next(iter(self._open))]
         timeline = self._over.pop(event.rid, None) or Timeline(event.rid, event.kind, self._wall())
-        _put(self._open, timeline, OPEN_KEPT)
+        self._open[event.rid] = timeline
         return timeline
 
     def _end(self, event: Any) -> None:
         self._take(event)
-        _put(self._over, self._open.pop(event.rid), REQUESTS_KEPT)
+        if len(self._over) >= REQUESTS_KEPT:
+            del self._over[next(iter(self._over))]
+        self._over[event.rid] = self._open.pop(event.rid)
 
     def _finalize(self, event: events.ReplyFinalized) -> None:
         if (timeline := self._over.get(event.rid)) is not None:
@@ -175,13 +179,6 @@ class Timelines:
             if seconds:
                 seconds.sort()
                 yield name, Latency(len(seconds), *(_quantile(seconds, part) for part in (0.5, 0.95, 0.99)))
-
-
-def _put(among: dict[int, Timeline], timeline: Timeline, most: int) -> None:
-    """Remember a request as the newest of some; the oldest goes where there are so many."""
-    if len(among) >= most:
-        del among[next(iter(among))]
-    among[timeline.rid] = timeline
 
 
 def _timed(event: Any) -> str:
