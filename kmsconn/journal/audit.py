@@ -39,17 +39,11 @@ from kmsconn.transport.urls import hide_urls
 NO_LINE: Final = "0" * 64
 LONGEST_REASON: Final = 512  # characters
 
-GENESIS, STARTED, TRANSITION, CONTINUED, REPAIRED, GAP = (
-    "genesis",
-    "started",
-    "transition",
-    "continued",
-    "repaired",
-    "gap",
-)
-
+GENESIS, STARTED, TRANSITION = "genesis", "started", "transition"
+CONTINUED, REPAIRED, GAP = "continued", "repaired", "gap"
 
 _HEAD: Final = "audit head"
+_NOTE: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _PENDING: Final = (
     "SELECT seq, at, rid, kind, id, chain_id, contract, old_state, state, block, transaction_hash, nonce, reply_hash, included_block, "
     "reason FROM audit_outbox ORDER BY seq LIMIT ?"
@@ -100,10 +94,7 @@ def written(db: Database, end: End) -> None:
     """Take out of the outbox what the log's file holds for good, and remember where that ends. Repeating: no effect."""
     with db.savepoint():
         db.execute("DELETE FROM audit_outbox WHERE seq <= ?", (end.seq,))
-        values = (_HEAD, f"{end.seq} {end.line_hash}")
-        db.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", values
-        )
+        db.execute(_NOTE, (_HEAD, f"{end.seq} {end.line_hash}"))
 
 
 @reads

@@ -9,14 +9,16 @@ same work: one operation inserts it, finds it in work or ended, or lets it begin
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from kmsconn.errors import KmsconnError, NonceTaken
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
-from kmsconn.journal.database import Database, counted, rides
-from kmsconn.journal.queries import row
+from kmsconn.journal.database import Database, counted, listed, off_loop, rides
+from kmsconn.journal.queries import LONG_LIST, row
 from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
@@ -87,7 +89,7 @@ def _states(states: Iterable[State]) -> str:
     return ", ".join(sorted(f"'{state.value}'" for state in states))
 
 
-def _guarded(transition: str, of: str = "") -> str:
+def _guarded(transition: str, of: str = "", rows: str = "= :rid") -> str:
     sources, target = TRANSITIONS[of or transition]
     closes = (
         "closed_at = :closed_at, " if target in CLOSED else "closed_at = NULL, " if sources & CLOSED else ""
@@ -95,20 +97,17 @@ def _guarded(transition: str, of: str = "") -> str:
     return (
         f"UPDATE request SET state = '{target.value}', deferred = 0, max_wait = {LONGEST_WAIT}, {closes}"  # noqa: S608 - of our own literals
         f"{_SETS.get(transition, '')}reason = :reason, cause = :cause, history = {appended()} "
-        f"WHERE rid = :rid AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
+        f"WHERE rid {rows} AND state IN ({_states(sources)}) AND {_ALSO.get(transition, 'TRUE')}"
     )
 
 
 # An operator's retry is a restart; ``inspecting.retry`` says of what.
-STATEMENTS = {transition: _guarded(transition) for transition in TRANSITIONS} | {
-    "retry": _guarded("retry", "restart")
-}
+STATEMENTS = {one: _guarded(one) for one in TRANSITIONS} | {"retry": _guarded("retry", "restart")}
 
-OF_ANSWERS = {
-    transition
-    for transition, (sources, target) in TRANSITIONS.items()
-    if State.ANSWERED in {*sources, target} and transition != "sign"
-}
+_LISTED = "IN (SELECT value FROM json_each(:rids))"
+_OF_A_BLOCK = {one: f"{_guarded(one, rows=_LISTED)} RETURNING rid" for one in ("confirm", "finalize")}
+
+OF_ANSWERS = {one for one, (of, to) in TRANSITIONS.items() if State.ANSWERED in {*of, to} and one != "sign"}
 """What changes which replies can be signed, beside signing them."""
 
 _DEFER = (
@@ -151,6 +150,20 @@ def move(
     db.tick += moved
     if moved and transition in OF_ANSWERS:
         db.answers_tick = db.tick
+    return moved
+
+
+@rides(lambda _, transition, __: RIDING[transition])
+@off_loop(lambda _, blocks: len(blocks) > LONG_LIST)
+def move_all(db: Database, transition: str, blocks: Collection[tuple[int, int]]) -> set[int]:
+    """Confirm or finalize replies by their blocks and rows, as ``move`` does; return the rows that moved."""
+    moved, now = set[int](), db.wall()
+    with db.savepoint():
+        for block, standing in groupby(sorted(blocks), itemgetter(0)):
+            line, rids = line_of(now, transition, f"block {block}"), listed([rid for _, rid in standing])
+            said = {"block": block, "rids": rids, "closed_at": now, "line": line, "reason": "", "cause": 0}
+            moved |= {rid for (rid,) in db.execute(_OF_A_BLOCK[transition], said).fetchall()}
+    db.tick += len(moved)
     return moved
 
 
@@ -261,11 +274,13 @@ class NewRequest:
 
 def insert(db: Database, requests: Iterable[NewRequest]) -> list[int]:
     """Insert requests as pending and on chain, due at once, and return their rows in the same order."""
-    values = (_values(db, new) for new in requests)
     if db.driver.is_remote:
-        return [rid for ((rid,),) in db.fetch_each(_RETURNING, values)]
-    # for a third of the time less
-    return [cast("Cursor", db.execute(_NEW, one)).lastrowid or 0 for one in values]
+        return [rid for ((rid,),) in db.fetch_each(_RETURNING, (_values(db, new) for new in requests))]
+    rids: list[int] = []
+    for new in requests:
+        rids.append(cast("Cursor", db.execute(_NEW, _values(db, new))).lastrowid or 0)
+        db.driver.tally.count(None, None, None, None, new.kind.value, "pending", 1, 0)
+    return rids
 
 
 def _values(db: Database, new: NewRequest) -> tuple[Any, ...]:

@@ -122,8 +122,7 @@ def step(db: Database, plan: RetentionStep, at: Position) -> Position | None:
         above = is_counted and kind in plan.numbered and id_ > marks.get((chain, contract, kind), b"")
         if block <= plan.final.get(chain, -1) and not above:
             taken.append(rid)
-    values = {"rids": listed(taken), "nothing": b""}
-    db.execute(_DELETE if deletes else _CLEAR, values)
+    db.execute(_DELETE if deletes else _CLEAR, {"rids": listed(taken), "nothing": b""})
     return Position(at.sweep, *found[-1][:2]) if len(found) == ROWS else following
 
 

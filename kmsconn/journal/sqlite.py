@@ -209,18 +209,16 @@ def _not_open(_statement: str, _values: object = ()) -> sqlite3.Cursor:
 
 def free_bytes(path: Path) -> int | None:
     """Return how many bytes this process may still write to the file system of a journal; None where the file is gone."""
-    try:
+    with suppress(OSError):
         return shutil.disk_usage(path).free
-    except OSError:
-        return None
+    return None
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    try:
+    with suppress(OSError):
         found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino
+    return None
 
 
 def refusal_of(path: Path, error: Exception) -> StartRefused:

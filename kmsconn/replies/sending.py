@@ -74,10 +74,10 @@ class ReplyMoves:
         """Note that replies are in the chain ④, each in its block."""
         state = self.state
         state.nonces.high = max([state.nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
-        blocks = [{"rid": step.track.row.rid, "block": step.found.block} for step in steps]
-        moved = await state.manager.journal.run_each(moves.move, blocks, transition="confirm")
-        for step, is_moved in zip(steps, moved, strict=True):
-            if not is_moved:
+        blocks = [(step.found.block, step.track.row.rid) for step in steps]
+        moved = await state.manager.journal.run(moves.move_all, "confirm", blocks)
+        for step in steps:
+            if step.track.row.rid not in moved:
                 state.tracks.drop(step.track)
                 state.backlog.loaded = False
                 continue
@@ -162,14 +162,14 @@ class ReplyMoves:
 
     async def finalize(self, replies: Sequence[IncludedReply]) -> None:
         """Note that included replies are there for good ⑤, none above its block."""
-        blocks = [{"rid": reply.rid, "block": reply.block} for reply in replies]
-        moved = await self.state.manager.journal.run_each(moves.move, blocks, transition="finalize")
-        for reply, is_moved in zip(replies, moved, strict=True):
+        blocks = [(reply.block, reply.rid) for reply in replies]
+        moved = await self.state.manager.journal.run(moves.move_all, "finalize", blocks)
+        for reply in replies:
             track = self.state.tracks.by_rid.get(reply.rid)
             if track is None or track.row.state is State.INCLUDED:  # else it has gone back since
                 self.state.alerts.to_finality.passed(REPLY, reply.rid, order=reply.block)
                 self.state.forget(reply.rid)
-            if is_moved:
+            if reply.rid in moved:
                 self.state.manager.on_event(ReplyFinalized(reply.rid, reply.kind, id=reply.id))
 
     async def _move(self, track: Track, transition: str, **values: Any) -> bool:

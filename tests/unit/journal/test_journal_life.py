@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from kmsconn.errors import NonceTaken
-from kmsconn.journal import moves, queries, recording
+from kmsconn.journal import inspecting, moves, queries, recording
 from kmsconn.journal.journal import Journal, open_journal
 from kmsconn.journal.rows import Row
 from kmsconn.model.life import State
@@ -76,10 +76,29 @@ async def test_several_are_one_commit(path: Path) -> None:
         before = len(commits)
         await journal.run_each(moves.sign, [{"signing": signing(rid, rid)} for rid in rids])
         assert len(commits) - before == 1
-        await journal.run_each(moves.move, [{"rid": rid, "block": 30} for rid in rids], transition="confirm")
-        await journal.run_each(moves.move, [{"rid": rid, "block": 30} for rid in rids], transition="finalize")
+        await journal.run(moves.move_all, "confirm", [(30, rid) for rid in rids])
+        await journal.run(moves.move_all, "finalize", [(30, rid) for rid in rids])
         assert await journal.run_each(moves.sign, []) == []
         assert len(commits) - before <= 3  # in a file both moves ride on the next one
+
+
+async def test_replies_are_confirmed_together_each_in_its_block(path: Path) -> None:
+    """One that holds no nonce is left where it is, and each that moves has a line of its history that names its block."""
+    async with journal_at(path) as journal:
+        first, second, third = await answered_rows(journal, 3)
+        await journal.run_each(moves.sign, [{"signing": signing(rid, rid)} for rid in (first, second)])
+        moved = await journal.run(moves.move_all, "confirm", [(31, second), (30, first), (31, third)])
+        rows = [await row_of(journal, rid) for rid in (first, second, third)]
+        told = [(await journal.run(inspecting.history, rid))[-1] for rid in (first, second)]
+        counts = (await journal.run(queries.counts, 0.0)).states
+    assert moved == {first, second}
+    assert [(row.state, row.reply.included_block) for row in rows] == [
+        (State.INCLUDED, 30),
+        (State.INCLUDED, 31),
+        (State.ANSWERED, None),
+    ]
+    assert [(one.step, one.detail) for one in told] == [("confirm", "block 30"), ("confirm", "block 31")]
+    assert sorted(counts.values()) == [1, 2]
 
 
 async def test_an_id_or_nonce_too_large_costs_its_caller_only(path: Path) -> None:
