@@ -15,6 +15,7 @@ import trio
 from kmsconn.config.description import LogFormat, Mode
 from kmsconn.config.parties import Chain
 from kmsconn.config.settings import Settings
+from kmsconn.config.working import Pools
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.blocks import Mined
 from kmsconn.emulator.chain import EmulatedChain
@@ -53,6 +54,8 @@ D = TypeVar("D", bound=EmulatedDependencies)
 U = TypeVar("U")
 E = TypeVar("E")
 WINDOW = 4.0
+PLACES = Pools(32, 32, 32, 32)
+"""A start begins a task for each place: a quarter of the usual ones makes a tenth to a fifth of the CPU of a short scene."""
 BEGIN = 1_767_225_600.0
 SECRETS = ("hunter2", "sesame", "pathkey")
 MOMENTS = 120.0  # virtual seconds that anything may take unless a test says otherwise
@@ -81,7 +84,8 @@ class Stand(Generic[D, U]):
     def settings(self, member: int = 0, **changes: Any) -> Settings:
         """Return the settings of a node's connector."""
         journal = self.folder / f"journal{member or ''}.db"
-        return self.dependencies.settings(journal, member, **{"reorg_window": WINDOW, **changes})
+        few = {"reorg_window": WINDOW, "pools": PLACES}
+        return self.dependencies.settings(journal, member, **{**few, **changes})
 
     def on_event(self, event: Event) -> None:
         """Take what a connector tells."""

@@ -167,7 +167,7 @@ async def one_that_waits(scene: Scene, fault: core_faults.CoreFault, form: str, 
     [bad] = await scene.ask(form)
     good = await scene.ask(*GOOD)
     chance = scene.core_does(fault, bad, method)
-    async with scene.connected():
+    async with scene.connected(decryption_polling=30.0):
         await scene.wait(lambda: scene.answered == set(good))
         good += await scene.ask(*GOOD)
         await trio.sleep(900)
@@ -236,7 +236,7 @@ def histogram(scene: Scene, kind: str) -> int:
 
 async def test_a_core_that_signed_with_another_key_for_a_while_ends_nobody(scene: Scene) -> None:
     """It gives its old answers on when it has its key back, while others pass; only its restart helps, and the alert says so."""
-    async with scene.connected() as connector:
+    async with scene.connected(decryption_polling=30.0) as connector:
         await connector.wait_ready()
         core = scene.dependencies.cores[0].core
         before = await scene.ask(*GOOD)

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from kmsconn.config.settings import Settings
+from kmsconn.config.working import Pools
 from kmsconn.connector.connector import Connector, open_connector
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies, Traffic
 from kmsconn.emulator.network import MemoryNetwork
@@ -18,6 +19,8 @@ from kmsconn.model.events import Event
 from kmsconn.transport.ports import Ports, offload_inline
 
 EPOCH = 1_767_225_600.0
+PLACES = Pools(8, 8, 8, 8)
+"""A start begins a task for each."""
 
 
 def wall() -> float:
@@ -35,7 +38,7 @@ class FewComponents:
     journal: Path
 
     def settings(self, **changes: Any) -> Settings:
-        return self.dependencies.settings(self.journal, **changes)
+        return self.dependencies.settings(self.journal, **{"pools": PLACES, **changes})
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[tuple[Connector, list[Event]]]:
