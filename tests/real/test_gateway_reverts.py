@@ -38,6 +38,8 @@ from tests.real.gateways import (
     Scene,
 )
 
+pytestmark = pytest.mark.rotating
+
 ERRORS = {error.name: error for error in ALL_ERRORS.values()}
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 US, THEM = key_for("signer of us").address, key_for("signer of them").address

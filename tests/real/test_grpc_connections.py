@@ -20,6 +20,8 @@ from kmsconn.transport.grpc.framing import Status, StatusError
 from tests.behaviours import REAL, shows
 from tests.real.grpc_scene import channel_to, make_certificate, running_peer
 
+pytestmark = pytest.mark.rotating
+
 MIB = 1024 * 1024
 
 

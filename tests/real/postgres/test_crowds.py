@@ -25,6 +25,8 @@ from kmsconn.operate.doctor.postgres import OTHER_CONNECTIONS
 from tests.faults.scene import post
 from tests.real.postgres.crowd import LEASE, Crowd, open_crowd
 
+pytestmark = pytest.mark.rotating
+
 FORMS = ("public", "direct", "delegated")
 FEW = Pools(public_decryption=2, user_decryption=2)
 LONG = 60.0

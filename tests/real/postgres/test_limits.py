@@ -20,6 +20,8 @@ from kmsconn.transport.ports import offload_to_threads
 from tests.real.postgres.conftest import Owner
 from tests.real.postgres.crowd import SOON, Crowd, open_crowd
 
+pytestmark = pytest.mark.rotating
+
 FORMS = ("public", "direct", "delegated")
 OTHERS = 4
 """Connections of a process, beside those that only read."""

@@ -18,6 +18,8 @@ from tests.real.postgres.conftest import Owner
 from tests.real.postgres.crowd import Crowd, open_crowd
 from tests.unit.journal.samples import opened
 
+pytestmark = pytest.mark.rotating
+
 FORMS = ("public", "direct", "delegated")
 
 
