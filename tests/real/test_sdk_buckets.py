@@ -40,7 +40,7 @@ from tests.real.test_bucket_stores import BIG, ONE, publish
 
 SERVED = pytest.mark.parametrize("store", ["moto", "radosgw"], indirect=True)
 RADOSGW = pytest.mark.parametrize("store", ["radosgw"], indirect=True)
-pytestmark = [pytest.mark.usefixtures("no_aws"), pytest.mark.rotating]
+pytestmark = pytest.mark.usefixtures("no_aws")
 
 
 @pytest.fixture

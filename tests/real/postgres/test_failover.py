@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.real.postgres.replicated import Group, replicated, until
+from tests.real.postgres.replicated import Group, replicated
 
 pytestmark = pytest.mark.rotating
 
@@ -25,8 +25,8 @@ async def fail_over(made: Group, how: signal.Signals) -> None:
     """Have the primary die with commits that its standby lacks, promote that, and wait until requests are answered again."""
     pair = made.pair
     pair.hold_back()
-    await trio.sleep(0.5)
-    await until(pair.is_behind)
+    await made.answers_again(16)  # so that each process knows of commits that the standby lacks
+    assert await pair.is_behind()
     had = pair.tick(pair.first)
     pair.first.stop(how)
     began = trio.current_time()
