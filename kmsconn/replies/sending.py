@@ -164,7 +164,7 @@ class ReplyMoves:
         """Note that included replies are there for good ⑤, none above its block."""
         blocks = [(reply.block, reply.rid) for reply in replies]
         moved = await self.state.manager.journal.run(moves.move_all, "finalize", blocks)
-        for reply in replies:
+        for reply in {one.rid: one for one in replies}.values():  # one that came back stands there once more
             track = self.state.tracks.by_rid.get(reply.rid)
             if track is None or track.row.state is State.INCLUDED:  # else it has gone back since
                 self.state.alerts.to_finality.passed(REPLY, reply.rid, order=reply.block)

@@ -226,10 +226,14 @@ class Checker:
         raise NotYet(f"this node's answer is in the contract; {again}")
 
     def _is_new(self, request: Request) -> bool:
-        """Say whether a request came just now: who answers it twice finds that out when the reply is estimated, and nothing is lost."""
+        """Say whether a request came just now: who answers it twice finds that out when the reply is estimated, and nothing is lost.
+
+        Nothing is new before the pace of the chain is known: after a lost journal a process reads the old requests first.
+        """
         head = self.heads[request.chain_id]
         age = ((head.number or 0) - request.place.block) * head.block_time
-        return age < NEW_FOR and self.profile.operations[request.kind].harmless_twice
+        known = head.has_watched(2 * NEW_FOR)
+        return known and age < NEW_FOR and self.profile.operations[request.kind].harmless_twice
 
     async def _transaction(self, request: Request) -> Any:
         try:

@@ -154,8 +154,8 @@ class LogReader:
     ranges: RangeReader
     wake_up: WakeUp = attrs.field(factory=WakeUp)
     _behind: trio.Event = attrs.field(factory=trio.Event)
-    _pushed: bytes | None = None
-    """The log that was pushed last since the last round began."""
+    _pushed: float = -math.inf
+    """The highest block of what was pushed since the last round began."""
 
     @classmethod
     def of(cls, contract: WatchedContract) -> LogReader:
@@ -177,7 +177,7 @@ class LogReader:
     def _take_push(self, push: bytes | None) -> None:
         if push is None:  # (re)subscribed: what was missed meanwhile is not settled
             self.ranges.read_again_at = -math.inf
-        self._pushed = push
+        self._pushed = max(self._pushed, math.inf if push is None else pushed_block(push))
         self.wake_up.notify()
 
     async def _follow(self) -> None:
@@ -185,12 +185,11 @@ class LogReader:
         beat = contract.components.heartbeats.part(f"reader of {contract.name}", contract.endpoint.name)
         while True:
             beat()
-            self._pushed, is_read = None, False
+            self._pushed, is_read = -math.inf, False
             if await self._round():
                 contract.tell("logs", None)
                 # the node pushed it while it answered for this very block
-                pushed = math.inf if self._pushed is None else pushed_block(self._pushed)
-                is_read = ranges.last.from_block <= pushed <= ranges.last.to_block
+                is_read = ranges.last.from_block <= self._pushed <= ranges.last.to_block
             else:
                 contract.tell("logs", ranges.reason)
                 if await ranges.keep_up():

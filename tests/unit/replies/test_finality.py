@@ -11,10 +11,10 @@ import trio
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
-from kmsconn.model.events import ReplyReturned
+from kmsconn.model.events import ReplyFinalized, ReplyReturned
 from kmsconn.model.life import State
 from kmsconn.replies import manager
-from tests.unit.replies.world import CONTRACT, KEY, World, running, until
+from tests.unit.replies.world import CONTRACT, KEY, World, all_in, lose_broadcasts, running, until
 
 Story = Callable[[], Any]
 
@@ -117,7 +117,7 @@ async def a_block_goes() -> bool:
     world = speaking(3)
     world.chain.mine_many(10)
     async with running(world):
-        await until(lambda: all(row.state is State.INCLUDED for row in world.journal.rows.values()))
+        await until(lambda: all_in(world, State.INCLUDED))
         world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
         await trio.sleep(1)
         await until(all_final(world))
@@ -126,6 +126,19 @@ async def a_block_goes() -> bool:
 
 async def test_a_block_that_goes_takes_its_replies_back() -> None:
     assert not await a_block_goes()
+
+
+async def test_a_reply_that_is_back_in_its_block_is_said_to_be_final_once() -> None:
+    world = speaking(2)
+    world.chain.mine_many(10)
+    async with running(world):
+        await until(lambda: all_in(world, State.INCLUDED))
+        world.node.fault = lose_broadcasts
+        branch = world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
+        await until(lambda: all_in(world, State.SIGNED))
+        world.chain.restore(branch)
+        await until(all_final(world))
+    assert sorted(one.rid for one in world.said(ReplyFinalized)) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,7 @@ async def test_many_pushes_are_one_read(tmp_path: Path) -> None:
     [
         ('{{"blockNumber":"0x{0:x}"}}', 1),
         ('{{"blockNumber":"0x{1:x}"}}', 2),
+        ('{{"blockNumber":"0x{1:x}"}} {{"blockNumber":"0x{0:x}"}}', 2),
         ('{{"blockNumber":"0x63"}}', 2),
         ("{{}}", 2),
         ("{{\xff", 2),
@@ -328,7 +329,8 @@ async def test_what_is_pushed_of_the_block_that_is_being_read_wakes_nobody_again
         before = len(chain.ranges)
         chain.push()
         await trio.sleep(chain.latency / 2)
-        chain.push(said.format(chain.head, chain.head + 1))
+        for one in said.format(chain.head, chain.head + 1).split():
+            chain.push(one)
         await trio.sleep(POLLING / 5)
         assert len(chain.ranges) - before == reads
 
