@@ -19,6 +19,7 @@ from kmsconn.model.events import AlertCleared, AlertRaised, CursorMoved
 from kmsconn.model.life import State
 from kmsconn.observe.tally import Takes
 from kmsconn.observe.timelines import Timeline
+from kmsconn.requests.membership import SENDS
 
 if TYPE_CHECKING:
     from kmsconn.requests.snapshot import Statistics
@@ -140,7 +141,9 @@ def status_of(monitor: Monitor, newest: int = NEWEST_SHOWN) -> dict[str, Any]:
             "included": monitor.timelines.included.series(monitor.wall()),
         },
         "newest": [_brief(one) for one in monitor.timelines.newest(newest)],
-        "oldest": [_brief(one) for one in monitor.timelines.oldest_unreplied(OLDEST_SHOWN)],
+        "oldest": [
+            _brief(one) for one in monitor.timelines.oldest_unreplied(OLDEST_SHOWN, sends=_sends(statistics))
+        ],
         **(_of_statistics(statistics, monitor) if statistics is not None else _NOTHING_YET),
     }
 
@@ -158,6 +161,13 @@ def _state(ready: bool, draining: bool, healthy: bool) -> str:
     if not ready:
         return "starting"
     return "healthy" if healthy else "unhealthy"
+
+
+def _sends(statistics: Statistics | None) -> bool:
+    """Say whether replies are sent by this process: by one of several over a journal only where it has a lease for that."""
+    journal = None if statistics is None else statistics.journal
+    mine = [] if journal is None else [one.leases for one in journal.members if one.token == journal.token]
+    return all(any(lease.startswith(SENDS) for lease in leases) for leases in mine)
 
 
 def _of_statistics(statistics: Statistics, monitor: Monitor) -> dict[str, Any]:

@@ -23,8 +23,10 @@ REQUESTS_KEPT: Final = 1024
 """Requests that have ended and are remembered; beyond it the one that ended first goes."""
 OPEN_KEPT: Final = 4 * REQUESTS_KEPT
 """Likewise those without a reply on the chain, of which the oldest goes: those that ended take no place of theirs."""
-EVENTS_KEPT: Final = 48
-"""Events of one request; beyond it the oldest goes."""
+EVENTS_KEPT: Final = 16
+"""Events of one request; beyond it the oldest goes. Most have ten; of long reasons, 4,096 requests hold some tens of MiB."""
+SILENT: Final = 900.0
+"""Seconds without news after which an open request is taken for gone where others end: a reorganisation had it, or another process."""
 DETAIL_CHARACTERS: Final = 240
 """Of a reason."""
 LATENCY_WINDOW: Final = 300.0
@@ -36,6 +38,8 @@ SPANS: Final = 60
 _AFTER: Final = {"check": "gather", "gather": "submit", "submit": "answer", "answer": "answer"}
 """The stage that follows one that has finished."""
 _ANSWERED, _INCLUDED = "recorded to answered", "recorded to included"
+_SENDING: Final = frozenset({"answered", "signed", "sent"})
+"""The stages in which a request waits for its reply to be sent and included."""
 LATENCY_NAMES: Final = ("check", "gather", "submit", "answer", _ANSWERED, _INCLUDED)
 """In the order in which they are shown."""
 
@@ -113,6 +117,7 @@ class Timelines:
             **dict.fromkeys(_STAGES, self._take),
             events.RequestRecorded: self._record,
             events.RequestClosed: self._end,
+            events.ReplySent: self._send,
             events.ReplyIncluded: self._include,
             events.ReplyCompared: self._end,
             events.ReplyFinalized: self._finalize,
@@ -121,6 +126,7 @@ class Timelines:
         self._wall = wall
         self._open: dict[int, Timeline] = {}
         self._over: dict[int, Timeline] = {}
+        self._ended = 0.0  # when something did last
 
     def __len__(self) -> int:
         return len(self._open) + len(self._over)
@@ -141,9 +147,16 @@ class Timelines:
         if len(self._over) >= REQUESTS_KEPT:
             del self._over[next(iter(self._over))]
         self._over[event.rid] = self._open.pop(event.rid)
+        self._ended = self._over[event.rid].changed
+
+    def _send(self, event: events.ReplySent) -> None:
+        if event.rid not in self._over:  # else the node has answered later than the block came
+            self._take(event)
 
     def _finalize(self, event: events.ReplyFinalized) -> None:
-        if (timeline := self._over.get(event.rid)) is not None:
+        if event.rid in self._open:  # a shadow did not see it included
+            self._end(event)
+        elif (timeline := self._over.get(event.rid)) is not None:
             timeline.told.append((self._wall(), event))
 
     def _record(self, event: events.RequestRecorded) -> None:
@@ -163,9 +176,14 @@ class Timelines:
         """Return the requests that came last, the newest first."""
         return nlargest(count, self._all, key=lambda one: one.rid)
 
-    def oldest_unreplied(self, count: int) -> list[Timeline]:
-        """Return the requests without a reply on the chain that have been here the longest, the oldest first."""
-        return nsmallest(count, self._open.values(), key=lambda one: (one.begun, one.rid))
+    def oldest_unreplied(self, count: int, *, sends: bool = True) -> list[Timeline]:
+        """Return the requests without a reply on the chain that have been here the longest, the oldest first.
+
+        Where another process ``sends``, what became of answered ones is not known here.
+        """
+        known = (one for one in self._open.values() if self._ended - one.changed < SILENT)
+        waiting = (one for one in known if sends or one.stage not in _SENDING)
+        return nsmallest(count, waiting, key=lambda one: (one.begun, one.rid))
 
     def latencies(self) -> Iterator[tuple[str, Latency]]:
         """Yield what took how long within ``LATENCY_WINDOW``, by stage and for the whole, in the order of a request."""

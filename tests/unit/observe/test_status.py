@@ -22,7 +22,7 @@ from kmsconn.observe.families import Family, Shape
 from kmsconn.observe.monitor import Monitor
 from kmsconn.observe.status import Health, HealthReport, parts_of, status_of
 from kmsconn.observe.tally import EventTakers
-from kmsconn.requests.snapshot import ChainStatistics, CoreStatistics, HttpApiStatistics
+from kmsconn.requests.snapshot import ChainStatistics, CoreStatistics, HttpApiStatistics, JournalStatistics
 from tests.queries import kept, named_by_text, readings
 from tests.unit.observe.snapshots import CONTRACT, EACH, SNAPSHOT, snapshot
 from tools import promql
@@ -202,6 +202,16 @@ def test_the_state_is_that_of_health_and_an_alert_has_its_remedy() -> None:
     assert alert["remedy"].startswith("check that it runs")
     monitor.watch(lambda: snapshot(draining=True))
     assert status_of(monitor)["state"] == "draining"
+
+
+def test_whose_replies_another_process_sends_are_not_told_to_wait() -> None:
+    members = [attrs.evolve(SNAPSHOT.journal.members[0], leases=leases) for leases in ((), ("sends 1 0x",))]
+    shown = []
+    for journal in (JournalStatistics(), *(JournalStatistics(None, (one,), one.token) for one in members)):
+        monitor = watching(journal=journal)
+        monitor.on_event(events.AnswerKept(1, PUBLIC, 0.8))
+        shown.append(len(status_of(monitor)["oldest"]))
+    assert shown == [1, 0, 1]
 
 
 def test_every_open_request_is_in_one_place_of_the_flow() -> None:

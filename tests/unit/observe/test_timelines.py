@@ -19,6 +19,7 @@ from kmsconn.observe.timelines import (
     LATENCY_WINDOW,
     OPEN_KEPT,
     REQUESTS_KEPT,
+    SILENT,
     SPAN_SECONDS,
     SPANS,
     Throughput,
@@ -52,9 +53,9 @@ WAY = (
 )
 
 
-def played(told: Iterable[events.Event]) -> Timelines:
+def played(told: Iterable[events.Event], step: float = 1 / 64) -> Timelines:
     clock = iter(range(1_000_000))
-    return told_to(Timelines(lambda: float(next(clock))), *told)
+    return told_to(Timelines(lambda: next(clock) * step), *told)
 
 
 def told_to(timelines: Timelines, *told: events.Event) -> Timelines:
@@ -119,6 +120,30 @@ def test_a_reply_that_goes_back_opens_its_request_again() -> None:
     timelines = played([*WAY[:11], events.ReplyReturned(1, PUBLIC, State.ANSWERED, "its block is gone")])
     assert [one.rid for one in timelines.oldest_unreplied(9)] == [1]
     assert len(timelines) == 1
+
+
+def test_who_answers_a_broadcast_later_than_the_block_came_opens_no_request() -> None:
+    timelines = played([*WAY[:9], WAY[10], WAY[9]])
+    assert (timelines.oldest_unreplied(9), timelines.newest(1)[0].stage) == ([], "included")
+
+
+def test_what_is_final_has_ended_though_nobody_saw_it_included() -> None:
+    timelines = played([*WAY[:8], WAY[11]])
+    assert (timelines.oldest_unreplied(9), timelines.newest(1)[0].stage) == ([], "finalized")
+
+
+@pytest.mark.parametrize(("step", "shown"), [(SILENT / 7, [1, 2, 4]), (SILENT / 6, [2, 4])])
+def test_what_is_silent_while_others_end_is_gone(step: float, shown: list[int]) -> None:
+    ended = [recorded(3), events.RequestClosed(3, PUBLIC, State.EXPIRED, "late")]
+    timelines = played([deferred(rid=1), deferred(rid=2), *ended, deferred(rid=4)], step)
+    assert [one.rid for one in timelines.oldest_unreplied(9)] == shown
+
+
+def test_a_process_that_does_not_send_knows_nothing_of_replies() -> None:
+    told = [WAY[7], events.ReplySigned(2, PUBLIC, 9, b""), events.ReplySent(3, PUBLIC, 9, 0.02), recorded(4)]
+    timelines = played(told)
+    assert [one.rid for one in timelines.oldest_unreplied(9)] == [1, 2, 3, 4]
+    assert [one.rid for one in timelines.oldest_unreplied(9, sends=False)] == [4]
 
 
 def test_the_newest_are_those_recorded_last() -> None:
