@@ -10,7 +10,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from kmsconn.testing.endings import watchdog
-from kmsconn.testing.faults import Ask, Kill, LaggingNodes, Reorg, Strike
+from kmsconn.testing.faults import Ask, Kill, LaggingNodes, Reorg, StrangeLog, Strike
 from kmsconn.testing.strategies import FAULTS, Case, cases
 from kmsconn.testing.world import PlanStep, run_world
 from tests.faults.conftest import MANY, SAMPLE, WORLDS
@@ -57,8 +57,9 @@ else:
 RARE: dict[str, list[PlanStep]] = {
     "a reorganisation took an answered request": [Ask(1.0, "public", 5), Reorg(6.0, 20, "vanished"), Ask(8.0, "public", 2)],
     "killed while something is signed": [Ask(1.0, "public", 5), Kill(2.5, 1.0)],
+    "a log was quarantined": [Ask(1.0, "public", 5), StrangeLog(2.0)],
 }  # fmt: skip
-"""FaultInjection brings these about too seldom to rely on: replies go with the block of their requests, or wait for one."""
+"""FaultInjection brings these about too seldom to rely on."""
 
 
 @pytest.mark.parametrize("what", RARE)
