@@ -118,6 +118,8 @@ class Attempt:
     bucket: str = attrs.field(default="", repr=False)
     """The address that is asked."""
     held: int = 0
+    wanted: int = 0
+    """The bytes that did not fit, with those that are held."""
     begun: float = math.inf
     is_large: bool = False
 
@@ -141,32 +143,40 @@ class Attempt:
             slow = self.begun + SILENCE + received / SLOWEST
             self.silence.deadline = min(trio.current_time() + SILENCE, slow)
 
-    async def reserve(self, amount: int) -> None:
-        """Wait until ``amount`` more bytes fit and a large body has a place, and hold them; that is no silence of the bucket.
+    async def reserve(self, amount: int, *, asked: bool = False) -> bool:
+        """Wait until ``amount`` more bytes fit, and hold them.
 
+        ``asked``: return False where they do not fit, since who waits for bytes has no connection: the eldest might find none. Wait until
+        a large body has a place; that is no silence of the bucket.
         Cancellation: holds nothing more than before.
         """
         lease, budget = self.lease, self.lease.budget
-        grows = not self.is_large and self.held + amount > LARGE
+        grows = asked and not self.is_large and self.held + amount > LARGE
         bucket = show_origin(self.bucket) if grows else ""
-        while budget.used + amount > budget.total or (grows and budget.large[bucket] >= LARGE_BODIES):
+        while (full := amount and budget.used + amount > budget.total) or (
+            grows and budget.large[bucket] >= LARGE_BODIES
+        ):
             if next(iter(budget.holders), lease) is lease and budget.beyond in {None, self}:
                 break
-            full = trio.current_time()
+            if full and asked:
+                self.wanted = self.held + amount
+                return False
+            began = trio.current_time()
             if self.silence is not None:
                 self.silence.deadline = math.inf
             await budget.freed.wait()
-            self.begun += trio.current_time() - full
+            self.begun += trio.current_time() - began
         if grows:
             self.is_large = True
             budget.large[bucket] += 1
-        budget.used += amount
-        if budget.used > budget.total:
-            budget.beyond = self
         if amount:
+            budget.used += amount
             budget.holders[lease] = None
+            if budget.used > budget.total:
+                budget.beyond = self
         lease.held += amount
         self.held += amount
+        return True
 
 
 class ObjectRefused(Unreachable):
@@ -329,27 +339,36 @@ class Fetcher:
         *,
         hedged: bool,
     ) -> Ciphertext:
-        # who waits less than a bucket may be silent watches no silence
-        silence = None if hedged else trio.CancelScope()
-        with Attempt(lease, silence, source.address) as attempt:
-            with silence or nullcontext():
-                async with await asking(max_bytes=self.max_size, begun=attempt.watch) as response:
-                    if response.status not in _OK:
-                        error = ObjectRefused if response.status in _REFUSED else Unreachable
-                        raise error(f"{source.shown} answered {response.status}")
-                    body = await _read(response, attempt)
-            if silence is not None and silence.cancelled_caught:
-                raise Unreachable(
-                    f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
-                )
-            if len(body) <= HASH_INLINE:
-                digest = keccak256(body)
-            else:
-                work: Callable[[], bytes] = partial(keccak256, body)
-                digest = await self.offload("keccak", work)
-            if digest != reference.digest:
-                self._refuse(source, reference, digest)
-            attempt.held = 0  # the lease has it
+        size, body = 0, None
+        while body is None:  # anew once there are bytes for it
+            # who waits less than a bucket may be silent watches no silence
+            silence = None if hedged else trio.CancelScope()
+            with Attempt(lease, silence, source.address) as attempt:
+                await attempt.reserve(size)
+                with silence or nullcontext():
+                    async with await asking(max_bytes=self.max_size, begun=attempt.watch) as response:
+                        if response.status not in _OK:
+                            error = ObjectRefused if response.status in _REFUSED else Unreachable
+                            raise error(f"{source.shown} answered {response.status}")
+                        body = await _read(response, attempt)
+                if silence is not None and silence.cancelled_caught:
+                    raise Unreachable(
+                        f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+                    )
+                if body is None:
+                    # without a length twice as many, or each piece might cost another answer
+                    size = response.announced or min(2 * attempt.wanted, self.max_size)
+                    asking = source.open
+                    del response  # and what came with its head: many may wait
+                    continue
+                if len(body) <= HASH_INLINE:
+                    digest = keccak256(body)
+                else:
+                    work: Callable[[], bytes] = partial(keccak256, body)
+                    digest = await self.offload("keccak", work)
+                if digest != reference.digest:
+                    self._refuse(source, reference, digest)
+                attempt.held -= len(body)  # the lease has them
         headers = response.headers
         stored, attestation = ciphertext_format(headers), headers.get(ATTESTATION_HEADER, "")
         return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
@@ -383,12 +402,13 @@ class _Search:
     """What says format and key of what is found."""
 
 
-async def _read(response: Body, attempt: Attempt) -> bytes:
-    """Read a body within the budget and at its least pace.
+async def _read(response: Body, attempt: Attempt) -> bytes | None:
+    """Read a body within the budget and at its least pace; None where it does not fit.
 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
-    await attempt.reserve(response.announced or 0)
+    if not await attempt.reserve(max((response.announced or 0) - attempt.held, 0), asked=True):
+        return None
     if response.whole:
         return response.whole
     attempt.begun = trio.current_time()
@@ -397,7 +417,7 @@ async def _read(response: Body, attempt: Attempt) -> bytes:
     with io.BytesIO() as body:
         async for chunk in response:
             body.write(chunk)
-            if (more := body.tell() - attempt.held) > 0:
-                await attempt.reserve(more)
+            if (more := body.tell() - attempt.held) > 0 and not await attempt.reserve(more, asked=True):
+                return None
             attempt.watch(body.tell())
         return body.getvalue()

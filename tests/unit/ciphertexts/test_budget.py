@@ -78,7 +78,7 @@ async def test_no_more_than_some_large_bodies_of_a_bucket_grow_at_once() -> None
                 attempt.begun = trio.current_time()
                 attempt.watch()
                 await attempt.reserve(LARGE)
-                await attempt.reserve(size - LARGE)
+                await attempt.reserve(size - LARGE, asked=True)
                 order.append(f"{name} at {trio.current_time():g}")
                 silence.deadline = float("inf")
                 await trio.sleep(2 * SILENCE)
@@ -97,7 +97,7 @@ async def test_no_more_than_some_large_bodies_of_a_bucket_grow_at_once() -> None
             nursery.start_soon(read, "other bucket", "http://b/", LARGE + 1)
             await trio.sleep(1)
             with Attempt(eldest, bucket="http://a/2") as attempt, trio.fail_after(0):
-                await attempt.reserve(LARGE + 1)
+                await attempt.reserve(LARGE + 1, asked=True)
     assert order[:LARGE_BODIES] == ["large at 0"] * LARGE_BODIES
     assert sorted(order[LARGE_BODIES:]) == ["late at 20", "other bucket at 2", "small at 2"]
     assert not budget.large

@@ -395,6 +395,35 @@ async def test_waiting_for_the_budget_in_the_middle_of_a_body_is_no_silence(ther
         assert there.budget.used == len(big.body)
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_who_waits_for_bytes_holds_no_connection(there: Buckets, chunked: bool) -> None:
+    """Reproduced: they held all of a bucket's, and the eldest, which needs no free bytes, waited for one: nobody went on."""
+    requests = [
+        [make_ciphertext(f"{name}/{n}", 7, 2, chain_id=5, size=MAX // 5) for n in range(2)]
+        for name in range(20)
+    ]
+    for one in [one for both in requests for one in both]:
+        there.publish(one, 0)
+    there.buckets[0].script(*[bucket_faults.ChunkedBodies(bytes=SLOWEST)] * (1000 * chunked))
+    done = list[float]()
+
+    async def request(both: Sequence[EmulatedCiphertext]) -> None:
+        with Lease(there.budget) as lease:
+            found = await there.fetcher.fetch_all([reference(one) for one in both], lease)
+            assert lease.held == sum(len(one.body) for one in found)
+            assert there.budget.used <= MAX + MAX // 5
+            await trio.sleep(0.5)  # the Core
+        done.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = 30
+        for both in requests:
+            nursery.start_soon(request, both)
+    assert len(done) == len(requests)
+    assert there.asked[0] < 3 * 2 * len(requests)
+    assert there.budget.used == 0
+
+
 # Other bytes than the chain names
 
 
