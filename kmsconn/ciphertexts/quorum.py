@@ -14,7 +14,7 @@ import trio
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, consensus, parse_attestation
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
 from kmsconn.ciphertexts.registry import Registry
-from kmsconn.errors import NoCiphertext, NotAttested, Retryable, Undecodable, Unreachable
+from kmsconn.errors import NoCiphertext, NotAttested, NotYet, Retryable, Undecodable, Unreachable
 from kmsconn.model.events import AttestationMismatch, OnEvent
 from kmsconn.model.life import Ciphertext
 from kmsconn.model.requests import CiphertextReference
@@ -105,9 +105,11 @@ class AttestationQuorum:
     async def attested(self, reference: CiphertextReference) -> tuple[CiphertextReference, Attestation]:
         """Return a reference as a quorum names it, and the attestation: of the bytes, only the buckets of those who said so are asked.
 
-        Raises NotAttested when no quorum stands behind it, NoCiphertext when every bucket answers that it has none, Unreachable when
-        those that might do not answer. Repeating: reads only. Cancellation: at any time.
+        Raises NotYet before the registry was read, NotAttested when no quorum stands behind it, NoCiphertext when every bucket answers
+        that it has none, Unreachable when those that might do not answer. Repeating: reads only. Cancellation: at any time.
         """
+        if not self.registry.threshold:
+            raise NotYet("the registry of coprocessors is not known yet")
         silent: list[str] = []
         told = await self.told(reference.handle, silent=silent.append)
         if reason := self.mismatch(reference, told):

@@ -73,6 +73,7 @@ class Connector:
     def hurry(self) -> None:
         """End a drain at once: what is answered but not included waits in the journal for the next start."""
         self._draining.set()
+        self.components.http_decryptions.close()
         self._txmanagers_scope.cancel()
 
     async def wait_ready(self) -> None:

@@ -91,7 +91,9 @@ class UnknownEvents:
         last = self.contract.head.number
         if last is None:
             return None
-        first = max(0, last - LOOKED_BACK) if self.next_block is None else self.next_block
+        if self.next_block is None or self.next_block > last + 1:  # as after a wild head
+            self.next_block = max(0, last - LOOKED_BACK)
+        first = self.next_block
         if self.looked_back is not None:
             first = max(first, last - self.looked_back + 1)
         return (first, min(last, first + self.size - 1)) if first <= last else None

@@ -240,7 +240,7 @@ class Journal:
             for execution in () if failed else group:
                 if isinstance(execution.error, JournalFailed):
                     self.failures.note_alone(execution.error)
-            self.answers_tick = self._db.answers_tick
+            self.answers_tick = self.answers_tick if failed else self._db.answers_tick
         finally:
             for execution in group:
                 execution.done.set()

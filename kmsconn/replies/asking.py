@@ -98,9 +98,8 @@ class Questioner:
         for track, question in wanted:
             track.asked.add(question)
             if question is Question.TRACE:
-                nursery.start_soon(
-                    self._ask_all, endpoint.traces or endpoint.rpc, [(track, question)], nursery
-                )
+                rpc = endpoint.traces or endpoint.rpc
+                nursery.start_soon(self._ask_all, rpc, [(track, question)], nursery)
         if others := [one for one in wanted if one[1] is not Question.TRACE]:
             nursery.start_soon(self._ask_all, endpoint.rpc, others, nursery)
 
@@ -153,14 +152,15 @@ class Questioner:
             pause = max(EAGER, block_time / 4)
         finding = Finding(said, answered, answered >= number, began, now, now + pause)
         track.file(question, finding, state.chain)
-        tell_answer(state.alerts, track.row, question, said, now)
+        if state.tracks.by_rid.get(track.row.rid) is track:
+            tell_answer(state.alerts, track.row, question, said, now)
         state.manager.wake.go_on()
 
     def ask_market(self, chain: ChainView, nursery: trio.Nursery) -> None:
         """Ask what the gas price is when something may be signed, and until its history has begun."""
         tracks, market = self.state.tracks, self.state.market
         is_over = all(track.row.state is State.INCLUDED for track in tracks.by_rid.values())
-        if is_over and market.history.median is not None:
+        if is_over and market.history.median is not None and not (market.failure or market.refusal):
             return
         if (question := market.question(chain.base_fee, trio.current_time())) is not None:
             nursery.start_soon(self._ask_price, question)

@@ -151,6 +151,10 @@ class Rounds:
         if state.fillers:
             kept = state.nonces.ripe | state.tracks.nonces
             state.fillers = {nonce: one for nonce, one in state.fillers.items() if nonce in kept}
+        waiting = {track.row.state for track in state.tracks.by_rid.values()}
+        for states, cause in (({State.SIGNED}, "funds"), ({State.SIGNED, State.ANSWERED}, "wallet")):
+            if not waiting & states:  # it was said of a reply that has passed
+                state.alerts.set(cause, None)
         self._name_late()
         state.alerts.show(trio.current_time())
 

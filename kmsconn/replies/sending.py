@@ -28,7 +28,7 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.answers import WAITS_FOR_A_BLOCK, Broadcast, Sent, read_sent
+from kmsconn.replies.answers import THERE, WAITS_FOR_A_BLOCK, Broadcast, Sent, read_sent
 from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
@@ -102,9 +102,8 @@ class ReplyMoves:
         state.alerts.to_a_block.passed(REPLY, row.rid)
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
         own = None if foreign else row.reply.hash
-        state.manager.on_event(
-            ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
-        )
+        told = ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
+        state.manager.on_event(told)
 
     async def release(self, track: Track, found: Found) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
@@ -127,7 +126,7 @@ class ReplyMoves:
         seconds = self._delay(history.gone) if found.again and history.gone else FIRST
         due = self.state.manager.ports.wall() + seconds
         history.gone += found.again
-        if chain is not None:
+        if chain is not None and found.again:
             finality = (chain.number - chain.final) * self.state.manager.endpoint.follower.head.block_time
             self.state.alerts.returned(row, found.reason, trio.current_time(), chain.number, finality)
         then, to = ("restart", State.PENDING) if row.answer is None else ("resend", State.ANSWERED)
@@ -137,9 +136,8 @@ class ReplyMoves:
     def _say_returned(self, row: Row, state: State, reason: str, *, nonce_taken: bool = False) -> None:
         manager = self.state.manager
         self.state.backlog.unsure = True
-        manager.on_event(
-            ReplyReturned(row.rid, row.kind, state, reason, manager.endpoint.name, nonce_taken, id=row.id)
-        )
+        name = manager.endpoint.name
+        manager.on_event(ReplyReturned(row.rid, row.kind, state, reason, name, nonce_taken, id=row.id))
 
     async def close(self, transition: str, track: Track, found: Found) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
@@ -328,10 +326,11 @@ class Sender(ReplyMoves):
             manager, answered_at = state.manager, row.times.answered
             if is_news:
                 since = None if answered_at is None else max(0.0, manager.ports.wall() - answered_at)
-                manager.on_event(
-                    ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
-                )
-            tell_sent(state, row, said, result)
+                told = ReplySent(row.rid, row.kind, nonce_of(row), since, manager.endpoint.name, id=row.id)
+                manager.on_event(told)
+            track = state.tracks.by_rid.get(row.rid)
+            if said in THERE or (track is not None and track.broadcast is broadcast):
+                tell_sent(state, row, said, result)
         if said not in WAITS_FOR_A_BLOCK or state.sends.failures:
             state.manager.wake.go_on()
         return said

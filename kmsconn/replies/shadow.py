@@ -22,7 +22,7 @@ import trio
 from kmsconn.chain.follower import UNREAD
 from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import Call, Count, JsonTransaction, Receipt, Rpc, read
-from kmsconn.errors import KmsconnError, Unreachable
+from kmsconn.errors import JournalFailed, KmsconnError, Unreachable
 from kmsconn.ethereum.abi import SELECTOR_BYTES
 from kmsconn.ethereum.addresses import Address, parse_address
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
@@ -105,9 +105,8 @@ class ReplyReader:
             return (), False
         begin = max(self.next_block, head - MOST_BLOCKS_BACK)
         numbers = range(begin, min(head + 1, begin + BLOCKS_AT_ONCE))
-        found = await self.rpc.batch(
-            [Call("eth_getBlockByNumber", (quantity(number), True)) for number in numbers]
-        )
+        calls = [Call("eth_getBlockByNumber", (quantity(number), True)) for number in numbers]
+        found = await self.rpc.batch(calls)
         blocks, parent = list[_Block](), self._parent if begin == self.next_block else None
         for block in map(_read_block, found):
             if block is None or parent not in {None, block.parent_hash}:
@@ -188,6 +187,7 @@ LEFT_SIGNED = Found("shadow mode sends nothing")
 TABLE = by_phase([
     *(row for row in table.ROWS if (row.phase, row.action) == (Phase.UNSIGNED, Action.CONFIRM)),
     TableRow(Phase.UNSIGNED, Action.FINISH, (), _nobody_sent),
+    TableRow(Phase.UNSIGNED, Action.DEFER, (), lambda _view, _track, probe: Found(str(probe.value))),  # it takes nobody's place
     *(TableRow(phase, Action.RELEASE, (), lambda *_: LEFT_SIGNED) for phase in (Phase.IN_FLIGHT, Phase.SPENT)),
     *(row for row in table.ROWS if row.phase in {Phase.INCLUDED, Phase.ANY}),
 ])  # fmt: skip
@@ -230,15 +230,20 @@ class Shadow(ReplyMoves):
         if self.reader.next_block is None:
             self.reader.next_block = await self._begin(chain)
         replies, more = await self.reader.read(chain.number, self.state.manager.ports.wall())
-        for reply in replies:
-            await self._take(reply)
+        again, now = 0, trio.current_time()
+        if now - self._looked_at >= LOOK_EVERY:
+            again = min(len(self.waiting), ROWS_AT_ONCE)
+        try:
+            for reply in (*replies, *(self.waiting.popleft() for _ in range(again))):
+                await self._take(reply)
+        except JournalFailed:
+            self._read_anew()  # what was not taken is read again
+            raise
         if more:
             self.state.manager.wake.go_on()
-        if trio.current_time() - self._looked_at < LOOK_EVERY:
+        if now - self._looked_at < LOOK_EVERY:
             return
-        self._looked_at = trio.current_time()
-        for _ in range(min(len(self.waiting), ROWS_AT_ONCE)):
-            await self._take(self.waiting.popleft())
+        self._looked_at = now
         await self._note_overdue()
         if self.rests and await self._begin(chain) is None:
             self._read_anew()
@@ -250,17 +255,15 @@ class Shadow(ReplyMoves):
 
     async def _begin(self, chain: ChainView) -> int | None:
         """Return the block of the oldest open request, else the head; None: there is nothing to read yet."""
-        block: int | None = await self.state.manager.journal.run(
-            queries.oldest_open_block, self.reader.rpc.chain_id
-        )
+        chain_id = self.reader.rpc.chain_id
+        block: int | None = await self.state.manager.journal.run(queries.oldest_open_block, chain_id)
         return chain.number if block is None and not self.rests else block
 
     async def _take(self, reply: SentReply) -> None:
         """Compare a reply with what is known of its request, now or when there is an answer; one of before this journal is let go."""
         manager = self.state.manager
-        rows = await manager.journal.run(
-            queries.of_request, self.reader.rpc.chain_id, reply.contract, reply.kind, reply.id
-        )
+        wanted = self.reader.rpc.chain_id, reply.contract, reply.kind, reply.id
+        rows = await manager.journal.run(queries.of_request, *wanted)
         if rows and rows[-1].state is not State.PENDING:
             await self._judge(rows[-1], reply)
         elif rows or manager.ports.wall() - reply.seen <= UNKNOWN_FOR:
@@ -277,17 +280,13 @@ class Shadow(ReplyMoves):
             recorded, answered = row.times.recorded, row.times.answered
             found = compare(manager.profile.operations[row.kind], row.answer.calldata, reply.calldata)
             gained = reply.included_at - (recorded if answered is None else answered)
-            manager.on_event(
-                ReplyCompared(
-                    row.rid, row.kind, found.likeness, gained, block, transaction, *found[1:], id=row.id
-                )
-            )
+            told = found.likeness, gained, block, transaction, *found[1:]
+            manager.on_event(ReplyCompared(row.rid, row.kind, *told, id=row.id))
             seconds = max(0.0, reply.included_at - recorded)
             manager.on_event(ReplyIncluded(row.rid, row.kind, block, seconds, True, transaction, id=row.id))
         if row.state in {State.ANSWERED, State.INCLUDED}:
-            self.state.tracks.stands(
-                IncludedReply(row.rid, row.kind, row.id, block, reply.block_hash, transaction)
-            )
+            included = IncludedReply(row.rid, row.kind, row.id, block, reply.block_hash, transaction)
+            self.state.tracks.stands(included)
         elif row.state is not State.FINALIZED:
             manager.on_event(ReplyUnmatched(row.rid, row.kind, row.state, row.progress.reason, id=row.id))
 
@@ -297,9 +296,8 @@ class Shadow(ReplyMoves):
         now = manager.endpoint.follower.head.settled_timestamp
         if now is None:
             return
-        due = await manager.journal.run(
-            queries.answered, self.reader.rpc.chain_id, manager.ports.wall(), ROWS_AT_ONCE
-        )
+        wanted = self.reader.rpc.chain_id, manager.ports.wall(), ROWS_AT_ONCE
+        due = await manager.journal.run(queries.answered, *wanted)
         for row in due.rows:
             if now > row.progress.deadline:
                 self.state.tracks.note(row)
@@ -317,9 +315,8 @@ class Shadow(ReplyMoves):
         if await self._move(track, transition, reason=found.reason):
             seconds = manager.ports.wall() - row.times.recorded
             manager.on_event(ReplyMissing(row.rid, row.kind, seconds, id=row.id))
-            manager.on_event(
-                RequestClosed(row.rid, row.kind, State.DONE, found.reason, "no-reply", id=row.id)
-            )
+            closed = RequestClosed(row.rid, row.kind, State.DONE, found.reason, "no-reply", id=row.id)
+            manager.on_event(closed)
 
     async def take_back(self, track: Track, found: Found) -> None:
         """Take an included reply back to answered, and read anew: it may stand in its block, or in a later one."""

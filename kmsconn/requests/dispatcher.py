@@ -166,13 +166,14 @@ class OrderedDispatcher:
 
     async def _look(self) -> float:
         """Dispatch what may begin and is due; return the seconds until something else is."""
+        busy = frozenset(self.pool.busy)  # who ends meanwhile is in the line as it was
         queued = await until_kept(lambda: self.journal.run(queries.in_order, self.pool.kinds, LINE))
         line = [Entry(row, order_of(self.profile, row)) for row in queued]
         for entry, identifier in ended(line):
-            if entry.row.rid not in self.pool.busy:
+            if entry.row.rid not in busy:
                 end = partial(self.end, entry.row, f"{id_name(identifier)} was destroyed")
                 await until_kept(end)
-        free = free_to_begin(line, self.pool.busy)
+        free = free_to_begin(line, busy)
         free = [entry for entry in free if entry.row.kind not in self.pool.paused]
         now = self.wall()
         for entry in [one for one in free if one.row.progress.next_attempt <= now][: max(0, self.pool.free)]:

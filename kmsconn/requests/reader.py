@@ -235,6 +235,7 @@ class LogReader:
                 if now - told >= BACKFILL_REPORT_INTERVAL or (is_over and spoke):
                     told, spoke = now, True
                     self._report(first, blocks.last or 0, is_over=is_over)
+            self.contract.tell("back-fill", None)  # a wild head, that is none any more, had it begin
             while (blocks := self._unsettled(self.contract.head.number or 0)) is not None:
                 if not await self._settle_old(blocks):
                     await trio.sleep(self.contract.chain_context.polling)
@@ -296,14 +297,14 @@ class LogReader:
                 return True
             try:
                 headers = await ranges.headers([block.number for block in standing])
+                if not headers:
+                    return False
+                if any(headers[block.number] != block.hash for block in standing):
+                    nothing = attrs.evolve(ranges.last, logs=(), from_block=1, to_block=0)
+                    await ranges.keep(nothing, ranges.cursor.next_block, ranges.generation, headers=headers)
+                    return False
             except Retryable as error:
                 ranges.reason = str(error)
-                return False
-            if not headers:
-                return False
-            if any(headers[block.number] != block.hash for block in standing):
-                nothing = attrs.evolve(ranges.last, logs=(), from_block=1, to_block=0)
-                await ranges.keep(nothing, ranges.cursor.next_block, ranges.generation, headers=headers)
                 return False
             first = standing[-1].number + 1
         return True

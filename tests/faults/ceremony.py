@@ -169,9 +169,6 @@ class Ceremony:
         return self.gateway(node).traces[identifier].answer is not None
 
 
-GENERATING = ("prepKeygenResponse", "keygenResponse", "crsgenResponse")
-
-
 @asynccontextmanager
 async def open_ceremony(
     folder: Path,

@@ -22,7 +22,6 @@ from kmsconn.errors import Broken, Denied, Refused, Rejected, RejectedByCore, Un
 from kmsconn.ethereum.ids import make_id
 from kmsconn.journal import moves, recording, retention, schema
 from kmsconn.journal.queries import JournalPlace, ReadUpTo
-from kmsconn.model.debounce import Suspicion
 from kmsconn.model.life import Gathered
 from kmsconn.observe import server as monitoring
 from kmsconn.operate.control import server
@@ -269,11 +268,6 @@ def nonces_from_the_chain_alone(monkeypatch: Any) -> None:
     honest = nonces.plan
     monkeypatch.setattr(nonces, "plan", lambda chain, _in_flight, _high, *rest: honest(chain, (), 0, *rest))
     monkeypatch.setattr(Tracks, "nonces", frozenset())
-
-
-def first_look_believed(monkeypatch: Any) -> None:
-    """What one node says once about an absence is taken for the truth."""
-    monkeypatch.setattr(Suspicion, "is_confirmed", lambda *_: True)
 
 
 def done_is_a_failure(monkeypatch: Any) -> None:

@@ -51,9 +51,7 @@ async def test_a_core_that_is_unavailable_for_hours_costs_nothing(tmp_path: Path
 
 
 @pytest.mark.parametrize("how", ["refuse", "mute"])
-async def test_an_ethereum_node_that_is_gone_for_twenty_minutes_costs_nothing(
-    how: str, tmp_path: Path
-) -> None:
+async def test_ethereum_node_that_is_gone_for_twenty_minutes_costs_nothing(how: str, tmp_path: Path) -> None:
     """It goes while the answer to the preparation is on its way, and the chain goes on."""
     async with open_ceremony(tmp_path, members=1, block_time=BLOCK) as ceremony:
         line = ceremony.network.line(*ceremony.dependencies.places["ethereum"])

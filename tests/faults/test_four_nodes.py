@@ -180,9 +180,7 @@ def lose_journal(folder: Path, member: int) -> None:
 
 
 @first
-async def test_a_node_that_lost_its_journal_answers_nothing_twice(
-    committee: Committee, tmp_path: Path
-) -> None:
+async def test_node_that_lost_its_journal_answers_nothing_twice(committee: Committee, tmp_path: Path) -> None:
     async with committee.all_connected(MEMBERS):
         await committee.ask("public")
         await committee.answers(MEMBERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -297,7 +298,10 @@ async def test_a_reorganisation_of_the_gateway_changes_nothing(scene: Scene, tmp
     assert (row.kind, row.state, row.on_chain) == (Kind.HTTP_PUBLIC_DECRYPTION, State.DONE, True)
 
 
-async def test_a_draining_connector_sends_its_clients_away(scene: Scene) -> None:
+@pytest.mark.parametrize("end", [Connector.drain, Connector.hurry])
+async def test_a_draining_connector_sends_its_clients_away(
+    end: Callable[[Connector], None], scene: Scene
+) -> None:
     content, results = post(scene.traffic, "public"), list[Any]()
     scene.core_does(HangingCore(), content.id, RESULT)
 
@@ -305,9 +309,10 @@ async def test_a_draining_connector_sends_its_clients_away(scene: Scene) -> None
         results.append(await asked(connector, content))
 
     async with trio.open_nursery() as nursery, scene.connected() as connector:
+        nursery.cancel_scope.deadline = trio.current_time() + 600
         nursery.start_soon(client, connector)
         await trio.sleep(5)
-        connector.drain()
+        end(connector)
         await connector.wait_drained()
         await trio.sleep(1)
     assert [(one.code, one.retryable) for one in results] == [(FailureCode.UPSTREAM_TRANSIENT, True)]

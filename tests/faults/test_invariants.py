@@ -170,9 +170,7 @@ class Sender:
         return mined
 
 
-async def test_a_reply_may_stand_beside_one_that_had_failed_when_it_was_signed(
-    invariants: Invariants,
-) -> None:
+async def test_reply_may_stand_beside_one_that_had_failed_when_it_was_signed(invariants: Invariants) -> None:
     """Whatever else was signed for that request and may still come in: only these two stand there."""
     sender = Sender(invariants)
     failed = sender.include(sender.sign(0, failing=True))

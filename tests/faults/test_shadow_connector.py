@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,7 +12,9 @@ import trio
 from kmsconn.config.description import Mode
 from kmsconn.connector import wiring
 from kmsconn.emulator.core_faults import FailingCore, SpoiledCore
+from kmsconn.errors import JournalFailed
 from kmsconn.journal import inspecting
+from kmsconn.journal.journal import Journal
 from kmsconn.model.events import (
     AlertRaised,
     ReplyCompared,
@@ -48,9 +51,7 @@ async def test_a_shadow_finds_every_reply_equal_and_sends_none(scene: ShadowScen
         assert not [alert for alert in scene.told(AlertRaised) if alert.dependency.startswith("shadow")]
 
 
-async def test_the_time_gained_is_that_from_the_answer_here_to_the_inclusion_there(
-    scene: ShadowScene,
-) -> None:
+async def test_time_gained_is_that_from_the_answer_here_to_the_inclusion_there(scene: ShadowScene) -> None:
     """The active connector starts ten seconds later, so it is so much slower."""
     async with scene.shadow():
         scene.ask("public")
@@ -145,6 +146,29 @@ async def test_a_reply_above_a_deep_fork_is_compared_again_once_the_fork_is_beli
             scene.dependencies.gateway.reorg(7)
             await scene.wait(lambda: scene.likenesses() == [Likeness.EQUAL] * 2)
             await scene.wait(lambda: states_of(shadow) == {State.FINALIZED: 1})
+
+
+async def test_a_reply_that_was_read_while_the_disk_was_full_is_compared(
+    scene: ShadowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, full = Journal.run, [True]
+
+    async def refuse(journal: Journal, operation: Any, *asked: Any, **values: Any) -> Any:
+        if full and asked[:1] == ("found_included",):
+            await trio.lowlevel.checkpoint()
+            raise JournalFailed("full")
+        return await run(journal, operation, *asked, **values)
+
+    monkeypatch.setattr(Journal, "run", refuse)
+    async with scene.shadow() as shadow:
+        scene.ask("public", "direct", "unified")
+        await scene.wait(lambda: states_of(shadow) == {State.ANSWERED: 3})
+        async with scene.active():
+            await scene.wait(lambda: len(scene.replies()) == 3)
+            await trio.sleep(10)
+            full.clear()
+            await trio.sleep(60)
+    assert scene.likenesses() == [Likeness.EQUAL] * 3
 
 
 async def test_a_chain_that_does_not_answer_is_an_alert_and_is_waited_out(scene: ShadowScene) -> None:

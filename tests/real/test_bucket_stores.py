@@ -244,9 +244,7 @@ async def test_a_connection_is_kept_for_the_next_request(store: Store, client: C
 
 
 @pytest.mark.parametrize("store", ["moto"], indirect=True)
-async def test_a_server_that_closes_each_connection_is_dialled_each_time(
-    store: Store, client: Client
-) -> None:
+async def test_server_that_closes_each_connection_is_dialled_each_time(store: Store, client: Client) -> None:
     bucket = await store.open_bucket()
     await publish(bucket, ONE)
     for number in range(1, 4):

@@ -209,9 +209,7 @@ async def test_a_wallet_is_understood_in_every_mood(scene: Scene, mood: Mood) ->
 # Sending
 
 
-async def test_the_same_bytes_again_are_known_while_they_wait_and_used_once_they_are_mined(
-    scene: Scene,
-) -> None:
+async def test_same_bytes_again_are_known_while_they_wait_and_used_once_they_are_mined(scene: Scene) -> None:
     account = await scene.gateway.account("somebody")
     raw = signed(0, "somebody")
     assert await send(scene, raw) is Sent.ACCEPTED

@@ -102,9 +102,7 @@ def test_a_schema_of_its_own_is_made_beside_them(theirs: PostgresAddress, postgr
     assert postgresql.run(tables, theirs.database) == "public_decryption_requests"
 
 
-def test_the_database_of_the_three_services_keeps_a_journal(
-    theirs: PostgresAddress, postgresql: Cluster
-) -> None:
+def test_database_of_the_three_services_keeps_a_journal(theirs: PostgresAddress, postgresql: Cluster) -> None:
     """As the alias database_url names it."""
     url = f"{postgresql.url(theirs.database)}&options=-csearch_path%3Dkmsconn"
     opened(parse_postgres_url(url)).close()
@@ -128,9 +126,7 @@ def test_a_search_path_without_a_schema_is_refused(theirs: PostgresAddress) -> N
         opened(in_schema(theirs, "absent,missing"))
 
 
-def test_an_operator_makes_no_schema(
-    theirs: PostgresAddress, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_operator_makes_no_schema(theirs: PostgresAddress, tmp_path_factory: pytest.TempPathFactory) -> None:
     target = tmp_path_factory.mktemp("copy") / "copy.db"
     with pytest.raises(StartRefused, match=r"there is no journal in .*, and no schema kmsconn"):
         copy_journal(driver_of(in_schema(theirs, "kmsconn"), 1), driver_of(target, 1))

@@ -231,9 +231,7 @@ def test_a_silent_server_is_given_up_in_time(path: PostgresAddress) -> None:
         assert session.is_lost
 
 
-def test_a_batch_has_one_deadline_though_the_server_says_something_now_and_then(
-    path: PostgresAddress,
-) -> None:
+def test_batch_has_one_deadline_though_the_server_says_something_now_and_then(path: PostgresAddress) -> None:
     slow = call_of("SELECT repeat('x', 20000), pg_sleep(0.4)")
     with (
         closing(connect(path, SessionLimits(reply=1))) as session,

@@ -53,9 +53,7 @@ def joined(path: PostgresAddress) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def test_a_database_without_a_journal_is_not_copied(
-    postgresql: Cluster, database: str, tmp_path: Path
-) -> None:
+def test_database_without_a_journal_is_not_copied(postgresql: Cluster, database: str, tmp_path: Path) -> None:
     with pytest.raises(StartRefused, match="there is no journal in postgresql://"):
         copy(postgresql.address(database), tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()

@@ -128,9 +128,7 @@ async def test_a_node_that_has_the_newest_kept_block_is_the_same(autojump_clock:
     assert (await scene.look(), scene.node.asked) == (True, 1)
 
 
-async def test_a_node_that_lags_is_asked_nothing_until_it_has_lagged_for_too_long(
-    autojump_clock: Any,
-) -> None:
+async def test_node_that_lags_is_asked_nothing_until_it_has_lagged_for_too_long(autojump_clock: Any) -> None:
     scene = await Scene.begun(Node(head=95))
     assert (await scene.look(), scene.node.asked) == (False, 1)
     await trio.sleep(LAGGING - 1)

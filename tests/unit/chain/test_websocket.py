@@ -156,20 +156,26 @@ async def test_pings_are_answered_while_a_flood_of_pushes_comes() -> None:
     assert notified == [str(number).encode() for number in range(3000)]
 
 
+def pieces_of(node: Node) -> list[bytes]:
+    """Return what a node's connection receives from now on, as it comes."""
+    pieces: list[bytes] = []
+    peer = node.streams[-1].receive_stream
+    receive_some = peer.receive_some
+
+    async def noting(max_bytes: int | None = None) -> bytes | bytearray:
+        data: bytes | bytearray = await receive_some(max_bytes)
+        pieces.append(bytes(data))
+        return data
+
+    peer.receive_some = noting
+    return pieces
+
+
 async def test_what_is_asked_in_one_moment_goes_out_in_one_piece() -> None:
     node = Node()
-    pieces: list[int] = []
     async with linked(node) as link:
-        peer = node.streams[-1].receive_stream
-        receive_some = peer.receive_some
-
-        async def noting(max_bytes: int | None = None) -> bytes | bytearray:
-            data: bytes | bytearray = await receive_some(max_bytes)
-            pieces.append(len(data))
-            return data
-
         await echo(link, 0)
-        peer.receive_some = noting
+        pieces = pieces_of(node)
         async with trio.open_nursery() as nursery:
             for number in range(10):
                 nursery.start_soon(echo, link, number)
@@ -411,17 +417,8 @@ PING = b"\x89\x80"  # a masked frame without payload, as clients send it
 
 async def test_an_idle_connection_is_pinged_every_ten_seconds() -> None:
     node = Node()
-    pieces: list[bytes] = []
     async with linked(node) as link:
-        peer = node.streams[-1].receive_stream
-        receive_some = peer.receive_some
-
-        async def noting(max_bytes: int | None = None) -> bytes | bytearray:
-            data: bytes | bytearray = await receive_some(max_bytes)
-            pieces.append(bytes(data))
-            return data
-
-        peer.receive_some = noting
+        pieces = pieces_of(node)
         await echo(link, 0)
         await trio.sleep(25)
         assert [piece[:2] for piece in pieces] == [PING, PING]

@@ -24,6 +24,7 @@ from kmsconn.ciphertexts.quorum import (
 from kmsconn.emulator import buckets as bucket_faults
 from kmsconn.emulator.buckets import BucketFaults, ObjectForm
 from kmsconn.emulator.ciphertexts import attest, attestation_header, make_ciphertext, sign_attestation
+from kmsconn.errors import NotYet
 from kmsconn.ethereum.signing import PrivateKey
 from kmsconn.model.events import AttestationMismatch, Event
 from kmsconn.model.life import Ciphertext
@@ -86,6 +87,12 @@ async def place() -> AsyncIterator[Place]:
         yield place
 
 
+async def test_before_the_registry_was_read_nothing_is_said_of_a_ciphertext(place: Place) -> None:
+    place.shadow.quorum.registry.threshold = 0
+    with pytest.raises(NotYet, match="registry"):
+        await place.shadow.quorum.attested(REFERENCE)
+
+
 LIE: dict[str, Any] = {"sns_ciphertext_digest": bytes(32)}
 NAKED, NONSENSE = ((REFERENCE, "http://bucket0/ct", header) for header in ("", "nonsense"))
 
@@ -128,9 +135,7 @@ async def test_what_came_with_the_bytes_counts_like_any_other(place: Place) -> N
 
 
 @pytest.mark.parametrize("changes", [{}, LIE], ids=["honest", "lying"])
-async def test_the_others_are_asked_when_the_first_take_their_time(
-    place: Place, changes: dict[str, Any]
-) -> None:
+async def test_others_are_asked_when_the_first_take_their_time(place: Place, changes: dict[str, Any]) -> None:
     place.store_all()
     place.store(0, **changes)
     place.buckets[0].bucket.latency = HEAD_TIMEOUT
@@ -143,9 +148,7 @@ async def test_the_others_are_asked_when_the_first_take_their_time(
     [({"sns_ciphertext_digest": b"\x05" * 32}, "0x" + "05" * 32), ({"key_id": 0xBEEF}, "0xbeef")],
     ids=["digest", "key"],
 )
-async def test_a_quorum_for_something_else_is_named(
-    place: Place, changes: dict[str, Any], named: str
-) -> None:
+async def test_quorum_for_something_else_is_named(place: Place, changes: dict[str, Any], named: str) -> None:
     place.store_all(**changes)
     reason = await place.shadow.mismatch(REFERENCE)
     assert named in reason

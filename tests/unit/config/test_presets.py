@@ -323,9 +323,7 @@ AMOY, DEVNETS = NETWORKS["testnet"].acls[80002], NETWORKS["devnet"].decryption
     ],
     ids=["of a file", "as the environment writes them", "one that is given wins"],
 )
-def test_a_listed_host_chain_gets_its_acl_from_the_network(
-    tmp_path: Path, hosts: Any, acls: list[str]
-) -> None:
+def test_listed_host_chain_gets_its_acl_from_the_network(tmp_path: Path, hosts: Any, acls: list[str]) -> None:
     settings = load_preset(tmp_path, "testnet", {"host_chains": hosts})
     assert [checksum(host.acl) for host in settings.chains.host_chains] == acls
 

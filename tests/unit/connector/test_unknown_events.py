@@ -159,7 +159,13 @@ def test_every_event_of_decryption_is_known(event: ContractEvent) -> None:
 
 @pytest.mark.parametrize(
     ("head", "next_block", "expected"),
-    [(1000, None, (997, 1000)), (1002, 1001, (1001, 1002)), (5000, 1003, (4997, 5000)), (2, None, (0, 2))],
+    [
+        (1000, None, (997, 1000)),
+        (1002, 1001, (1001, 1002)),
+        (5000, 1003, (4997, 5000)),
+        (2, None, (0, 2)),
+        (1000, 9000, (997, 1000)),
+    ],
 )
 def test_of_a_contract_with_many_events_the_newest_blocks_are_looked_at(
     head: int, next_block: int | None, expected: tuple[int, int]

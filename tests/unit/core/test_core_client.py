@@ -220,9 +220,7 @@ async def test_a_wait_that_ends_without_a_result_leaves_the_request_with_the_cor
         (Status.INTERNAL, Refused),
     ],
 )
-async def test_a_failed_wait_means_what_a_failed_start_means(
-    status: Status, kind: type[RequestError]
-) -> None:
+async def test_failed_wait_means_what_a_failed_start_means(status: Status, kind: type[RequestError]) -> None:
     async with core_with(LaterCores(waiting=status)) as core:
         with pytest.raises(kind, match=rf"core\[0\] {SYNC}: {status.name}: so it is"):
             await core.decrypt(AT_ONCE)

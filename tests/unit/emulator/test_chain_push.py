@@ -280,9 +280,7 @@ async def test_a_client_that_closes_is_answered_and_ends_the_messages() -> None:
 
 
 @pytest.mark.parametrize(("sizes", "code"), [([LARGEST + 1], 1009), ([LARGEST, 1], 1009), ([], 1002)])
-async def test_a_message_that_is_too_large_or_no_frame_ends_the_connection(
-    sizes: list[int], code: int
-) -> None:
+async def test_message_that_is_too_large_or_no_frame_ends_the_connection(sizes: list[int], code: int) -> None:
     async with opened() as (client, socket):
         if sizes:
             pieces = [BytesMessage(bytes(size), message_finished=False) for size in sizes]

@@ -66,9 +66,7 @@ both = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.st
 
 
 @both
-async def test_an_id_is_known_once_and_bytes_that_are_no_message_are_internal(
-    operation: CoreOperation,
-) -> None:
+async def test_id_is_known_once_and_bytes_that_are_no_message_are_internal(operation: CoreOperation) -> None:
     emulated, begun = core(), trio.current_time()
     assert await status_of(poll(emulated, operation, id_of(operation))) is Status.NOT_FOUND
     assert await status_of(emulated.start(operation, b"\xff")) is Status.INTERNAL

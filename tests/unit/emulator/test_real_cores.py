@@ -108,9 +108,7 @@ async def test_a_real_core_is_asked_no_emulated_one_is_there_and_public_plaintex
 
 
 @pytest.mark.parametrize("members", [1, pytest.param(4, marks=pytest.mark.sampled)])
-async def test_the_owner_leads_real_cores_before_they_are_asked_to_decrypt(
-    tmp_path: Path, members: int
-) -> None:
+async def test_owner_leads_real_cores_before_they_are_asked_to_decrypt(tmp_path: Path, members: int) -> None:
     """They get the first context, a key and a CRS of the test parameters, the next context and two epochs; aborts are left out."""
     there = await played(tmp_path, members=members, keys=True)
     result = there.emulation.result()

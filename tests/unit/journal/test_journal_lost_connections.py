@@ -169,6 +169,20 @@ async def test_a_server_that_is_away_fails_each_group_and_all_goes_on_after_it(s
         assert journal.failures.text == ""
 
 
+async def test_an_answer_that_was_refused_at_first_is_news_once_it_is_kept(server: FakeServer) -> None:
+    async with journal_on(server) as journal:
+        rid = await journal.run(adds(1))
+        server.database.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON request BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+        with pytest.raises(JournalFailed, match="full"):
+            await journal.run(keep, rid)
+        seen = journal.answers_tick
+        server.database.execute("DROP TRIGGER full")
+        assert await journal.run(keep, rid)
+        assert journal.answers_tick > seen
+
+
 def ends(server: FakeServer) -> None:
     server.sessions[-1].lose()
 

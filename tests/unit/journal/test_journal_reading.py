@@ -89,9 +89,7 @@ async def test_of_rows_asked_for_together_a_damaged_one_is_set_aside_alone(serve
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
-async def test_a_question_whose_connection_ends_is_answered_by_the_writer(
-    server: FakeServer, at: int
-) -> None:
+async def test_question_whose_connection_ends_is_answered_by_the_writer(server: FakeServer, at: int) -> None:
     async with journal_on(server) as journal:
         rid = await journal.run(adds(1))
         assert await journal.run(queries.row, rid) is not None

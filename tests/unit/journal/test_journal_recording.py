@@ -110,9 +110,7 @@ def test_known_content_elsewhere_is_moved_and_not_run_again(db: Database) -> Non
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_row_of_a_block_that_was_replaced_is_off_chain_whatever_its_state(
-    db: Database, state: State
-) -> None:
+def test_row_of_a_block_that_was_replaced_is_off_chain_whatever_its_state(db: Database, state: State) -> None:
     rid = walk(db, new_row(db, 1, 10), WAYS[state])
     assert take(db) == Recorded(gone=1)
     assert (row_of(db, rid).on_chain, row_of(db, rid).state) == (False, state)

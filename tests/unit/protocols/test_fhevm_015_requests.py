@@ -211,9 +211,7 @@ def read(event: str, reply: bytes) -> Any:
         ("KeygenRequest", "keygen", "keygenResponse"),
     ],
 )
-def test_an_answer_becomes_the_calldata_of_the_vectors(
-    case: str, event: str, name: str, function: str
-) -> None:
+def test_answer_becomes_the_calldata_of_the_vectors(case: str, event: str, name: str, function: str) -> None:
     answer = read(f"{event} {case}", later.message(f"{name} result {case}"))
     assert answer.signer == later.SIGNER
     assert answer.calldata == from_hex(later.load()["calldata"][f"{function} {case}"])

@@ -306,9 +306,7 @@ def test_under_a_domain_that_nobody_confirms_no_signature_is_wrong_for_good(resu
         ),
     ],
 )
-def test_a_contract_that_reverts_or_burns_all_gas_says_no(
-    message: str, data: bytes | None, told: str
-) -> None:
+def test_contract_that_reverts_or_burns_all_gas_says_no(message: str, data: bytes | None, told: str) -> None:
     """Whoever asked for it: as many tries as the deadline allows would be in vain, each at the operator's cost."""
     with pytest.raises(NotYet, match=told):
         wallet().refused(message, data)

@@ -16,6 +16,8 @@ import trio
 from kmsconn.chain.looking import NOT_FINAL, ChainObserver
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.emulator.node_faults import NodeError
+from kmsconn.emulator.pool import Submission
+from kmsconn.errors import Unreachable
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.transactions import Transaction, decode_transaction, sign_transaction
 from kmsconn.model.alerts import PATIENCE
@@ -30,12 +32,14 @@ from kmsconn.model.events import (
 from kmsconn.model.life import State
 from kmsconn.protocols.deployments import NO_DATA
 from kmsconn.protocols.port import Revert, Verdict
+from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.world import (
     CHAIN_ID,
     CONTRACT,
     HEALTHY,
     KEY,
     Fault,
+    Node,
     Replied,
     Reverts,
     World,
@@ -522,3 +526,68 @@ async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_f
     assert [event.foreign for event in world.said(ReplyIncluded)].count(True) == len(carried)
     assert [event.transaction_hash for event in world.said(ReplyIncluded)].count(None) == len(carried)
     assert len(world.ours()) == 3
+
+
+# --- what an alert was about has passed
+
+
+def present(world: World) -> set[str]:
+    told = [event for event in world.events if isinstance(event, AlertRaised | AlertCleared)]
+    return {
+        cause for cause, event in {one.cause: one for one in told}.items() if isinstance(event, AlertRaised)
+    }
+
+
+async def unreachable(_digests: Any) -> Any:
+    raise Unreachable("AWS KMS: away")
+
+
+@pytest.mark.parametrize("cause", ["fees", "funds", "wallet"])
+async def test_an_alert_goes_with_the_last_reply_that_it_is_about(cause: str) -> None:
+    """Another connector of the same node has replied."""
+    world = World(block_time=2.0, base_fee=None) if cause == "fees" else World(block_time=2.0)
+    world.wallet = Wallet(KEY.address, unreachable) if cause == "wallet" else world.wallet
+    world.chain.evm.set_balance(KEY.address, 0 if cause == "funds" else 10**20)
+    world.node.twist = lambda call, answer: hex(10**15) if call.method == "eth_gasPrice" else answer
+    world.request(1)
+    async with running(world):
+        await until(lambda: cause in present(world))
+        world.chain.evm.set_balance(KEY.address, 10**20)
+        if cause == "funds":  # by another program with the same account
+            world.chain.intake.submit(world.reply_of_another(1)[0])
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(cause != "funds", "answered", 1))
+        world.chain.mine()
+        await until(lambda: {*world.journal.states()} <= {State.INCLUDED, State.FINALIZED})
+        world.node.twist = lambda _call, answer: answer
+        await trio.sleep(300)
+    assert present(world) == set()
+
+
+async def test_a_late_answer_about_a_reply_in_its_block_is_no_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = Node._waited_for
+
+    async def late(self: Node, result: Any) -> Any:
+        found = await wait(self, result)
+        await trio.sleep(20 * isinstance(result, Submission))
+        return found
+
+    monkeypatch.setattr(Node, "_waited_for", late)
+    world = World(block_time=2.0)
+    world.node.in_order, world.node.finality = False, 4000
+    requested(world, 4)
+    async with running(world):
+        await until(lambda: {*world.journal.states()} == {State.INCLUDED})
+        before = len(world.said(AlertRaised))
+        await trio.sleep(180)
+    assert len(world.said(AlertRaised)) == before
+
+
+async def test_a_reply_whose_request_left_the_chain_waits_for_nothing() -> None:
+    world = World(block_time=2.0)
+    world.node.finality = 5
+    world.request(1)
+    async with running(world):
+        await until(lambda: {*world.journal.states()} == {State.INCLUDED})
+        world.journal.change(1, on_chain=False, reply_hash=bytes(32))
+        await trio.sleep(900)
+    assert not world.said(AlertRaised)

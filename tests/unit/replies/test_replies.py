@@ -104,9 +104,7 @@ async def test_a_reply_is_read_with_its_request_place_and_time() -> None:
 
 
 @pytest.mark.parametrize(("seen", "included"), [(900.0, 1001.0), (1001.25, 1001.25), (5000.0, 1002.0)])
-async def test_the_time_of_inclusion_lies_within_the_second_of_the_block(
-    seen: float, included: float
-) -> None:
+async def test_time_of_inclusion_lies_within_the_second_of_the_block(seen: float, included: float) -> None:
     """A clock that is wrong, or a block that was read late, moves it no further."""
     chain = FakeChain()
     chain.add(transaction(1))

@@ -48,7 +48,7 @@ def test_every_action_occurs_and_is_explained() -> None:
     [
         (Accepts(50_000), Action.FINISH),
         (HAS_IT, Action.CONFIRM),
-        (Revert("EnforcedPause", (), Verdict.RETRY), Action.WAIT),  # InvalidKmsContext has this verdict too
+        (Revert("EnforcedPause", (), Verdict.RETRY), Action.DEFER),  # InvalidKmsContext has this verdict too
     ],
     ids=["takes it", "has it", "not now"],
 )

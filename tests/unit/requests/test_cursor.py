@@ -66,9 +66,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize(("planned", "expected"), PLANS.values(), ids=PLANS)
-def test_the_tail_is_read_first_and_the_rest_beside_or_after_it(
-    planned: ReadPlan, expected: ReadPlan
-) -> None:
+def test_tail_is_read_first_and_the_rest_beside_or_after_it(planned: ReadPlan, expected: ReadPlan) -> None:
     assert planned == expected
 
 

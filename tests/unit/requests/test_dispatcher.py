@@ -370,6 +370,23 @@ async def free_a_place(pool: Record, rid: int) -> None:
     await trio.sleep(0.001)
 
 
+async def test_what_ends_while_the_line_is_read_is_not_begun_again(bench: Bench) -> None:
+    [rid] = await record_all(bench, CONTEXT_SWITCH[:1])
+    plain = bench.journal.run
+
+    async def run(*asked: Any) -> Any:
+        found = await plain(*asked)
+        pool.busy.pop(rid, None)  # its worker ends, and then the answer comes
+        return found
+
+    async with picking_in_order(bench) as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bench.journal, "run", run)
+            pool.wake_up.notify()
+            await trio.sleep(0.001)
+        assert [one for _, one in pool.handed] == [rid]
+
+
 async def test_contexts_and_epochs_wait_only_for_what_they_need(bench: Bench) -> None:
     context, epoch, end = await record_all(bench, CONTEXT_SWITCH)
     async with picking_in_order(bench) as pool:

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Never
@@ -488,23 +489,44 @@ async def test_an_object_that_is_no_log_of_the_question_holds_the_cursor_and_the
         assert len(it.bench.told(AlertCleared)) == 1
 
 
+class Full:
+    """A journal whose disk is full a few times, or at the first write of what headers take off the chain."""
+
+    def __init__(self, bench: Bench, left: int = 3, *, headers: bool = False) -> None:
+        self._bench, self.left, self._headers = bench, left, headers
+
+    async def run(self, operation: Any, *arguments: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        if operation is recording.record and self.left and (arguments[0].headers or not self._headers):
+            self.left -= 1
+            raise JournalFailed("disk full")
+        return await self._bench.journal.run(operation, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bench.journal, name)
+
+
+async def test_what_a_header_takes_off_the_chain_waits_for_the_disk(tmp_path: Path) -> None:
+    chain = Chain(logs=[log(NAMES[0], 99, fork=7)])
+    async with reading(tmp_path, chain, journal=partial(Full, left=1, headers=True)) as it:
+        for _ in range(3 * int(REORG_WINDOW)):
+            chain.head += 1
+            await trio.sleep(1)
+        assert [event.gone for event in it.bench.told(RequestsMoved)] == [1]
+
+
+async def test_a_back_fill_towards_a_wild_head_ends_with_its_alert(tmp_path: Path) -> None:
+    async with reading(tmp_path, chain := Chain(logs=[log(NAMES[0], 50)])) as it:
+        await trio.sleep(5)
+        it.reader.contract.head.note(1_000_000, CHAIN_TIME + 101)
+        for _ in range(3 * int(LAGGING)):
+            chain.head += 1
+            await trio.sleep(1)
+        raised = {event.cause for event in it.bench.told(AlertRaised)}
+        assert ("back-fill" in raised, [*it.reader.contract.components.board]) == (True, [])
+
+
 async def test_the_cursor_passes_only_what_is_durable(tmp_path: Path) -> None:
-    class Full:
-        """A journal whose disk is full a few times."""
-
-        def __init__(self, bench: Bench) -> None:
-            self._bench, self.left = bench, 3
-
-        async def run(self, operation: Any, *arguments: Any) -> Any:
-            await trio.lowlevel.checkpoint()
-            if operation is recording.record and self.left:
-                self.left -= 1
-                raise JournalFailed("disk full")
-            return await self._bench.journal.run(operation, *arguments)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._bench.journal, name)
-
     chain = Chain(logs=[log(NAMES[0], 50)])
     async with reading(tmp_path, chain, journal=Full) as it:
         assert it.reader.ranges.next_block == 0
@@ -662,9 +684,7 @@ async def test_a_context_without_predecessor_is_no_request_and_no_trouble(tmp_pa
 # A chain that leaves what was read of it.
 
 
-async def test_a_node_that_contradicts_itself_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_node_that_contradicts_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its number each block has another hash than as the head: a fork is found again and again, and no log is ever taken."""
     honest = Chain._named
 

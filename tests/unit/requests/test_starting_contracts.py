@@ -187,9 +187,7 @@ async def test_a_corrected_start_goes_on_with_the_journal_of_the_refused_one(
 
 
 @pytest.mark.parametrize("where", ["without code", "another contract"])
-async def test_an_acl_at_a_wrong_address_is_refused_by_its_place(
-    where: str, components: FewComponents
-) -> None:
+async def test_acl_at_a_wrong_address_is_refused_by_its_place(where: str, components: FewComponents) -> None:
     other = AbiContract(address_for("another"), VERIFIER_ABI, {})
     components.dependencies.host.evm.deploy(other)
     address = Address(b"\x77" * 20) if where == "without code" else other.address

@@ -186,9 +186,7 @@ async def test_who_finds_no_place_is_told_to_come_back() -> None:
         assert (await scene.client().post(PUBLIC, public_body())).status == 200
 
 
-async def test_a_new_client_takes_the_place_of_one_that_does_not_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_new_client_takes_the_place_of_one_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_api, "connections_limit", lambda _: 3)
     async with serving(FakeDecryptions(seconds=5)) as scene:
         waiting = scene.client()

@@ -217,9 +217,7 @@ def test_half_of_the_descriptors_are_left_for_the_chain_and_the_core(
     assert connections_limit(1000) == expected
 
 
-async def test_the_key_shows_in_no_event_and_no_log_line(
-    keyed: Scene, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_key_shows_in_no_event_and_no_log_line(keyed: Scene, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     assert (await keyed.client().post(PUBLIC, public_body(), KEY)).status == 200
     assert (await keyed.client().post(PUBLIC, public_body(), KEY + "?")).status == 401

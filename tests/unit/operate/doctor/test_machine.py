@@ -63,9 +63,7 @@ def test_a_read_only_file_system_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert place.refusal == f"the file system of {tmp_path} is mounted read-only"
 
 
-def test_a_folder_that_this_user_may_not_write_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_this_user_may_not_write_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked of the system, not tried."""
     monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
     assert look_at_journal(tmp_path / "journal.db").refusal == f"this user may not write in {tmp_path}"
@@ -183,9 +181,7 @@ def test_only_the_contract_s_no_is_a_fault_of_the_reply(error: RpcError, status:
 
 
 @pytest.mark.parametrize("key", [{}, {"private_key": None}], ids=["with a key", "without"])
-async def test_a_shadow_is_examined_without_a_key_and_needs_no_funds(
-    one: Patient, key: dict[str, Any]
-) -> None:
+async def test_shadow_is_examined_without_a_key_and_needs_no_funds(one: Patient, key: dict[str, Any]) -> None:
     """Its account is named, and all but its balance is looked at as for the connector that sends."""
     sender = one.dependencies.sender.address
     one.changes = {"mode": Mode.SHADOW, "tx_sender_address": sender, **key}

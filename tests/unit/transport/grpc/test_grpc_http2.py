@@ -456,9 +456,7 @@ def test_padding_is_no_message_but_counts() -> None:
 
 
 @shows("windows both ways: kept, granted again, changed while calls run, negative", SCRIPTED)
-def test_a_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_peer_that_does_not_keep_a_stream_s_window_loses_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "STREAM_WINDOW", 100)
     connection = answering()
     assert connection.receive(data(bytes(101))) == [StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR)]
