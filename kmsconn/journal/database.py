@@ -255,9 +255,8 @@ class Database:
             self.roll_back()
             lost = f"its tick is {tick}, and was {self._kept_tick}"
             raise JournalWentBack(f"the journal {self.driver.where} has lost commits: {lost}")
-        if (
-            tick != self._kept_tick or self.answers_tick > tick
-        ):  # another process moved something, or what failed moved nothing
+        # another process moved something, or what failed moved nothing
+        if tick != self._kept_tick or self.answers_tick > tick:
             self.answers_tick = tick
         self.tick = self._kept_tick = tick
 

@@ -230,9 +230,9 @@ class Shadow(ReplyMoves):
         if self.reader.next_block is None:
             self.reader.next_block = await self._begin(chain)
         replies, more = await self.reader.read(chain.number, self.state.manager.ports.wall())
-        again, now = 0, trio.current_time()
-        if now - self._looked_at >= LOOK_EVERY:
-            again = min(len(self.waiting), ROWS_AT_ONCE)
+        now = trio.current_time()
+        looks = now - self._looked_at >= LOOK_EVERY
+        again = min(len(self.waiting), ROWS_AT_ONCE) if looks else 0
         try:
             for reply in (*replies, *(self.waiting.popleft() for _ in range(again))):
                 await self._take(reply)
@@ -241,7 +241,7 @@ class Shadow(ReplyMoves):
             raise
         if more:
             self.state.manager.wake.go_on()
-        if now - self._looked_at < LOOK_EVERY:
+        if not looks:
             return
         self._looked_at = now
         await self._note_overdue()
