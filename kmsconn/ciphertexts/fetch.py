@@ -1,23 +1,19 @@
-"""Fetches one ciphertext: every bucket that has it, every way to it, the digest checked, a cap on size and on silence (4.3).
-
-Its bytes are held within a budget that all requests share.
-"""
+"""Fetches one ciphertext: every bucket that has it, every way to it, the digest checked, a cap on size (4.3)."""
 
 from __future__ import annotations
 
 import io
-import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
-from typing import Self
 
 import attrs
 import trio
 
 from kmsconn.ciphertexts.attestation import ATTESTATION_HEADER, Attestation, ciphertext_format
+from kmsconn.ciphertexts.budget import SILENCE, SLOWEST, Attempt, Lease
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.quorum import AttestationQuorum
 from kmsconn.ciphertexts.sources import (
@@ -39,144 +35,12 @@ from kmsconn.transport.urls import show_origin
 from kmsconn.transport.waiting import together
 
 HEDGE = 1.0  # seconds without a result after which the next bucket is asked too
-SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung
-SLOWEST = (
-    64 * 1024
-)  # bytes a second on average; a body that drips holds its bytes of the budget for SILENCE, not until the deadline
 HASH_INLINE = 64 * 1024  # bytes; hashing more takes over 0.2 ms and is moved off the loop
-LARGE = 64 * 1024  # bytes; a body that is larger has one of its bucket's ``LARGE_BODIES`` places
-LARGE_BODIES = 8  # more of them that grow at once leave holes in the heap, as large as the budget
 MOST = 64  # buckets with a count of their own; the others share one
 OTHERS = "others"
 
 _OK = range(200, 300)
 _REFUSED = frozenset(range(400, 500)) - {408, 429}  # not: it is busy
-
-
-@attrs.define(eq=False)
-class ByteBudget:
-    """At most ``total`` bytes are reserved at once, save that one attempt of the eldest lease that holds something never waits.
-
-    Shared by all requests; each reserves before it reads and gives back when the Core has them. Bodies without a length are counted as
-    they arrive, so that several requests may each hold a part and want more: the eldest goes on, ends, and makes room for the others. It
-    alone exceeds the total, by one body after the other: buckets without an end would have as many of them as a request has ciphertexts
-    and ways to them.
-
-    The ``Allowance`` of ``transport/grpc`` stays apart: it belongs to a library that imports nothing of ours, does no I/O, and knows the
-    size of each reply beforehand.
-    """
-
-    total: int
-    used: int = 0
-    holders: dict[Lease, None] = attrs.field(factory=dict, repr=False)
-    """Those who hold something, the eldest first."""
-    beyond: Attempt | None = attrs.field(default=None, repr=False)
-    """Who has gone beyond the total."""
-    large: Counter[str] = attrs.field(factory=Counter, repr=False)
-    """The attempts that hold more than ``LARGE``, by bucket."""
-    freed: trio.Event = attrs.field(factory=trio.Event, repr=False)
-
-    def tell(self) -> None:
-        """Let those who wait look again."""
-        self.freed.set()
-        self.freed = trio.Event()
-
-
-@attrs.define(eq=False)
-class Lease:
-    """What one request holds of the budget, nothing at first; everything is given back when the block is left."""
-
-    budget: ByteBudget
-    held: int = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.held:
-            self.give_back(self.held)
-
-    def give_back(self, amount: int) -> None:
-        """Give a part back, and let those who wait look again."""
-        budget, self.held = self.budget, self.held - amount
-        budget.used -= amount
-        if not self.held:
-            budget.holders.pop(self, None)
-        budget.tell()
-
-
-@attrs.define(eq=False)
-class Attempt:
-    """What one try to fetch something reserves: a bucket that fails, or loses a race, holds nothing afterwards.
-
-    A context manager, too: what is not kept is given back. ``silence`` is cancelled once a body that began at a time counts as hung; None:
-    nobody watches it.
-    """
-
-    lease: Lease
-    silence: trio.CancelScope | None = None
-    bucket: str = attrs.field(default="", repr=False)
-    """The address that is asked."""
-    held: int = 0
-    wanted: int = 0
-    """The bytes that did not fit, with those that are held."""
-    begun: float = math.inf
-    is_large: bool = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        is_beyond = self.lease.budget.beyond is self
-        if is_beyond:
-            self.lease.budget.beyond = None
-        if self.is_large:
-            self.lease.budget.large -= Counter([show_origin(self.bucket)])
-            self.lease.budget.tell()
-        if self.held or is_beyond:
-            self.lease.give_back(self.held)
-            self.held = 0
-
-    def watch(self, received: int = 0) -> None:
-        """Note when a body that has come so far counts as hung: by silence, or by its pace."""
-        if self.silence is not None:
-            slow = self.begun + SILENCE + received / SLOWEST
-            self.silence.deadline = min(trio.current_time() + SILENCE, slow)
-
-    async def reserve(self, amount: int, *, asked: bool = False) -> bool:
-        """Wait until ``amount`` more bytes fit, and hold them.
-
-        ``asked``: return False where they do not fit, since who waits for bytes has no connection: the eldest might find none. Wait until
-        a large body has a place; that is no silence of the bucket.
-        Cancellation: holds nothing more than before.
-        """
-        lease, budget = self.lease, self.lease.budget
-        grows = asked and not self.is_large and self.held + amount > LARGE
-        bucket = show_origin(self.bucket) if grows else ""
-        while (full := amount and budget.used + amount > budget.total) or (
-            grows and budget.large[bucket] >= LARGE_BODIES
-        ):
-            if next(iter(budget.holders), lease) is lease and budget.beyond in {None, self}:
-                break
-            if full and asked:
-                self.wanted = self.held + amount
-                return False
-            began = trio.current_time()
-            if self.silence is not None:
-                self.silence.deadline = math.inf
-            await budget.freed.wait()
-            self.begun += trio.current_time() - began
-        if grows:
-            self.is_large = True
-            budget.large[bucket] += 1
-        if amount:
-            budget.used += amount
-            budget.holders[lease] = None
-            if budget.used > budget.total:
-                budget.beyond = self
-        lease.held += amount
-        self.held += amount
-        return True
 
 
 class ObjectRefused(Unreachable):
@@ -339,36 +203,43 @@ class Fetcher:
         *,
         hedged: bool,
     ) -> Ciphertext:
-        size, body = 0, None
-        while body is None:  # anew once there are bytes for it
+        size = 0
+        while True:  # anew once there are bytes for it
             # who waits less than a bucket may be silent watches no silence
-            silence = None if hedged else trio.CancelScope()
-            with Attempt(lease, silence, source.address) as attempt:
-                await attempt.reserve(size)
-                with silence or nullcontext():
-                    async with await asking(max_bytes=self.max_size, begun=attempt.watch) as response:
-                        if response.status not in _OK:
-                            error = ObjectRefused if response.status in _REFUSED else Unreachable
-                            raise error(f"{source.shown} answered {response.status}")
-                        body = await _read(response, attempt)
-                if silence is not None and silence.cancelled_caught:
-                    raise Unreachable(
-                        f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
-                    )
-                if body is None:
-                    # without a length twice as many, or each piece might cost another answer
-                    size = response.announced or min(2 * attempt.wanted, self.max_size)
-                    asking = source.open
-                    del response  # and what came with its head: many may wait
-                    continue
-                if len(body) <= HASH_INLINE:
-                    digest = keccak256(body)
-                else:
-                    work: Callable[[], bytes] = partial(keccak256, body)
-                    digest = await self.offload("keccak", work)
-                if digest != reference.digest:
-                    self._refuse(source, reference, digest)
-                attempt.held -= len(body)  # the lease has them
+            with Attempt(lease, None if hedged else trio.CancelScope(), source.address) as attempt:
+                if size:
+                    await attempt.reserve(size)
+                found = await self._try(source, asking, reference, attempt)
+            if found is not None:
+                return found
+            size, asking = attempt.wanted, source.open
+
+    async def _try(
+        self, source: CiphertextSource, asking: Open, reference: CiphertextReference, attempt: Attempt
+    ) -> Ciphertext | None:
+        """Ask once, read and check; None where the bytes do not fit."""
+        with attempt.silence or nullcontext():
+            async with await asking(max_bytes=self.max_size, begun=attempt.watch) as response:
+                if response.status not in _OK:
+                    error = ObjectRefused if response.status in _REFUSED else Unreachable
+                    raise error(f"{source.shown} answered {response.status}")
+                body = await _read(response, attempt)
+        if attempt.silence is not None and attempt.silence.cancelled_caught:
+            raise Unreachable(
+                f"{source.shown} fell silent for {SILENCE:g} s, or sent less than {SLOWEST} bytes a second"
+            )
+        if body is None:
+            # without a length twice as many, or each piece might cost another answer
+            attempt.wanted = response.announced or min(2 * attempt.wanted, self.max_size)
+            return None
+        if len(body) <= HASH_INLINE:
+            digest = keccak256(body)
+        else:
+            work: Callable[[], bytes] = partial(keccak256, body)
+            digest = await self.offload("keccak", work)
+        if digest != reference.digest:
+            self._refuse(source, reference, digest)
+        attempt.held -= len(body)  # the lease has them
         headers = response.headers
         stored, attestation = ciphertext_format(headers), headers.get(ATTESTATION_HEADER, "")
         return Ciphertext(reference.handle, body, stored, source.attested_by, attestation)
@@ -407,7 +278,7 @@ async def _read(response: Body, attempt: Attempt) -> bytes | None:
 
     An announced length is reserved at once; bytes beyond it, or without one, as they arrive.
     """
-    if not await attempt.reserve(max((response.announced or 0) - attempt.held, 0), asked=True):
+    if not await attempt.grow(max((response.announced or 0) - attempt.held, 0)):
         return None
     if response.whole:
         return response.whole
@@ -417,7 +288,7 @@ async def _read(response: Body, attempt: Attempt) -> bytes | None:
     with io.BytesIO() as body:
         async for chunk in response:
             body.write(chunk)
-            if (more := body.tell() - attempt.held) > 0 and not await attempt.reserve(more, asked=True):
+            if (more := body.tell() - attempt.held) > 0 and not await attempt.grow(more):
                 return None
             attempt.watch(body.tell())
         return body.getvalue()

@@ -14,7 +14,8 @@ import trio
 
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.follower import Durable, Follower, HeadTracker
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher
+from kmsconn.ciphertexts.budget import ByteBudget
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
 from kmsconn.ciphertexts.quorum import AttestationQuorum, Comparer
 from kmsconn.ciphertexts.registry import Find, Lookup, Registry

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.chain.follower import HeadTracker
-from kmsconn.ciphertexts.fetch import ByteBudget, Lease
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.config.working import Deadlines
 from kmsconn.errors import (
     Broken,

@@ -11,7 +11,8 @@ import trio
 
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.port import Rpc
-from kmsconn.ciphertexts.fetch import Fetcher, Lease
+from kmsconn.ciphertexts.budget import Lease
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.core.client import CoreClient, Started
 from kmsconn.errors import Broken, Overloaded, Unreachable, let_go
 from kmsconn.ethereum.addresses import Address, checksum

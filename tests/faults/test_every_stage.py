@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from kmsconn.chain.logs import read_logs
-from kmsconn.ciphertexts.fetch import Lease
+from kmsconn.ciphertexts.budget import Lease
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.connector.wiring import open_components
 from kmsconn.ethereum.addresses import Address

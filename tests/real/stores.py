@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import BothForms

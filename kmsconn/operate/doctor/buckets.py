@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import ask
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, by_handle
 from kmsconn.ciphertexts.registry import Find
 from kmsconn.ciphertexts.sources import Sources

@@ -25,7 +25,8 @@ from kmsconn.ciphertexts.attestation import (
     signed_bytes,
     signed_digest,
 )
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.sources import BothForms
 from kmsconn.emulator import buckets as bucket_faults
 from kmsconn.emulator.buckets import ObjectForm

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 import trio.testing
 
-from kmsconn.ciphertexts.fetch import LARGE, LARGE_BODIES, SILENCE, Attempt, ByteBudget, Lease
+from kmsconn.ciphertexts.budget import LARGE, LARGE_BODIES, SILENCE, Attempt, ByteBudget, Lease
 
 
 async def test_what_fits_is_held_until_the_block_is_left() -> None:
@@ -78,8 +78,10 @@ async def test_no_more_than_some_large_bodies_of_a_bucket_grow_at_once() -> None
                 attempt.begun = trio.current_time()
                 attempt.watch()
                 await attempt.reserve(LARGE)
-                await attempt.reserve(size - LARGE, asked=True)
+                await attempt.grow(size - LARGE)
                 order.append(f"{name} at {trio.current_time():g}")
+                attempt.watch()
+                assert silence.deadline == trio.current_time() + SILENCE, "the wait is not the bucket's"
                 silence.deadline = float("inf")
                 await trio.sleep(2 * SILENCE)
                 attempt.held = 0  # kept
@@ -97,7 +99,7 @@ async def test_no_more_than_some_large_bodies_of_a_bucket_grow_at_once() -> None
             nursery.start_soon(read, "other bucket", "http://b/", LARGE + 1)
             await trio.sleep(1)
             with Attempt(eldest, bucket="http://a/2") as attempt, trio.fail_after(0):
-                await attempt.reserve(LARGE + 1, asked=True)
+                await attempt.grow(LARGE + 1)
     assert order[:LARGE_BODIES] == ["large at 0"] * LARGE_BODIES
     assert sorted(order[LARGE_BODIES:]) == ["late at 20", "other bucket at 2", "small at 2"]
     assert not budget.large

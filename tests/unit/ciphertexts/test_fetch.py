@@ -11,19 +11,8 @@ import pytest
 import trio
 
 from kmsconn.ciphertexts.attestation import BIG_COMPRESSED, BIG_EXPANDED, StoredFormat
-from kmsconn.ciphertexts.fetch import (
-    HASH_INLINE,
-    HEDGE,
-    MOST,
-    OTHERS,
-    SILENCE,
-    SLOWEST,
-    Attempt,
-    BucketCounts,
-    ByteBudget,
-    Fetcher,
-    Lease,
-)
+from kmsconn.ciphertexts.budget import SILENCE, SLOWEST, Attempt, ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import HASH_INLINE, HEDGE, MOST, OTHERS, BucketCounts, Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.ciphertexts.registry import Registry
 from kmsconn.ciphertexts.sources import AGAIN, BothForms

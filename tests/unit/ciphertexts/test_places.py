@@ -10,7 +10,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmsconn.ciphertexts.fetch import ByteBudget, Fetcher, Lease
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
+from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import (
     BucketPolicy,
     ObjectPlace,

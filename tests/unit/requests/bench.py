@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from kmsconn.chain.follower import HeadTracker
-from kmsconn.ciphertexts.fetch import Attempt, ByteBudget, Lease
+from kmsconn.ciphertexts.budget import Attempt, ByteBudget, Lease
 from kmsconn.config.working import Deadlines
 from kmsconn.ethereum.abi import Log
 from kmsconn.ethereum.addresses import Address

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kmsconn.chain.port import Call
-from kmsconn.ciphertexts.fetch import ByteBudget, Lease
+from kmsconn.ciphertexts.budget import ByteBudget, Lease
 from kmsconn.core.client import Started
 from kmsconn.errors import Broken, NotYet, Overloaded, Rejected, Unreachable
 from kmsconn.ethereum.addresses import Address
