@@ -92,7 +92,7 @@ class ForeignReplies:
     takes: ClassVar = (CursorMoved, RequestRecorded, ReplySigned, ReplyReturned, ReplyIncluded, RequestClosed)
 
     _began: dict[int, int] = attrs.field(factory=dict)
-    """The head of each chain when this process first read it."""
+    """The head of each chain when this process first read it; the lowest that was told, since one node's first may be wild."""
     _live: dict[int, int] = attrs.field(factory=dict)
     """The ids of requests that came since, and are neither signed nor over."""
     _collided: set[int] = attrs.field(factory=set)
@@ -117,7 +117,7 @@ class ForeignReplies:
             case RequestClosed(rid=rid):
                 self._over(rid, now, foreign=event.state is State.FINALIZED)
             case CursorMoved(chain_id=chain_id, head=head):
-                self._began.setdefault(chain_id, head)
+                self._began[chain_id] = min(head, self._began.get(chain_id, head))
             case _:
                 pass
 

@@ -63,29 +63,21 @@ def signed(rid: int) -> Event:
     return ReplySigned(rid, PUBLIC, rid, bytes(32))
 
 
-def returned(rid: int, reason: str, *, nonce_taken: bool = False) -> Event:
-    return ReplyReturned(rid, PUBLIC, State.ANSWERED, reason, nonce_taken=nonce_taken)
-
-
-def carried(rid: int) -> Event:
-    return ReplyIncluded(rid, PUBLIC, 105, 1.0, foreign=True)
-
-
-def closed(rid: int) -> Event:
-    return RequestClosed(rid, PUBLIC, State.FINALIZED, "in the contract")
+def returned(rid: int, *, taken: bool = False) -> Event:
+    return ReplyReturned(rid, PUBLIC, State.ANSWERED, "whatever", nonce_taken=taken)
 
 
 # What happened to each of two replies after a start → whether they are another's.
 WAYS: dict[str, tuple[list[Callable[[int], Event]], bool]] = {
     "never signed here": ([recorded, included], True),
-    "carried by another transaction, although signed here": ([recorded, signed, carried], True),
-    "found answered by the checks": ([recorded, closed], True),
-    "its nonce was taken, and it is there": (
-        [recorded, signed, lambda rid: returned(rid, "whatever", nonce_taken=True), included], True,
+    "carried by another transaction, although signed here": (
+        [recorded, signed, lambda rid: ReplyIncluded(rid, PUBLIC, 105, 1.0, foreign=True)], True,
     ),
-    "its own block went and came back": (
-        [recorded, signed, lambda rid: returned(rid, "its nonce is open again"), included], False,
+    "found answered by the checks": (
+        [recorded, lambda rid: RequestClosed(rid, PUBLIC, State.FINALIZED, "in the contract")], True,
     ),
+    "its nonce was taken, and it is there": ([recorded, signed, lambda rid: returned(rid, taken=True), included], True),
+    "its own block went and came back": ([recorded, signed, returned, included], False),
     "signed here": ([recorded, signed, included], False),
     "sent here": ([recorded, lambda rid: included(rid, found=False)], False),
     "older than this process": ([lambda rid: recorded(rid, 98 + rid), included], False),
@@ -99,6 +91,11 @@ def test_two_replies_that_are_not_this_nodes_own_are_anothers(
     one, other = ([step(rid) for step in way] for rid in (1, 2))
     assert causes(BEGAN, *one) == [], "one alone proves nothing"
     assert causes(BEGAN, *one, *other) == (ANOTHER if foreign else [])
+
+
+def test_a_wild_first_head_of_one_node_hides_nobody() -> None:
+    wild = attrs.evolve(BEGAN, head=1 << 53)
+    assert causes(wild, BEGAN, recorded(1), recorded(2), included(1), included(2)) == ANOTHER
 
 
 def test_before_anything_was_read_nothing_is_anothers() -> None:
@@ -143,14 +140,8 @@ async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
     chain, told = Answers({}, slots=slots), list[Event]()
     chain.chain_id = ETHEREUM
     async with open_bench(tmp_path) as bench, trio.open_nursery() as nursery:
-        agreements = OpenAgreements(
-            keys.PROFILE,
-            bench.journal,
-            {ETHEREUM: chain},
-            SENDER,
-            wall,
-            Board(told.append, trio.current_time),
-        )
+        board = Board(told.append, trio.current_time)
+        agreements = OpenAgreements(keys.PROFILE, bench.journal, {ETHEREUM: chain}, SENDER, wall, board)
         nursery.start_soon(keep_looking, agreements.look, AGREEMENT_INTERVAL)
         yield Watch(bench, slots, chain, told)
         nursery.cancel_scope.cancel()
