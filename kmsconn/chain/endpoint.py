@@ -46,8 +46,7 @@ class Endpoint:
     @property
     def in_use(self) -> str:
         """The origin of the URL in use, without path and credentials; empty where none is."""
-        link = self.keeper.usable
-        return "" if link is None else link.origin
+        return "" if (link := self.keeper.usable) is None else link.origin
 
     @property
     def is_down(self) -> bool:
@@ -133,6 +132,7 @@ class Endpoint:
             try:
                 notify(None)
                 await link.ended.wait()
+                self.keeper.board.set("unreadable-push", self.name, None)  # perhaps nobody pushes any more
             finally:
                 link.forget(identifier)
 

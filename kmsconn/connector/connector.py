@@ -172,7 +172,7 @@ class Connector:
         if components.comparer is not None:
             nursery.start_soon(components.comparer.run)
         for chain_context in components.chain_contexts.values():
-            nursery.start_soon(follow_heads, chain_context, components.board)
+            nursery.start_soon(follow_heads, chain_context)
         watches = [ContractWatch(components, endpoint) for endpoint in components.endpoints]
         nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
         for one in watches:

@@ -28,7 +28,6 @@ from kmsconn.errors import Retryable, Unreachable
 from kmsconn.ethereum.hexes import quantity, to_hex
 from kmsconn.journal import queries, recording, retention
 from kmsconn.journal.queries import ReadUpTo, Reread
-from kmsconn.model.alerts import Board
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import BackfillProgressed
 from kmsconn.requests.components import ChainContext
@@ -310,8 +309,9 @@ class LogReader:
         return True
 
 
-async def follow_heads(chain_context: ChainContext, board: Board) -> None:
+async def follow_heads(chain_context: ChainContext) -> None:
     """Take a chain's new heads as they are pushed: the chain's time, and a wake-up for the transaction manager."""
+    endpoint = chain_context.endpoint
 
     def take(push: bytes | None) -> None:
         # a push is a hint; the reader's own reads bring the head too
@@ -321,7 +321,7 @@ async def follow_heads(chain_context: ChainContext, board: Board) -> None:
                 chain_context.head.note(*read_pushed_head(push))
             except Unreachable as error:
                 wrong = str(error)
-            board.set("unreadable-push", chain_context.endpoint.name, wrong)
+            endpoint.keeper.board.set("unreadable-push", endpoint.name, wrong)
         chain_context.wake_up.head_came()
 
-    await chain_context.endpoint.listen(("newHeads",), take)
+    await endpoint.listen(("newHeads",), take)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
+from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.config.parties import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.requests.reader import follow_heads
 from kmsconn.testing.endings import Steps, run_marked
 from kmsconn.transport.http import open_http
 from tests.unit.chain.scripted_node import CHAIN_ID, Node, Refusal, serving
@@ -243,7 +246,6 @@ async def test_a_chain_that_hangs_holds_nobody_while_it_is_tried_again() -> None
 async def test_pauses_grow_but_recovery_never_waits_longer_than_the_longest() -> None:
     node = Node()
     node.up = False
-
     async with endpoint_of(WS, a=node) as endpoint:
         with trio.move_on_after(120):
             while True:
@@ -271,9 +273,8 @@ async def test_a_node_that_hangs_up_again_and_again_is_not_dialled_in_a_loop() -
 
 
 async def test_trouble_is_told_once_and_recovery_once() -> None:
-    node = Node()
+    node, events = Node(), list[Event]()
     node.up = False
-    events: list[Event] = []
     async with endpoint_of(WS, events=events, a=node) as endpoint:
         for _ in range(20):
             with pytest.raises(Unreachable):
@@ -283,17 +284,12 @@ async def test_trouble_is_told_once_and_recovery_once() -> None:
         await trio.sleep(LONGEST_PAUSE)
         await endpoint.call("echo", 1)
         await endpoint.call("echo", 1)
-    assert events == [
-        AlertRaised(
-            "gateway", "unreachable", "ws://a:8546: ConnectionRefusedError refused", Severity.CRITICAL
-        ),
-        AlertCleared("gateway", "unreachable"),
-    ]
+    about, text = ("gateway", "unreachable"), "ws://a:8546: ConnectionRefusedError refused"
+    assert events == [AlertRaised(*about, text, Severity.CRITICAL), AlertCleared(*about)]
 
 
 async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble() -> None:
-    node = Node()
-    events: list[Event] = []
+    node, events = Node(), list[Event]()
     async with endpoint_of(WS, events=events, a=node) as endpoint:
         await endpoint.call("echo", 1)
         await trio.sleep(60)
@@ -312,8 +308,7 @@ async def test_a_wrong_chain_refuses_the_start_and_names_both_ids(url: str) -> N
 
 
 async def test_a_wrong_chain_is_never_asked() -> None:
-    a, b = Node(chain_id=1), Node()
-    events: list[Event] = []
+    a, b, events = Node(chain_id=1), Node(), list[Event]()
     async with endpoint_of(WS, "ws://b:8546", events=events, a=a, b=b) as endpoint:
         for _ in range(5):
             await endpoint.call("echo", 1)
@@ -321,19 +316,12 @@ async def test_a_wrong_chain_is_never_asked() -> None:
             b.hang_up()
             await wait_all_tasks_blocked()
     assert {method for method, _ in a.asked} == {"eth_chainId"}
-    assert events == [
-        AlertRaised(
-            "gateway ws://a:8546",
-            "wrong-chain",
-            "ws://a:8546 is on chain 1, configured is 54321",
-            Severity.CRITICAL,
-        )
-    ]
+    text = "ws://a:8546 is on chain 1, configured is 54321"
+    assert events == [AlertRaised("gateway ws://a:8546", "wrong-chain", text, Severity.CRITICAL)]
 
 
 async def test_a_url_that_comes_right_is_used() -> None:
-    node = Node(chain_id=1)
-    events: list[Event] = []
+    node, events = Node(chain_id=1), list[Event]()
     async with endpoint_of(WS, events=events, a=node) as endpoint:
         with pytest.raises(Unreachable):
             await endpoint.call("echo", 1)
@@ -341,10 +329,8 @@ async def test_a_url_that_comes_right_is_used() -> None:
         await trio.sleep(LONGEST_PAUSE)
         assert await endpoint.call("echo", 1) == 1
         await endpoint.probe()
-    assert events[-2:] == [
-        AlertCleared("gateway ws://a:8546", "wrong-chain"),
-        AlertCleared("gateway", "unreachable"),
-    ]
+    over = ("gateway ws://a:8546", "wrong-chain"), ("gateway", "unreachable")
+    assert events[-2:] == [AlertCleared(*one) for one in over]
 
 
 @pytest.mark.parametrize("answer", [17, None, "54321", "0xzz"])
@@ -389,8 +375,7 @@ async def test_an_http_batch_with_a_missing_answer_is_unreachable() -> None:
 
 
 async def test_listening_subscribes_again_after_a_lost_connection_and_notifies() -> None:
-    node = Node()
-    notified: list[Any] = []
+    node, notified = Node(), list[Any]()
     async with endpoint_of(WS, a=node) as endpoint, trio.open_nursery() as nursery:
         nursery.start_soon(endpoint.listen, ("newHeads",), notified.append)
         for _ in range(3):
@@ -399,6 +384,21 @@ async def test_listening_subscribes_again_after_a_lost_connection_and_notifies()
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert notified == [None] * 4
+
+
+async def test_pushes_that_cannot_be_read_are_told_no_longer_than_their_connection_lasts() -> None:
+    node, events = Node(), list[Event]()
+    of: Any = SimpleNamespace(head=HeadTracker(), wake_up=SimpleNamespace(head_came=int))
+    async with endpoint_of(WS, HTTP, events=events, a=node) as of.endpoint, trio.open_nursery() as nursery:
+        nursery.start_soon(follow_heads, of)
+        await trio.sleep(1)
+        await node.push("0x1", {})
+        node.websocket = False
+        await trio.sleep(1)
+        node.hang_up()
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert [type(event) for event in events] == [AlertRaised, AlertCleared]
 
 
 async def test_a_refused_subscription_is_tried_again_now_and_then() -> None:
@@ -412,8 +412,7 @@ async def test_a_refused_subscription_is_tried_again_now_and_then() -> None:
 
 
 async def test_a_listener_that_is_cancelled_is_rung_no_more() -> None:
-    node = Node()
-    notified: list[Any] = []
+    node, notified = Node(), list[Any]()
     async with endpoint_of(WS, a=node) as endpoint:
         with trio.move_on_after(1):
             await endpoint.listen(("newHeads",), notified.append)
