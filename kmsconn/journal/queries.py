@@ -233,7 +233,7 @@ def answered(db: Database, chain_id: int, now: float, limit: int) -> Due:
     return Due(readable(db, sorted(found[:limit], key=_PLACE)), later)
 
 
-@reads
+# takes its turn among the changes, so that it sees an answer that is being kept
 @off_loop(lambda _chain_id, _after, limit: limit > LONG_LIST)
 def answered_after(db: Database, chain_id: int, after: tuple[int, int], limit: int) -> tuple[Row, ...]:
     """Return ANSWERED rows of a chain that are on chain, due or not, by (block, log index), those that stand behind ``after``."""

@@ -31,14 +31,14 @@ def server() -> FakeServer:
 
 @asynccontextmanager
 async def journal_on(
-    server: FakeServer, offload: Offload = offload_inline, limit: int = 2
+    server: FakeServer, offload: Offload = offload_inline, limit: int = 2, write: Offload = offload_inline
 ) -> AsyncIterator[Journal]:
     db = Database(server.driver(), wall)
     db.open(BINDING)
     readers = Readers(
         lambda: Database(PostgresReadingDriver(ADDRESS, 1, server.connect), wall), offload, limit
     )
-    async with writing(db, offload_inline, readers) as journal:
+    async with writing(db, write, readers) as journal:
         yield journal
     db.close()
 
@@ -52,6 +52,18 @@ async def test_a_question_sees_what_was_awaited_and_takes_no_turn(server: FakeSe
         assert found is not None
         assert found.state is State.ANSWERED
         assert [words.split()[0] for words in server.asked] == ["BEGIN", "SELECT", "ROLLBACK"]
+
+
+async def test_an_answer_that_is_being_kept_is_seen_by_who_ends_answers(server: FakeServer) -> None:
+    async def slow(use: str, work: Callable[[], T]) -> T:
+        await trio.sleep(1)
+        return work()
+
+    async with journal_on(server, write=slow) as journal, trio.open_nursery() as nursery:
+        rid = await journal.run(adds(1))
+        nursery.start_soon(journal.run, keep, rid)
+        await wait_all_tasks_blocked()
+        assert [row.rid for row in await journal.run(queries.answered_after, CHAIN, (-1, -1), 9)] == [rid]
 
 
 async def test_a_row_that_cannot_be_read_is_set_aside_by_the_writer(server: FakeServer) -> None:
