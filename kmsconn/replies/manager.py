@@ -138,8 +138,10 @@ class Rounds:
         known = NOT_FINAL if state.chain is None else state.chain.final
         block_time = state.manager.endpoint.follower.head.block_time
         ahead = 2 + int(DETAILS_EVERY / block_time)  # these may be final by then
-        due = sorted(block for block in state.tracks.standing if block <= known + ahead)
-        chain = state.chain = await self.observer.look(due[:BLOCKS_AT_ONCE])
+        due = sorted(block for block in state.tracks.standing if block <= known + ahead)[:BLOCKS_AT_ONCE]
+        asked = {block: state.tracks.standing.pop(block) for block in due}  # once, if the node hangs at one
+        chain = state.chain = await self.observer.look(due)
+        state.tracks.standing.update(asked)
         if isinstance(self.moves, Sender):  # to a shadow its transactions are another connector's
             first = state.nonces.first_block
             early = first is None or chain.number < first + POOL_BLOCKS

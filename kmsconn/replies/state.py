@@ -31,13 +31,7 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market
 from kmsconn.replies.table import REFUSED
-from kmsconn.replies.view import (
-    IncludedReply,
-    NonceTracker,
-    ReplyHistory,
-    Track,
-    transaction_of,
-)
+from kmsconn.replies.view import IncludedReply, NonceTracker, ReplyHistory, Track, transaction_of
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import trio
 
+from kmsconn.chain.logs import block_call
 from kmsconn.chain.port import Call
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.model.events import ReplyFinalized, ReplyReturned
 from kmsconn.model.life import State
 from kmsconn.replies import manager
-from tests.unit.replies.world import CONTRACT, KEY, World, all_in, lose_broadcasts, running, until
+from tests.unit.replies.world import CONTRACT, KEY, Fault, World, all_in, lose_broadcasts, running, until
 
 Story = Callable[[], Any]
 
@@ -28,14 +29,10 @@ def speaking(count: int = 1) -> World:
     return world
 
 
-def all_final(world: World) -> Callable[[], bool]:
-    return lambda: all(row.state is State.FINALIZED for row in world.journal.rows.values())
-
-
 async def finalized(world: World) -> bool:
     """Say whether each reply became final, and is in the chain."""
     async with running(world):
-        await until(all_final(world))
+        await until(lambda: all_in(world, State.FINALIZED))
     return all(world.answered_on_chain(rid) for rid in world.journal.rows)
 
 
@@ -63,6 +60,18 @@ async def test_a_header_that_proves_nothing_has_the_contract_asked(content: Any)
     world.node.twist = twist
     assert await finalized(world)
     assert calls(world) > 0
+
+
+async def test_a_header_that_never_comes_costs_one_look() -> None:
+    world = speaking()
+    world.node.in_order = False
+
+    def fault(calls: Sequence[Call]) -> Fault:
+        old = [one.block_number for one in world.ours() if one.block_number < world.chain.head.number - 10]
+        return Fault(hang=1000 * any(block_call(number) in calls for number in old))
+
+    world.node.fault = fault
+    assert await finalized(world)
 
 
 async def a_node_shows_receipts_of_what_it_swallows() -> bool:
@@ -98,9 +107,7 @@ async def a_node_shows_receipts_of_what_it_swallows() -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.node), "_answer", answer)
         async with running(world):
-            await until(
-                lambda: world.journal.rows[1].state is State.FINALIZED or bool(world.said(ReplyReturned))
-            )
+            await until(lambda: all_in(world, State.FINALIZED) or bool(world.said(ReplyReturned)))
     return world.journal.rows[1].state is State.FINALIZED
 
 
@@ -112,20 +119,15 @@ async def the_contract_is_away_while_a_reply_is_mined() -> bool:
     return not await finalized(world)
 
 
-async def a_block_goes() -> bool:
-    """The replies stand in a block of a branch that is gone."""
+async def test_a_block_that_goes_takes_its_replies_back() -> None:
     world = speaking(3)
     world.chain.mine_many(10)
     async with running(world):
         await until(lambda: all_in(world, State.INCLUDED))
         world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
         await trio.sleep(1)
-        await until(all_final(world))
-    return not all(world.answered_on_chain(rid) for rid in (1, 2, 3))
-
-
-async def test_a_block_that_goes_takes_its_replies_back() -> None:
-    assert not await a_block_goes()
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert all(world.answered_on_chain(rid) for rid in (1, 2, 3))
 
 
 async def test_a_reply_that_is_back_in_its_block_is_said_to_be_final_once() -> None:
@@ -137,7 +139,7 @@ async def test_a_reply_that_is_back_in_its_block_is_said_to_be_final_once() -> N
         branch = world.chain.reorg(5, drop=lambda one: one.sender == KEY.address)
         await until(lambda: all_in(world, State.SIGNED))
         world.chain.restore(branch)
-        await until(all_final(world))
+        await until(lambda: all_in(world, State.FINALIZED))
     assert sorted(one.rid for one in world.said(ReplyFinalized)) == [1, 2]
 
 
