@@ -252,12 +252,14 @@ REFUSED_BACKOFF = Backoff(0.25, LONGEST_RETRY, least=1.0)
 class Broadcast:
     """What became of bytes that go out: since when, when last, how often a node answered, and what it said last. Times are Trio's.
 
+    What failed says nothing of the bytes: it is not counted, and ``since`` begins after it. ``refusals``: how often they were REFUSED.
     ``on_its_way``: no answer came yet to the last time. A sequencer answers when the block is made. ``block_time`` in seconds.
     """
 
     since: float
     at: float
     times: int = 0
+    refusals: int = 0
     said: Sent | None = None
     on_its_way: bool = True
 
@@ -268,7 +270,10 @@ class Broadcast:
     def tell(self, said: Sent, now: float) -> bool:
         """Note what a node said; return whether it is the first time that a node holds something of these bytes."""
         is_news = said in THERE and self.said not in THERE
-        self.at, self.times, self.said, self.on_its_way = now, self.times + 1, said, False
+        self.since = self.since if self.times else self.at  # when these bytes went out, and not their answer
+        self.times += said is not Sent.FAILED
+        self.refusals += said is Sent.REFUSED
+        self.at, self.said, self.on_its_way = now, said, False
         return is_news
 
     def is_due(self, now: float, block_time: float) -> bool:

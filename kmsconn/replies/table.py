@@ -197,7 +197,7 @@ def _has_it_since(view: View, _track: Track, call: Finding | None) -> Found | No
 def _poisoned(view: View, track: Track, _call: Finding | None) -> Found | None:
     """Nodes refused its bytes three times, and its nonce is the chain's next."""
     broadcast, nonce = _still(track), nonce_of(track.row)
-    often = broadcast is not None and broadcast.said is Sent.REFUSED and broadcast.times >= REFUSALS
+    often = broadcast is not None and broadcast.said is Sent.REFUSED and broadcast.refusals >= REFUSALS
     return Found(nonces=(nonce,)) if often and nonce == view.chain.nonce else None
 
 
@@ -334,9 +334,8 @@ def _final(view: View, track: Track, call: Finding | None) -> Found | None:
         return None  # it is of a branch that went, or of a node that lags
     block, receipt = track.row.reply.included_block or 0, receipt_of(track)
     if receipt is not None and receipt.succeeded:
-        block = max(
-            block, receipt.block
-        )  # where a branch came back: later perhaps than on the one in between
+        # where a branch came back: later perhaps than on the one in between
+        block = max(block, receipt.block)
     elif not is_done(said_in(call)):
         return None
     return Found(block=block) if block <= view.chain.final else None

@@ -151,6 +151,15 @@ async def test_bytes_that_a_node_refuses_are_named_until_one_takes_them(world: W
         await until(lambda: answered(world, [1]), 60)
 
 
+async def test_one_refusal_after_failures_uses_no_nonce_up(world: World) -> None:
+    world.request(1)
+    said = [RpcError(3, "execution reverted"), *[RpcError(-32000, "internal error")] * 2]
+    world.node.refuse = lambda call: said.pop() if said and call.method == "eth_sendRawTransaction" else None
+    async with running(world):
+        await until(lambda: answered(world, [1]))
+    assert [one.transaction.to for one in world.ours()] == [CONTRACT]
+
+
 @pytest.mark.slow
 async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarely(world: World) -> None:
     """There is no code at the contract's address: every transaction succeeds and answers nothing. It went out every few seconds."""

@@ -64,7 +64,7 @@ def test_holes_are_what_nobody_holds_below_the_top_in_the_window_only() -> None:
 
 
 def test_accepted_bytes_are_due_again_later_and_later() -> None:
-    broadcast = sent(Sent.ACCEPTED)
+    broadcast = sent(Sent.FAILED, Sent.ACCEPTED)
     assert not broadcast.is_due(AGAIN_AFTER - 0.1, 0.25)
     assert broadcast.is_due(AGAIN_AFTER, 0.25)
     broadcast.tell(Sent.KNOWN, AGAIN_AFTER)
@@ -113,11 +113,13 @@ def test_only_the_first_taking_of_bytes_is_news() -> None:
 
 
 def test_bytes_are_stuck_only_after_they_were_sent_again() -> None:
-    broadcast = sent(Sent.ACCEPTED)
+    broadcast = sent(*[Sent.FAILED] * 9)
+    broadcast.goes_out(1.0)
+    broadcast.tell(Sent.ACCEPTED, 2.0)
     assert not is_stuck(broadcast, 10 * REPLACE_AFTER)
     broadcast.tell(Sent.KNOWN, 10.0)
-    assert not is_stuck(broadcast, REPLACE_AFTER - 0.1)
-    assert is_stuck(broadcast, REPLACE_AFTER)
+    assert not is_stuck(broadcast, REPLACE_AFTER + 0.9)
+    assert is_stuck(broadcast, REPLACE_AFTER + 1.0)
 
 
 def test_bytes_that_pay_too_little_are_stuck_at_once_and_used_nonces_never() -> None:
