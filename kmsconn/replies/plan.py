@@ -54,7 +54,7 @@ def phase_of(view: View, track: Track) -> tuple[Phase, Any]:
         return Phase.INCLUDED, track.finding(Question.CALL, view.now)
     said = broadcast is not None and broadcast.says_used(view.now, view.block_time)
     if said or nonce_of(row) < view.chain.nonce:
-        return Phase.SPENT, receipt_of(track)
+        return Phase.SPENT, receipt_of(track, view.epoch)
     call = track.findings.get(Question.CALL)  # however long ago, in this epoch
     return Phase.IN_FLIGHT, call if call is not None and call.asked_at >= view.epoch else None
 

@@ -94,9 +94,8 @@ class ReplyMoves:
             self._included(track, found.block, found=True, foreign=foreign)
 
     def _included(self, track: Track, block: int, *, found: bool, foreign: bool = False) -> None:
-        row, state = track.row, self.state
-        history = track.history  # all that it says of a reply on its way is over
-        history.least_gas = history.returned = 0
+        row, state, history = track.row, self.state, track.history
+        history.least_gas = history.returned = 0  # all that it says of a reply on its way is over
         history.signed_once = history.lost = False
         state.tracks.drop(track)
         state.alerts.to_a_block.passed(REPLY, row.rid)

@@ -271,10 +271,11 @@ def said_in(finding: Finding) -> Says:
     return finding.value
 
 
-def receipt_of(track: Track) -> Receipt | None:
-    """Return the receipt of a reply's bytes, None where no node showed one."""
+def receipt_of(track: Track, since: float = -math.inf) -> Receipt | None:
+    """Return the receipt of a reply's bytes, None where no node that was asked since then showed one."""
     finding = track.findings.get(Question.RECEIPT)
-    return finding.value if finding is not None and isinstance(finding.value, Receipt) else None
+    found = None if finding is None or finding.asked_at < since else finding.value
+    return found if isinstance(found, Receipt) else None
 
 
 def out_of_gas(track: Track) -> int | None:

@@ -160,6 +160,20 @@ async def test_one_refusal_after_failures_uses_no_nonce_up(world: World) -> None
     assert [one.transaction.to for one in world.ours()] == [CONTRACT]
 
 
+async def test_a_receipt_that_was_asked_for_before_a_fork_includes_no_reply() -> None:
+    world, late = World(pool="geth"), iter([Fault(latency=4.0)])
+    world.node.finality, world.node.in_order = 400, False
+    world.request(1)
+    slow = "eth_getTransactionReceipt"
+    world.node.fault = lambda calls: next(late, HEALTHY) if calls[-1].method == slow else HEALTHY
+    async with running(world):
+        await until(lambda: any(call.method == slow for call in world.node.calls))
+        await trio.sleep(2.5)
+        world.chain.reorg(world.chain.head.number, drop=lambda one: one.sender == KEY.address)
+        world.foreign(0)
+        await until(lambda: world.answered_on_chain(1), 20)
+
+
 @pytest.mark.slow
 async def test_a_reply_that_the_contract_loses_each_time_is_paid_ever_more_rarely(world: World) -> None:
     """There is no code at the contract's address: every transaction succeeds and answers nothing. It went out every few seconds."""
@@ -240,11 +254,8 @@ async def test_what_others_pass_is_never_critical(error: RpcError, world: World)
 
 async def test_receipts_that_come_as_errors_count_as_missing_and_the_contract_decides(world: World) -> None:
     requested(world)
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "transaction indexing is in progress")
-        if call.method == "eth_getTransactionReceipt"
-        else None
-    )
+    busy = RpcError(-32000, "transaction indexing is in progress")
+    world.node.refuse = lambda call: busy if call.method == "eth_getTransactionReceipt" else None
     async with running(world):
         await until(lambda: len(world.said(ReplyIncluded)) == REPLIES, 60)
         assert not any(row.state is State.SIGNED for row in world.journal.rows.values())
@@ -318,11 +329,8 @@ async def test_bytes_whose_fee_no_node_takes_are_repriced_too(world: World) -> N
     reply = Transaction(CHAIN_ID, 0, 3, 2**90, 1_000_000, CONTRACT, 0, calldata(1))
     raw, reply_hash = sign_transaction(reply, KEY)
     world.journal.change(1, state=State.SIGNED, nonce=0, raw=raw, reply_hash=reply_hash)
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "tx fee (1237940039.00 ether) exceeds the configured cap (1.00 ether)")
-        if call.params == (to_hex(raw),)
-        else None
-    )
+    capped = RpcError(-32000, "tx fee (1237940039.00 ether) exceeds the configured cap (1.00 ether)")
+    world.node.refuse = lambda call: capped if call.params == (to_hex(raw),) else None
     async with running(world):
         await until(lambda: answered(world, [1]), 60)
     assert [mined.transaction.nonce for mined in world.ours()] == [0]
@@ -503,11 +511,8 @@ async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waite
     world.chain.mine_many(10)
     requested(world, 1)
     used = iter([True])
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "nonce too low")
-        if call.method == "eth_sendRawTransaction" and next(used, False)
-        else None
-    )
+    low, send = RpcError(-32000, "nonce too low"), "eth_sendRawTransaction"
+    world.node.refuse = lambda call: low if call.method == send and next(used, False) else None
     async with running(world):
         await until(lambda: answered(world, [1]), 30)
 

@@ -169,9 +169,8 @@ async def nonce_taken() -> Wrong:
     """Another process's transaction takes the reply's nonce."""
     world = World(pool="geth")
     world.request(1)
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
-    )
+    full = RpcError(-32000, "txpool is full")
+    world.node.refuse = lambda call: full if call.method == "eth_sendRawTransaction" else None
     async with running(world):
         await until(is_in(world, State.SIGNED))
         world.foreign()

@@ -241,9 +241,8 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(w
 
 async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_trace(world: World) -> None:
     world.request(1, block=0)
-    world.node.refuse = lambda call: (
-        RpcError(-32601, "method not found") if call.method == "debug_traceTransaction" else None
-    )
+    unknown = RpcError(-32601, "method not found")
+    world.node.refuse = lambda call: unknown if call.method == "debug_traceTransaction" else None
     world.node.on_sent = lambda raw: set_broken(world, True)
     async with running(world):
         await until(lambda: bool(world.said(ReplyReturned)))
@@ -444,11 +443,8 @@ async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_hold
     world = await with_a_hole("arbitrum", has=2)
     async with running(world):
         await until(lambda: world.journal.rows[2].state is State.INCLUDED)
-        world.node.refuse = lambda call: (
-            RpcError(-32000, "busy")
-            if call.method == "eth_call" and calldata(2, 0).hex() in str(call.params)
-            else None
-        )
+        busy, second = RpcError(-32000, "busy"), calldata(2, 0).hex()
+        world.node.refuse = lambda it: busy if it.method == "eth_call" and second in str(it.params) else None
         await trio.sleep(30)
         assert world.journal.rows[2].state is State.INCLUDED
         world.request(3)

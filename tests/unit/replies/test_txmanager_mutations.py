@@ -125,9 +125,8 @@ async def a_nonce_that_another_took_opens_again() -> bool:
     world = World(pool="geth")
     world.chain.mine_many(10)
     world.request(1)
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
-    )
+    full = RpcError(-32000, "txpool is full")
+    world.node.refuse = lambda call: full if call.method == "eth_sendRawTransaction" else None
     world.random = lambda: 1.0
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
@@ -221,9 +220,8 @@ async def a_nonce_was_lost_and_receipts_trail() -> bool:
     """A reply lost its nonce to another process and has a second one; the node that tells of its block has no receipt yet."""
     world = World(pool="geth")
     world.request(1)
-    world.node.refuse = lambda call: (
-        RpcError(-32000, "txpool is full") if call.method == "eth_sendRawTransaction" else None
-    )
+    full = RpcError(-32000, "txpool is full")
+    world.node.refuse = lambda call: full if call.method == "eth_sendRawTransaction" else None
     async with running(world):
         await until(lambda: world.journal.rows[1].state is State.SIGNED)
         world.foreign()
