@@ -24,6 +24,7 @@ SOONEST = 0.1  # seconds between two checks, whatever is asked for
 AGAIN = 1.0  # seconds until one that does not is asked again
 ENDPOINT_FAILURE_GRACE = 3.0
 """Seconds that an endpoint may fail before it is said: a Core that restarts, a connection that breaks."""
+GONE_AGAIN = 30.0  # seconds until one whose health check fails, but is answered, is tried by requests again: it may take them
 
 CAUSE = "unreachable"
 CONNECTION = frozenset({"calls-fail", "too-slow"})
@@ -44,8 +45,8 @@ class CoreHealth:
     """Is told which endpoint serves again, or is connected to anew: another Core may stand there. ``served``: it has not said otherwise."""
     _wrong: dict[int, tuple[float, str]] = attrs.field(factory=dict)
     """Since when an endpoint does not serve, and what was said last."""
-    _unreached: set[int] = attrs.field(factory=set)
-    """Endpoints to which the last call found no connection or got no answer, be it of a request or of the health check."""
+    _unreached: dict[int, float] = attrs.field(factory=dict)
+    """When the last call to an endpoint found no connection or got no answer, be it of a request or of the health check."""
     _connections: dict[int, int] = attrs.field(factory=dict)
     _served: dict[int, trio.Event] = attrs.field(factory=dict)
     _served_at: dict[str, float] = attrs.field(factory=dict)
@@ -80,16 +81,17 @@ class CoreHealth:
 
     @property
     def gone(self) -> frozenset[int]:
-        """The endpoints whose links are down: they do not serve, and calls do not reach them."""
-        return frozenset(self._unreached & self._wrong.keys())
+        """The endpoints whose links are down: they do not serve, and of late calls did not reach them."""
+        since = trio.current_time() - GONE_AGAIN
+        return frozenset({index for index, at in self._unreached.items() if at > since} & self._wrong.keys())
 
     def note_call(self, index: int, *, reached: bool) -> None:
         """Note whether a request's call got an answer of any kind; where it did not the endpoint is asked at once."""
-        if reached:
-            self._unreached.discard(index)
-        elif index not in self._unreached:
-            self._unreached.add(index)
-            self._ask_now()
+        before = self._unreached.pop(index, None)
+        if not reached:
+            self._unreached[index] = trio.current_time()
+            if before is None:
+                self._ask_now()
 
     def _ask_now(self) -> None:
         self._asked_for.set()
@@ -122,7 +124,7 @@ class CoreHealth:
             return False
         self._served_at[self.core.endpoints[index]] = now
         self._first(index).set()
-        self._unreached.discard(index)
+        self._unreached.pop(index, None)
         was_wrong, connections = self._wrong.pop(index, None), self.core.connections(index)
         before, self._connections[index] = self._connections.get(index, connections), connections
         return was_wrong is not None or before != connections
@@ -132,8 +134,10 @@ class CoreHealth:
             with trio.move_on_after(self.limit):
                 return await self.core.health(index)
         except Unreachable as error:
-            self._unreached.add(index)
+            self._unreached[index] = trio.current_time()
             return str(error)
+        if index in self._unreached:  # a hung one is no nearer
+            self._unreached[index] = trio.current_time()
         return f"accepts calls and does not answer for {self.limit:g} s"
 
     def _first(self, index: int) -> trio.Event:

@@ -15,7 +15,7 @@ from kmsconn.errors import Unreachable
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.events import AlertCleared, AlertRaised, Event
-from kmsconn.requests.core_health import ENDPOINT_FAILURE_GRACE, HEALTH_CHECK_INTERVAL, CoreHealth
+from kmsconn.requests.core_health import ENDPOINT_FAILURE_GRACE, GONE_AGAIN, HEALTH_CHECK_INTERVAL, CoreHealth
 from tests.unit.requests.few_components import FewComponents
 
 
@@ -107,15 +107,15 @@ async def test_the_start_waits_until_each_has_served() -> None:
             await health.wait_served()
 
 
-async def test_an_endpoint_without_a_connection_is_gone_until_it_serves() -> None:
+async def test_an_endpoint_is_gone_while_there_is_no_connection() -> None:
     core = Core()
     async with watched(core) as health:
         core.down.add(1)
         await trio.sleep(HEALTH_CHECK_INTERVAL + 1)
         assert health.gone == {1}
-        core.down.clear()
-        await trio.sleep(2)
-        assert health.gone == set()
+        core.wrong[1], core.down = "its health check failed: NOT_FOUND", set()
+        await trio.sleep(GONE_AGAIN + 2)
+        assert health.gone == set(), "it may take requests all the same"
 
 
 async def test_one_that_calls_do_not_reach_is_asked_at_once_and_gone_if_it_does_not_serve() -> None:

@@ -315,10 +315,10 @@ async def test_a_call_that_does_not_reach_the_core_is_noted_for_its_shard(
     does: dict[str, Any] = {stage: Unreachable("refused")}
     async with open_bench(tmp_path, shards=shards, **does) as bench:
         row = await bench.run(await bench.record())
-        assert bench.core_health._unreached == {row.id % shards}
+        assert bench.core_health._unreached.keys() == {row.id % shards}
         bench.stages.does[stage] = Refused("INTERNAL")
         await bench.run(row)
-        assert bench.core_health._unreached == set()
+        assert bench.core_health._unreached == {}
 
 
 @named
