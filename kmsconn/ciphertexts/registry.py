@@ -114,6 +114,7 @@ class Lookup:
     on_event: OnEvent
     now: Callable[[], float] = trio.current_time
     _known: dict[Address, tuple[float, str]] = attrs.field(factory=dict)
+    _told: set[Address] = attrs.field(factory=set)
     _board: Board = attrs.field(
         default=attrs.Factory(lambda self: Board(self.on_event, trio.current_time), takes_self=True),
         init=False,
@@ -135,8 +136,11 @@ class Lookup:
         await trio.lowlevel.checkpoint()
 
     async def run(self) -> None:
-        """Do nothing for ever."""
-        await trio.sleep_forever()
+        """Look those up again for ever of whom an alert is told: no request may name them any more."""
+        while True:
+            await trio.sleep(self.refresh)
+            for sender in tuple(self._told):
+                await self._bucket(sender)
 
     async def _bucket(self, sender: Address) -> str | None:
         """Return a coprocessor's bucket, empty where it has none, None where nobody says so."""
@@ -147,12 +151,16 @@ class Lookup:
         try:
             bucket = (await ask(self.gateway, self.profile.registry.coprocessor(sender))).bucket
         except Retryable as error:
+            self._told.add(sender)
             self._board.set("unreachable", _name(sender), str(error), critical=False)
             return known
         self._board.set("unreachable", _name(sender), None)
         self._board.set("no-bucket", _name(sender), None if bucket else "has no bucket registered")
         if bucket:
+            self._told.discard(sender)
             self._known[sender] = (self.now(), bucket)
+        else:
+            self._told.add(sender)
         return bucket
 
 
