@@ -120,16 +120,18 @@ class Attempt:
     async def grow(self, amount: int) -> bool:
         """Hold ``amount`` more bytes of a body that is on its way; False where they do not fit. Cancellation: as ``reserve``."""
         if not self.is_large and self.held + amount > LARGE:
-            await self._become_large()
+            await self._become_large(amount)
         if not self._hold(amount):
             self.wanted = self.held + amount
             return False
         return True
 
-    async def _become_large(self) -> None:
-        """Wait until a large body has a place; that is no silence of the bucket."""
+    async def _become_large(self, amount: int) -> None:
+        """Wait until a large body has a place, while its bytes fit; that is no silence of the bucket."""
         budget, bucket = self.lease.budget, show_origin(self.bucket)
         while budget.large[bucket] >= LARGE_BODIES and not self._is_exempt:
+            if amount and budget.used + amount > budget.total:
+                return  # who waits for bytes has no connection
             began = trio.current_time()
             if self.silence is not None:
                 self.silence.deadline = math.inf

@@ -105,6 +105,16 @@ async def test_no_more_than_some_large_bodies_of_a_bucket_grow_at_once() -> None
     assert not budget.large
 
 
+async def test_a_large_body_that_does_not_fit_waits_for_no_place() -> None:
+    """It would hold a connection to its bucket meanwhile, and the eldest might find none."""
+    budget = ByteBudget(LARGE)
+    with Lease(budget) as eldest, Lease(budget) as late:
+        await Attempt(eldest).reserve(LARGE)
+        budget.large["http://a"] = LARGE_BODIES
+        with trio.fail_after(0):
+            assert not await Attempt(late, bucket="http://a/1").grow(LARGE + 1)
+
+
 async def test_a_cancelled_wait_holds_nothing_more() -> None:
     budget = ByteBudget(10)
     with Lease(budget) as first, Lease(budget) as second:
