@@ -237,8 +237,7 @@ async def test_run_with_a_key_that_may_not_be_used_ends_with_3(tmp_path: Path) -
 async def test_replies_signed_in_aws_kms_are_taken_by_anvil_through_throttling_and_slowness(
     anvil: Path, tmp_path: Path
 ) -> None:
-    kms = EmulatedAwsKms({"alias/tx-sender": sender_key()}, latency=0.02)
-    events: list[Any] = []
+    kms, events = EmulatedAwsKms({"alias/tx-sender": sender_key()}, latency=0.02), list[Any]()
     async with open_world(anvil, tmp_path) as world, serving(kms) as url:
         settings = world.settings(
             tmp_path / "journal.db", private_key=None, aws_kms=AwsKmsKey("alias/tx-sender", None, url)

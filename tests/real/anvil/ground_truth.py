@@ -111,8 +111,7 @@ _FUNCTIONS = {
 
 async def read_key_replies(world: World, sender: Address) -> dict[tuple[str, int], list[str]]:
     """Return the status of each transaction with a reply, by function and id."""
-    rpc = world.ethereum.rpc
-    found: dict[tuple[str, int], list[str]] = {}
+    rpc, found = world.ethereum.rpc, dict[tuple[str, int], list[str]]()
     for each in await _transactions(rpc, sender, from_quantity(await rpc.call("eth_blockNumber"))):
         if (name := _FUNCTIONS.get(from_hex(each["input"])[:4])) is not None:
             receipt = await rpc.call("eth_getTransactionReceipt", each["hash"])

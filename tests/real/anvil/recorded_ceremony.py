@@ -117,8 +117,7 @@ async def play(binary: Path, folder: Path) -> AsyncIterator[Recorded]:
     """Play everything that was recorded, each transaction in a block of the recorded number."""
     async with open_place(binary, ETHEREUM["chain_id"], folder) as place:
         await _install(place)
-        played = Recorded(place)
-        steps: list[tuple[int, Any]] = []
+        played, steps = Recorded(place), list[tuple[int, Any]]()
         for entry in EVENTS:
             if entry["name"] not in BEGUN_BY_A_REPLY:
                 number = int(entry["log"]["blockNumber"], 16)

@@ -127,8 +127,7 @@ def call_of(log: dict[str, Any], revision: str) -> bytes:
 
 def steps(revision: str) -> list[Step]:
     """Return what happened, in the order of the blocks, without what the owner and coprocessors did."""
-    group = vectors.load()[revision]
-    found: list[Step] = []
+    group, found = vectors.load()[revision], list[Step]()
     exchanges = [(f"threshold_1/{name}", entry) for name, entry in group["threshold_1"].items()]
     for kind in ("public_decryption", "user_decryption", "key_management", "profile_A_user_decryption"):
         exchanges += [(f"{kind}/{entry['name']}", entry) for entry in group.get(kind, [])]

@@ -152,8 +152,7 @@ def test_an_aborted_key_makes_room_for_the_next() -> None:
 def test_what_the_anchor_keeps_is_the_hash_of_the_announcement() -> None:
     """Kept apart from the recorded anchors: any announcement has it, not only those of the vectors."""
     played = fresh_ceremony()
-    first = announcement(EVENTS[0])
-    seen: list[Any] = []
+    first, seen = announcement(EVENTS[0]), list[Any]()
 
     def announce(frame: Frame) -> None:
         ceremonies.announce(frame, 1, 0, first)

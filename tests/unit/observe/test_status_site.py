@@ -154,8 +154,7 @@ async def test_one_viewer_too_many_is_refused_until_one_leaves() -> None:
 
 async def test_all_viewers_share_one_rendering() -> None:
     of = site()
-    watched = snapshot()
-    taken: list[float] = []
+    watched, taken = snapshot(), list[float]()
     of._monitor.watch(lambda: taken.append(trio.current_time()) or watched)  # type: ignore[func-returns-value]
     streams = [ask(of, "/status/events") for _ in range(VIEWERS)]
     pieces: list[list[bytes]] = [[], [], []]

@@ -85,9 +85,8 @@ async def world(request: pytest.FixtureRequest) -> World:
 async def test_a_trace_that_is_never_answered_holds_up_no_other_reply(world: World) -> None:
     """Reply 7 fails as long as the first transaction takes; its trace never comes."""
     requested(world)
-    world.node.fault = lambda calls: (
-        NEVER if any(c.method == "debug_traceTransaction" for c in calls) else HEALTHY
-    )
+    trace = "debug_traceTransaction"
+    world.node.fault = lambda calls: NEVER if any(one.method == trace for one in calls) else HEALTHY
     failing = iter([True])
 
     def on_sent(raw: bytes) -> None:
@@ -359,9 +358,7 @@ async def test_one_gas_estimate_above_the_block_defers_that_reply_alone(world: W
     requested(world)
     wild = is_about(7, "eth_estimateGas")
     lies = iter([True])
-    world.node.twist = lambda call, answer: (
-        quantity(2**256 - 1) if wild(call) and next(lies, False) else answer
-    )
+    world.node.twist = lambda call, it: quantity(2**256 - 1) if wild(call) and next(lies, False) else it
     async with running(world):
         began = trio.current_time()
         await until(lambda: answered(world, OTHERS))

@@ -76,8 +76,7 @@ async def test_a_header_that_never_comes_costs_one_look() -> None:
 
 async def a_node_shows_receipts_of_what_it_swallows() -> bool:
     """Of success, in a block of the chain, with what the contract emits."""
-    world = speaking()
-    swallowed: dict[str, int] = {}
+    world, swallowed = speaking(), dict[str, int]()
 
     def twist(call: Call, answer: Any) -> Any:
         if call.method == "eth_getTransactionCount" and swallowed:

@@ -156,11 +156,8 @@ async def lost_broadcast() -> Wrong:
     world = World(pool="geth")
     world.request(1)
     lost = iter([True] * 3)
-    world.node.fault = lambda calls: (
-        Fault(lost="question")
-        if calls[0].method == "eth_sendRawTransaction" and next(lost, False)
-        else Fault()
-    )
+    send, fault = "eth_sendRawTransaction", Fault(lost="question")
+    world.node.fault = lambda calls: fault if calls[0].method == send and next(lost, False) else Fault()
     async with running(world):
         return await comes_about("finality", is_in(world, State.FINALIZED)) + vain(world)
 

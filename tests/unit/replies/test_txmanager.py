@@ -252,9 +252,8 @@ async def test_the_reason_of_status_0_comes_from_a_call_where_the_node_does_not_
 async def test_a_reply_that_included_while_its_send_was_lost_is_not_sent_twice(world: World) -> None:
     world.request(1)
     lost = iter([True])
-    world.node.fault = lambda calls: (
-        Fault(lost="answer") if calls[0].method == "eth_sendRawTransaction" and next(lost, False) else HEALTHY
-    )
+    send, fault = "eth_sendRawTransaction", Fault(lost="answer")
+    world.node.fault = lambda calls: fault if calls[0].method == send and next(lost, False) else HEALTHY
     async with running(world):
         await until(lambda: all_in(world, State.FINALIZED))
     assert world.sent() == [0]
