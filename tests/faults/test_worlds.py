@@ -58,6 +58,7 @@ RARE: dict[str, list[PlanStep]] = {
     "a reorganisation took an answered request": [Ask(1.0, "public", 5), Reorg(6.0, 20, "vanished"), Ask(8.0, "public", 2)],
     "killed while something is signed": [Ask(1.0, "public", 5), Kill(2.5, 1.0)],
     "a log was quarantined": [Ask(1.0, "public", 5), StrangeLog(2.0)],
+    "a reorganisation took an open request": [Ask(1.0, "public", 3, granted=False), Reorg(3.0, 10, "vanished")],
     "a request moved": [Ask(1.0, "public", 2), Reorg(6.0, 20, "moved")],
 }  # fmt: skip
 """FaultInjection brings these about too seldom to rely on."""
