@@ -12,9 +12,8 @@ import trio
 from kmsconn.transport.urls import show_origin
 
 SILENCE = 10.0  # seconds without a byte after which a bucket counts as hung
-SLOWEST = (
-    64 * 1024
-)  # bytes a second on average; a body that drips holds its bytes of the budget for SILENCE, not until the deadline
+SLOWEST = 64 * 1024
+"""Bytes a second on average; a body that drips holds its bytes of the budget for ``SILENCE``, not until the deadline."""
 LARGE = 64 * 1024  # bytes; a body that is larger has one of its bucket's ``LARGE_BODIES`` places
 LARGE_BODIES = 8  # more of them that grow at once leave holes in the heap, as large as the budget
 

@@ -1,4 +1,4 @@
-"""Fetches one ciphertext: every bucket that has it, every way to it, the digest checked, a cap on size (4.3)."""
+"""Fetches the ciphertexts of a request: every bucket that has one, every way to it, the digest checked, a cap on size (4.3)."""
 
 from __future__ import annotations
 
