@@ -205,6 +205,11 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
         "No block has included a signed reply for minutes, whatever the node answers to its broadcast, or the contract lacks replies "
         "that the node gives receipts for",
     ),
+    "nonce-gaps": AlertMeaning(
+        "txmanager …",
+        "More nonces below signed replies are free than empty transfers may be paid for: a node told a nonce that is too high, or another "
+        "process sends from the account. Sixteen are paid at once, and one a minute; a wider hole is left by taking other nonces",
+    ),
     "rounds": AlertMeaning(
         "txmanager …, shadow …",
         "A round of the transaction manager, or of its shadow, failed",

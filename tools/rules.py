@@ -372,6 +372,7 @@ _CONNECTOR: Final = (
             "broadcast",
             "contract-refuses",
             "not-included",
+            "nonce-gaps",
             "rounds",
             "gas-estimate-unanswered",
             "contract-unanswered",

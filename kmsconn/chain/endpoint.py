@@ -53,6 +53,11 @@ class Endpoint:
         """Whether every URL has failed and none works yet; an alert says so."""
         return self.keeper.wait_limit < math.inf
 
+    def leave(self, reason: str) -> None:
+        """Give up the connection in use for a reason; the next one is to the next URL."""
+        if (link := self.keeper.usable) is not None:
+            link.drop(reason)
+
     async def call(self, method: str, *params: Any) -> Any:
         """Ask one question and return its JSON result.
 

@@ -91,6 +91,11 @@ class HeadTracker:
         watched = last - then >= _TRUSTED_SPAN and new > old
         self.block_time = max(FASTEST, (last - then) / (new - old)) if watched else DEFAULT_BLOCK_TIME
 
+    def sure(self, timestamp: int) -> int:
+        """Return a time near a block's that several notes agree on, where there is one: for what one wrong block must not decide."""
+        settled = self.settled_timestamp
+        return timestamp if settled is None else min(max(timestamp, settled), settled + int(LAGGING))
+
     def follow_down(self, number: int, timestamp: int) -> None:
         """Take a lower head at once: that the chain went back to it is proved."""
         if self.number is not None and number < self.number:

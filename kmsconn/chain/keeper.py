@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Never
 
 import attrs
@@ -196,6 +197,33 @@ class LinkKeeper:
             return link
         self.reason = f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s"
         return None
+
+    async def aside(self, calls: Sequence[Call], place: int) -> list[Any]:
+        """Ask in one batch over a connection of its own, to the URLs in turn by ``place``, the one in use last.
+
+        Raises Unreachable, Overloaded. Cancellation: at any time. Repeating: the caller's questions, perhaps of another node.
+        """
+        link = self.link
+        urls = sorted(self.urls, key=lambda url: link is not None and show_origin(url) == link.origin)
+        for url in [*urls[place % len(urls) :], *urls[: place % len(urls)]]:
+            with suppress(Retryable):
+                if (results := await self._ask_aside(url, calls)) is not None:
+                    return results
+        raise Unreachable(f"{self.name}: no second connection is answered: {self.reason}")
+
+    async def _ask_aside(self, url: str, calls: Sequence[Call]) -> list[Any] | None:
+        results: list[Any] | None = None
+        failure: Retryable | None = None
+        async with trio.open_nursery() as nursery:
+            link = await self._make(nursery, url)
+            try:
+                results = None if link is None else await link.exchange(calls, batch=True)
+            except Retryable as error:
+                failure, self.reason = error, str(error)
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return results
 
     async def _compare_chain(self, link: RpcLink, url: str) -> None:
         (outcome,) = await link.exchange([Call("eth_chainId")], batch=False)

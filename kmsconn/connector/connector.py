@@ -245,6 +245,8 @@ def txmanager_of(components: Components, chain_context: ChainContext) -> TxManag
             components.membership.is_valid,
             chain_context.confirmations,
             chain_context.replace_after,
+            witnesses=chain_context.witnesses,
+            leave=chain_context.endpoint.leave,
         ),
         journal=components.journal,
         wallet=components.sender,

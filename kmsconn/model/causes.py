@@ -85,6 +85,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "not-included": Cause(
         "check that the node forwards transactions, and that the chain makes blocks; the connector sends the reply again"
     ),
+    "nonce-gaps": Cause("see why the node told a nonce too high, or who else sends from the account", critical=True),
     "rounds": Cause("see the text; the next round runs by itself"),
     "gas-estimate-unanswered": Cause("see the node"),
     "contract-unanswered": Cause("see the node"),

@@ -217,6 +217,8 @@ class Operation(HandedOver[C]):
     spare_percent: int = 0
     verdicts: ClassVar[Mapping[str, Verdict]] = MappingProxyType({})
     agreed: ClassVar[bool] = False
+    for_good: ClassVar[bool] = False
+    """The Core does it for good: several nodes must say that it is to be done."""
 
     @property
     @abstractmethod

@@ -17,6 +17,7 @@ from kmsconn.errors import JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
 from kmsconn.model.life import State
 from kmsconn.replies.asking import Questioner, judge_market
+from kmsconn.replies.attesting import NonceAttesting
 from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
@@ -68,6 +69,7 @@ class Rounds:
     observer: ChainObserver
     questioner: Questioner
     backoff: Hold
+    attesting: NonceAttesting
     heard: bool = False
     """The last rest ended by a notification: heads are heard."""
     owed: bool = True
@@ -87,6 +89,7 @@ class Rounds:
             ChainObserver(endpoint.rpc, endpoint.follower, manager.account, endpoint.confirmations),
             Questioner(state),
             Hold(ROUND_BACKOFF, manager.ports.random),
+            NonceAttesting(state),
         )
 
     async def wait_until_empty(self) -> None:
@@ -146,6 +149,7 @@ class Rounds:
             first = state.nonces.first_block
             early = first is None or chain.number < first + POOL_BLOCKS
             pooled = await self.observer.pooled() if early else 0
+            await self.attesting.attest(chain)
             state.nonces.look(chain, state.tracks.nonces, state.manager.endpoint.window, pooled)
         judge_market(state, chain)
         if chain.fresh:

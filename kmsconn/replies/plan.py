@@ -103,7 +103,8 @@ def _plan_nonces(
     """
     gaps = view.missing if view.chain.fresh else ()
     ripe = view.nonces.ripe.intersection(gaps)
-    blocking = [gap for gap in gaps if gap < max(view.in_flight, default=-1)]
+    held = [nonce for nonce in view.in_flight if nonce < view.nonces.beyond]
+    blocking = [gap for gap in gaps if gap < max(held, default=-1)]
     unsure = bool(claimed) or view.chain.suspicious or not ripe.issuperset(blocking)
     signed = _first_claims(view, ready)
     if view.price is None or unsure:
@@ -119,7 +120,7 @@ def _plan_nonces(
 def _open_nonce(view: View, step: Step) -> int | None:
     """Return the nonce of a reply's earlier bytes while the chain has not used it."""
     nonce = step.track.row.reply.nonce
-    return nonce if nonce is not None and nonce >= view.chain.nonce else None
+    return nonce if nonce is not None and view.chain.nonce <= nonce < view.nonces.beyond else None
 
 
 def _first_claims(view: View, ready: Sequence[Step]) -> list[tuple[Step, int | None]]:

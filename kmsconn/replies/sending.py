@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kmsconn.chain.logs import read_number
-from kmsconn.chain.port import Call
+from kmsconn.chain.port import Call, Receipt
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import Transaction
@@ -28,7 +28,16 @@ from kmsconn.model.events import (
     RequestDeferred,
 )
 from kmsconn.model.life import State
-from kmsconn.replies.answers import THERE, WAITS_FOR_A_BLOCK, Broadcast, Sent, read_sent
+from kmsconn.replies.answers import (
+    THERE,
+    WAITS_FOR_A_BLOCK,
+    Broadcast,
+    Question,
+    Sent,
+    is_hopeless,
+    read_sent,
+)
+from kmsconn.replies.asking import call_for, read_finding
 from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
@@ -141,10 +150,31 @@ class ReplyMoves:
     async def close(self, transition: str, track: Track, found: Found) -> None:
         """Reject a reply that can never be taken, or finish one that is not this node's to give."""
         row, reason = track.row, found.reason
+        if not await self._attested(track):
+            return
         self.state.forget(row.rid)
         state = State.REJECTED if transition == "reject" else State.DONE
         if await self._move(track, transition, reason=reason):
             self.state.manager.on_event(RequestClosed(row.rid, row.kind, state, reason, STAGE, id=row.id))
+
+    async def _attested(self, track: Track) -> bool:
+        """Say whether witnesses, too, say that the contract never takes a reply; else it waits."""
+        manager = self.state.manager
+        call, said = call_for(track, Question.ESTIMATE, manager.account), ""
+        for witness in manager.endpoint.witnesses:
+            try:
+                answers = await witness.batch([call])
+            except Retryable as error:
+                said = str(error)
+                break
+            other = read_finding(manager.profile, track, Question.ESTIMATE, answers[0])
+            assert not isinstance(other, Receipt | bool | None)
+            if not (is_hopeless(other) or getattr(other, "plan", None) is not None):
+                said = f"another node says {other}"
+                break
+        if said:
+            await self.defer(track, Found(f"one node says that it is never taken; {said}", alert=REFUSED))
+        return not said
 
     async def defer(self, track: Track, found: Found) -> None:
         """Let a reply wait in the journal, without a nonce."""
@@ -339,7 +369,12 @@ class Sender(ReplyMoves):
         state, now, sender = self.state, trio.current_time(), self.wallet.address
         endpoint, price, known = state.manager.endpoint, state.market.price, state.fillers
         block_time = endpoint.follower.head.block_time
-        due = [gap for gap in gaps if gap not in known or known[gap].is_due(now, block_time)]
+        again = [gap for gap in gaps if gap in known and known[gap].is_due(now, block_time)]
+        new = [gap for gap in gaps if gap not in known]
+        room = state.purse.room(now)
+        text = f"{len(new)} nonces below a reply are free, and no more empty transfers are paid now"
+        state.alerts.set("nonce-gaps", text if room < len(new) else None, critical=True)
+        due = sorted([*again, *new[:room]])
         if not due or price is None:
             return
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
@@ -350,10 +385,11 @@ class Sender(ReplyMoves):
         if within is None:
             return
         chain_id = endpoint.rpc.chain_id
-        new = [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
-        raws = await self._made(new)
+        made = [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
+        raws = await self._made(made)
         sent = list[Outgoing]()
         for gap, (raw, _) in zip(due, raws, strict=False):
+            state.purse.coins -= gap not in known
             known.setdefault(gap, Broadcast(now, now)).goes_out(now)
             sent.append((known[gap], raw, None))
         nursery.start_soon(self._hand_over, sent)

@@ -6,14 +6,14 @@ cause once, until it is over; texts have the figures and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
 
 from kmsconn.chain.follower import Follower
 from kmsconn.chain.looking import ChainView
-from kmsconn.chain.port import PipelinedRpc
+from kmsconn.chain.port import PipelinedRpc, Rpc
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address, checksum
@@ -31,7 +31,7 @@ from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market
 from kmsconn.replies.table import REFUSED
-from kmsconn.replies.view import IncludedReply, NonceTracker, ReplyHistory, Track, transaction_of
+from kmsconn.replies.view import FILLS, IncludedReply, NonceTracker, ReplyHistory, Track, transaction_of
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp
@@ -140,6 +140,8 @@ def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now
 
 GAP_SECONDS = 3.0
 """Until a nonce gap is believed without a later head; filling a gap that was none does no harm."""
+COIN_SECONDS = 60.0
+"""Until one more empty transfer may be paid."""
 MOST_IN_FLIGHT = 512
 """Replies in flight: some seconds of blocks of the fastest chain, and a bound on what one look costs."""
 LOOK_AGAIN = 30.0  # seconds after which the journal is asked for answers without a sign of new ones
@@ -185,6 +187,10 @@ class TxEndpoint:
     confirmations: int = 0
     replace_after: float = REPLACE_AFTER
     window: int = MOST_IN_FLIGHT
+    witnesses: Sequence[Rpc] = ()
+    """Other nodes of the chain, for what cannot be undone (``chain.witness``)."""
+    leave: Callable[[str], None] = lambda _reason: None
+    """Goes on to another node, for a reason."""
 
 
 @attrs.define(eq=False)
@@ -296,6 +302,19 @@ class Backlog:
 
 
 @attrs.define
+class Purse:
+    """What may be spent without a reply: so many empty transfers at once, and one more each minute."""
+
+    coins: float = FILLS
+    at: float = 0.0
+
+    def room(self, now: float) -> int:
+        """Return how many may be paid now."""
+        self.coins, self.at = min(FILLS, self.coins + (now - self.at) / COIN_SECONDS), now
+        return int(self.coins)
+
+
+@attrs.define
 class TxState:
     """The memory of a transaction manager at work."""
 
@@ -308,6 +327,7 @@ class TxState:
     tracks: Tracks = attrs.field(factory=Tracks)
     fillers: dict[int, Broadcast] = attrs.field(factory=dict)
     """What became of empty transfers, by nonce."""
+    purse: Purse = attrs.field(factory=lambda: Purse(at=trio.current_time()))
     chain: ChainView | None = None
     backlog: Backlog = attrs.field(factory=Backlog)
 
@@ -321,7 +341,10 @@ class TxState:
                 FeeLimits(limits.max_fee_per_gas, limits.max_priority_fee_per_gas, limits.max_reply_cost)
             ),
             alerts=TxAlerts(manager.name, manager.on_event),
-            nonces=NonceTracker(Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS))),
+            nonces=NonceTracker(
+                Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS)),
+                jumps=Debounce(manager.settings.reading.reorg_window),
+            ),
             sends=Hold(Backoff(first=0.25, cap=15.0), random),
             signings=Hold(Backoff(first=0.5, cap=15.0), random),
         )

@@ -31,6 +31,7 @@ from kmsconn.replies.answers import (
 )
 from kmsconn.replies.fees import repriced
 from kmsconn.replies.view import (
+    FILLS,
     FOUND,
     Action,
     Finding,
@@ -98,7 +99,8 @@ def _never(view: View, track: Track, probe: Finding) -> bool | None:
     ):
         return False
     block = track.finding(Question.BLOCK, view.now)
-    if block is None or not track.believes(Belief.HOPELESS, view.settings.reading.reorg_window):
+    window = view.settings.reading.reorg_window
+    if block is None or not track.believes(Belief.HOPELESS, window, least=window):
         return None
     return block.trusted and block.value is True
 
@@ -136,7 +138,7 @@ def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
         is_older = track.row.event.log.block_number <= (view.nonces.first_block or 0)
         return is_older and not (probe.trusted and probe.asked_at >= view.nonces.whole_since)
     if nonce >= view.chain.nonce:
-        return False
+        return False  # its own nonce is open, or none that a block reaches
     believed = track.believes(Belief.ABSENT, view.settings.reading.reorg_window)
     return not (view.chain.fresh and probe.trusted and believed)
 
@@ -199,6 +201,13 @@ def _poisoned(view: View, track: Track, _call: Finding | None) -> Found | None:
     broadcast, nonce = _still(track), nonce_of(track.row)
     often = broadcast is not None and broadcast.said is Sent.REFUSED and broadcast.refusals >= REFUSALS
     return Found(nonces=(nonce,)) if often and nonce == view.chain.nonce else None
+
+
+@_row(Phase.IN_FLIGHT, Action.RELEASE, "wild_nonce")
+def _stranded(view: View, track: Track, _call: Finding | None) -> Found | None:
+    """Its nonce stands above a hole that is wider than what is paid for empty transfers, for a reorg window."""
+    stranded = nonce_of(track.row) >= view.nonces.beyond and not view.chain.suspicious
+    return Found("no block reaches its nonce: it takes another") if stranded else None
 
 
 def _may_go_out(view: View, track: Track, call: Finding | None) -> bool:
@@ -385,4 +394,5 @@ def _otherwise(_phase: Phase, _view: View, _track: Track, _evidence: object) -> 
 @_row(Phase.ACCOUNT, Action.FILL, "foreign_gap")
 def _gaps(view: View, _track: None, unfilled: Sequence[int]) -> Found | None:
     """A ripe gap below something in flight, claimed by no answered reply."""
-    return Found(nonces=tuple(unfilled)) if unfilled and not view.chain.suspicious else None
+    few = 0 < len(unfilled) <= FILLS
+    return Found(nonces=tuple(unfilled)) if few and not view.chain.suspicious else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -26,6 +27,8 @@ from kmsconn.replies.answers import Accepts, Belief, Broadcast, Finds, Question,
 from kmsconn.replies.fees import FeeLimits, Price
 
 SILENCES = 3  # in a row, until no answer counts as one that says nothing
+FILLS = 16
+"""Empty transfers that are paid at once, and the widest hole that is filled: so much may a wrong nonce cost."""
 FINDING_LIFETIME = 5.0  # seconds; an older answer is asked for again before something is done
 
 
@@ -59,7 +62,22 @@ class NonceTracker:
     ripe: frozenset[int] = frozenset()
     whole_since: float = math.inf
     first_block: int | None = None
-    _jumps: Debounce = attrs.field(factory=lambda: Debounce(CONFIRMING))
+    jumps: Debounce = attrs.field(factory=lambda: Debounce(CONFIRMING))
+    """Rises that the purse for empty transfers does not cover: they are believed once all looks of a reorg window said the like."""
+    beyond: float = math.inf
+    """The lowest nonce above a hole that is wider than what is paid for, and has been for a reorg window: no block reaches it."""
+
+    def rises(self, chain: ChainView, in_flight: Collection[int]) -> bool:
+        """Say whether a look shows more nonces used than this process knows of: that counts only where witnesses say so too.
+
+        Raises Unreachable for a rise that costs more than the purse holds, until all looks of a reorg window have said the like.
+        """
+        known = top(0, in_flight, self.high)
+        if self.first_block is None or chain.nonce <= known + FILLS:
+            self.jumps.clear("rise")
+        elif not self.jumps.confirms("rise", chain.at):
+            raise Unreachable(f"the node says that the next nonce is {chain.nonce}, and {known} was expected")
+        return self.first_block is None or chain.nonce > known
 
     def look(self, chain: ChainView, in_flight: Collection[int], window: int, pooled: int = 0) -> None:
         """Compare a look at the chain with the nonces in flight; ``pooled``: the nonce behind what waits in a pool.
@@ -67,10 +85,7 @@ class NonceTracker:
         Raises Unreachable for a nonce that this account can hardly have, until all looks of some seconds have said the like.
         """
         known = top(0, in_flight, self.high)
-        if self.first_block is None or chain.nonce <= known + window:
-            self._jumps.clear("")
-        elif not self._jumps.confirms("", chain.at):
-            raise Unreachable(f"the node says that the next nonce is {chain.nonce}, and {known} was expected")
+        self.rises(chain, in_flight)
         if chain.nonce > known:
             self.stranger_at = chain.at
         self.high = max(self.high, chain.nonce)
@@ -80,6 +95,13 @@ class NonceTracker:
         is_whole = not hides and (chain.fresh or chain.nonce == self.high)
         self.whole_since = min(self.whole_since, chain.at) if is_whole else math.inf
         found = gaps(chain.nonce, in_flight, self.high, window)
+        above = [nonce for nonce in in_flight if bisect_left(found, nonce) > FILLS]
+        if not above or not chain.fresh:
+            self.jumps.clear("hole")
+        elif self.jumps.confirms("hole", chain.at):
+            self.beyond = min(self.beyond, *above)
+        if self.beyond <= chain.nonce + FILLS:
+            self.beyond = math.inf
         self.debounce.keep(found)
         self.ripe = frozenset(gap for gap in found if self.debounce.confirms(gap, chain.at, chain.number))
 
@@ -153,10 +175,10 @@ class Track:
     """What became of its bytes in this process; None before they went out here."""
     _suspicions: dict[Belief, Suspicion] = attrs.field(factory=dict)
 
-    def believes(self, belief: Belief, seconds: float) -> bool:
-        """Say whether a later head, or a look ``seconds`` after the first one, said the same."""
+    def believes(self, belief: Belief, seconds: float, least: float = 0.0) -> bool:
+        """Say whether a later head, ``least`` seconds after the first look, or any look ``seconds`` after it, said the same."""
         suspicion = self._suspicions.get(belief)
-        return suspicion is not None and suspicion.is_confirmed(seconds)
+        return suspicion is not None and suspicion.is_confirmed(seconds, least)
 
     def suspects(self, belief: Belief) -> bool:
         """Say whether the last look said so."""

@@ -14,9 +14,9 @@ import attrs
 import trio
 
 from kmsconn.chain.asking import MAX_BATCH, ask_beside, run_query_plan
-from kmsconn.chain.follower import HeadTracker
-from kmsconn.chain.port import JsonTransaction, RpcError, SendingRpc, read
+from kmsconn.chain.port import JsonTransaction, Rpc, RpcError, SendingRpc, read
 from kmsconn.errors import (
+    Aborted,
     AlreadyDone,
     Destroyed,
     DestroyedOnce,
@@ -26,6 +26,7 @@ from kmsconn.errors import (
     NotYet,
     Over,
     Rejected,
+    RequestError,
     Retryable,
     Unreachable,
 )
@@ -79,20 +80,22 @@ class DecryptionExpiry:
 
 @attrs.define
 class Checker:
-    """Checks over every configured chain; ``heads`` of those whose requests are checked.
+    """Checks over every configured chain.
 
     ``shadow``: a request that has been answered is answered here too, to compare the answers: another connector gave that one.
     """
 
     profile: Profile
     chains: Mapping[int, SendingRpc]
-    heads: Mapping[int, HeadTracker]
     identity: NodeIdentity
     contexts: Contexts
     suspicions: Suspicions
     expiry: DecryptionExpiry
     reorg_window: float
     shadow: bool = False
+    wall: Callable[[], float] = lambda: math.inf
+    witnesses: Sequence[Mapping[int, SendingRpc]] = ()
+    """Other nodes of the chains: what cannot be undone is done where they say the same."""
     domain_confirmed_at: float = -math.inf
     """The Trio time at which the Gateway last confirmed the configured EIP-712 domain of decryptions."""
     _answered_since: dict[int, float] = attrs.field(factory=dict)
@@ -106,6 +109,52 @@ class Checker:
         Aborted, Unreachable. An end that a chain names counts once a later head says the same, and is NotYet before.
         Repeating: reads only.
         """
+        request, asking = seen.request, self._ask(seen)
+        operation = self.profile.operations[request.kind]
+        try:
+            await self.suspicions.of(request.rid, request.chain_id, asking)
+        except (Rejected, Aborted, Over, AlreadyDone) as error:
+            if not isinstance(error, Destroyed):
+                await self._attest(seen, error)
+            raise
+        if operation.for_good:
+            await self._attest(seen, None)
+        return Checked(request, *request.content.context)
+
+    async def _attest(self, seen: Seen, end: RequestError | None) -> None:
+        """Have other nodes asked the same, before what cannot be undone: each must come to the same ``end``. Raises NotYet."""
+        for chains in self.witnesses:
+            try:
+                await self._seen_by(seen, chains)._ask(seen)  # noqa: SLF001 - of the same class
+            except RequestError as error:
+                if type(error) is type(end):
+                    continue
+                said = f"another one says: {error}"
+            else:
+                if end is None:
+                    continue
+                said = "another one does not"
+            raise NotYet(f"{end or 'it may be done'}, one node says, and {said}")
+
+    def _seen_by(self, seen: Seen, chains: Mapping[int, SendingRpc]) -> Checker:
+        """Return what checks a request with the answers of other nodes, and remembers nothing."""
+        suspicions = Suspicions(self.suspicions.heads)
+        ethereum = chains.get(self.contexts.ethereum.chain_id, self.contexts.ethereum)
+        contexts = Contexts(self.contexts.profile, ethereum, self.contexts.now, suspicions)
+        identity = NodeIdentity(self.profile, chains, self.identity.tx_sender)
+        before = {seen.request.rid: -math.inf}
+        return attrs.evolve(
+            self,
+            chains=chains,
+            identity=identity,
+            contexts=contexts,
+            suspicions=suspicions,
+            witnesses=(),
+            answered_since=before,
+        )
+
+    async def _ask(self, seen: Seen) -> None:
+        """Put all questions about a request. Raises as ``check``, on one node's word."""
         request = seen.request
         context_id, epoch_id = request.content.context
         # what is known to stand in the way of all requests of a context, before anything is asked for this one
@@ -118,11 +167,9 @@ class Checker:
         if not knows_context:
             steps.append(partial(self.contexts.check, context_id, epoch_id))
         if request.content.needs_transaction:
-            asking = self._ask_behind_transaction(request, facts, steps)
+            await self._ask_behind_transaction(request, facts, steps)
         else:
-            asking = ask_beside(steps, self._batches(self._questions(request, facts)))
-        await self.suspicions.of(request.rid, request.chain_id, asking)
-        return Checked(request, context_id, epoch_id)
+            await ask_beside(steps, self._batches(self._questions(request, facts)))
 
     async def recheck(self, request: Request) -> None:
         """Raise Destroyed where a context or epoch of a request is over by now, DestroyedOnce where that is to be confirmed.
@@ -140,10 +187,10 @@ class Checker:
             return
 
     def _facts(self, request: Request) -> Facts:
-        timestamp = self.heads[request.chain_id].timestamp
+        timestamp = self.suspicions.heads[request.chain_id].timestamp
         if timestamp is None:
             raise Unreachable(f"no block of chain {request.chain_id} has been seen yet")
-        settled, age = self.heads[request.chain_id].settled_timestamp, 0.0
+        settled, age = self.suspicions.heads[request.chain_id].settled_timestamp, 0.0
         if settled is not None and not math.isinf(request.deadline):  # else none is sure, or it never expires
             shortest = min(self.profile.operations[request.kind].lifetime, self.expiry.shortest())
             age = max(0.0, settled - (request.deadline - shortest))
@@ -156,7 +203,8 @@ class Checker:
         try:
             return operation.checks(request.content, facts)
         except Rejected:
-            operation.checks(request.content, attrs.evolve(facts, chain_time=self._sure_time(request)))
+            sure = min(self._sure_time(request), self.wall())  # over by two clocks
+            operation.checks(request.content, attrs.evolve(facts, chain_time=sure))
             raise NotYet("too late by the time of one node; asked again at a later head") from None
 
     async def _ask_behind_transaction(self, request: Request, facts: Facts, others: Sequence[Step]) -> None:
@@ -178,7 +226,7 @@ class Checker:
 
     def _sure_time(self, request: Request) -> float:
         """Return a chain time that has passed for sure: the settled one, or the earliest at which the request can have been recorded."""
-        settled = self.heads[request.chain_id].settled_timestamp
+        settled = self.suspicions.heads[request.chain_id].settled_timestamp
         if settled is not None:
             return float(settled)
         return request.deadline - min(self.profile.operations[request.kind].lifetime, self.expiry.longest())
@@ -196,16 +244,23 @@ class Checker:
         operation = self.profile.operations[request.kind]
         # None where it waits until this node has answered
         standing = operation.standing(request.content, self.identity.tx_sender)
-        if standing is not None and not await self._still_stands(request.chain_id, standing):
+        if standing is not None and not await self._still_stands(request, standing):
             raise Over("it is finished on chain without this node, or is not a task of this node")
         if no_member is not None:
             raise no_member
 
-    async def _still_stands(self, chain_id: int, rounds: QueryPlan[bool]) -> bool:
+    async def _still_stands(self, request: Request, rounds: QueryPlan[bool]) -> bool:
         try:
-            return await run_query_plan(self.chains[chain_id], rounds)
+            return await run_query_plan(self.chains[request.chain_id], rounds)
         except Destroyed as error:
-            self.contexts.weigh(error)
+            operation, sender = self.profile.operations[request.kind], self.identity.tx_sender
+
+            async def again(rpc: Rpc) -> None:
+                plan = operation.standing(request.content, sender)
+                assert plan is not None
+                await run_query_plan(rpc, plan)
+
+            await self.contexts.weigh(error, again)
             raise
 
     async def _not_answered(self, request: Request) -> None:
@@ -218,7 +273,7 @@ class Checker:
             return
         if len(self._answered_since) >= REMEMBERED:
             self._answered_since.clear()  # of requests that ended otherwise; forgetting only asks again
-        now = float(self.heads[request.chain_id].timestamp or 0)
+        now = float(self.suspicions.heads[request.chain_id].timestamp or 0)
         if now - self._answered_since.setdefault(request.rid, now) > self.reorg_window:
             del self._answered_since[request.rid]
             raise AlreadyDone("this node's answer is in the contract")
@@ -230,7 +285,7 @@ class Checker:
 
         Nothing is new before the pace of the chain is known: after a lost journal a process reads the old requests first.
         """
-        head = self.heads[request.chain_id]
+        head = self.suspicions.heads[request.chain_id]
         age = ((head.number or 0) - request.place.block) * head.block_time
         known = head.has_watched(2 * NEW_FOR)
         return known and age < NEW_FOR and self.profile.operations[request.kind].harmless_twice

@@ -14,6 +14,7 @@ import trio
 
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.chain.follower import Durable, Follower, HeadTracker
+from kmsconn.chain.witness import WITNESSES, Witness, witnesses
 from kmsconn.ciphertexts.budget import ByteBudget
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.ciphertexts.places import BucketPolicy, Substitute
@@ -28,6 +29,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal import queries, retention
 from kmsconn.journal.journal import Journal, until_kept
 from kmsconn.model.alerts import Board
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.events import CiphertextMismatch, OnEvent
 from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, Request, trace_of
 from kmsconn.protocols.profile import Profile
@@ -73,6 +75,11 @@ class ChainContext:
     wake_up: WakeUp = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.follower.wake_up, takes_self=True)
     )
+
+    @property
+    def witnesses(self) -> tuple[Witness, ...]:
+        """Other nodes of the chain."""
+        return witnesses(self.endpoint.chain_id, self.endpoint.name, self.endpoint.keeper, self.follower)
 
 
 T = TypeVar("T")
@@ -248,19 +255,39 @@ class Components(OpenedResources):
     def checker(self) -> Checker:
         """Checks whether requests may be answered."""
         heads = {chain_id: one.head for chain_id, one in self.chain_contexts.items()}
-        settings, profile, suspicions = self.settings, self.profile, Suspicions(heads)
+        settings, profile = self.settings, self.profile
+        suspicions = Suspicions(heads, max(CONFIRMING, settings.reading.reorg_window))
         later = None if profile.later_network else False  # as far as is known before the network was asked
         return Checker(
             profile=profile,
             chains=self.chains,
-            heads=heads,
             identity=NodeIdentity(profile, self.chains, self.tx_sender),
-            contexts=Contexts(profile, self.to_ethereum, trio.current_time, suspicions),
+            contexts=Contexts(
+                profile,
+                self.to_ethereum,
+                trio.current_time,
+                suspicions,
+                [one[self.to_ethereum.chain_id] for one in self.witnesses],
+            ),
             suspicions=suspicions,
             expiry=DecryptionExpiry(settings.work.decryption_expiry, later),
             reorg_window=settings.reading.reorg_window,
             shadow=settings.is_shadow,
+            wall=self.ports.wall,
+            witnesses=self.witnesses,
         )
+
+    @cached_property
+    def witnesses(self) -> Sequence[Mapping[int, Witness]]:
+        """Other nodes of all chains."""
+        followed = self.chain_contexts
+        several = {
+            number: followed[number].witnesses
+            if number in followed
+            else witnesses(number, one.name, one.keeper)
+            for number, one in self.chains.items()
+        }
+        return [{number: every[place] for number, every in several.items()} for place in range(WITNESSES)]
 
     def _stages(self) -> Stages:
         stages = Stages(
@@ -280,7 +307,7 @@ class Components(OpenedResources):
     def pipeline(self) -> Pipeline:
         """Leads a request through its stages."""
         profile, journal, ports, checker = self.profile, self.journal, self.ports, self.checker
-        heads = checker.heads
+        heads = checker.suspicions.heads
         runner = StageRunner(profile, self.core_health, self.shards, self.on_event, journal.note_stage)
         wake_ups = {chain_id: one.wake_up for chain_id, one in self.chain_contexts.items()}
         outcomes = RowOutcomes(
@@ -304,6 +331,7 @@ class Components(OpenedResources):
             deadlines=self.settings.work.deadlines,
             runner=runner,
             outcomes=outcomes,
+            expiry=checker.expiry,
         )
 
     @cached_property
@@ -336,7 +364,7 @@ class Components(OpenedResources):
         return HttpIntake(
             profile=self.profile,
             journal=self.journal,
-            head=self.checker.heads[self.settings.chains.gateway.chain_id],
+            head=self.checker.suspicions.heads[self.settings.chains.gateway.chain_id],
             wall=self.ports.wall,
             expiry=self.checker.expiry,
             notify_pool=lambda name: pools[name].wake_up.notify(),

@@ -10,8 +10,9 @@ rarely. That is a cache: a process that begins anew asks again.
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import attrs
 import trio
@@ -150,10 +151,13 @@ class Suspicions:
     """
 
     heads: Mapping[int, HeadTracker]
-    _debounce: Debounce = attrs.field(
-        factory=lambda: Debounce(WITHOUT_BLOCKS, least=CONFIRMING, most=REMEMBERED, anew_below=True),
-        init=False,
-    )
+    window: float = CONFIRMING
+    """For so many seconds every look must say the same."""
+    _debounce: Debounce = attrs.field(init=False)
+
+    @_debounce.default
+    def _begin(self) -> Debounce:
+        return Debounce(max(WITHOUT_BLOCKS, self.window), least=self.window, most=REMEMBERED, anew_below=True)
 
     def confirms(self, subject: Hashable, chain_id: int, cause: str = "") -> bool:
         """Note that a chain says something final; say whether an earlier look, at an earlier head, had it already."""
@@ -193,6 +197,8 @@ class Contexts:
     ethereum: Rpc
     now: Callable[[], float]
     suspicions: Suspicions
+    witnesses: Sequence[Rpc] = ()
+    """Other nodes of Ethereum."""
     _valid: dict[Pair, float] = attrs.field(factory=dict)
     _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
     _destroyed: set[int] = attrs.field(factory=set)
@@ -230,21 +236,34 @@ class Contexts:
             await self._invalid.ask(pair, lambda: self._ask(pair))
 
     async def _ask(self, pair: Pair) -> None:
-        checks = self.profile.context_checks(*pair)
         try:
-            if checks is not None:
-                await run_query_plan(self.ethereum, checks[1])
+            await self._put(pair, self.ethereum)
         except Destroyed as error:
-            self.weigh(error)
+            await self.weigh(error, partial(self._put, pair))
             raise
         for identifier in pair:
             self.suspicions.clear(("destroyed", identifier))
         self._valid[pair] = self.now()
 
-    def weigh(self, said: Destroyed) -> None:
-        """Note that a node says that something was destroyed. Raises DestroyedOnce until a later head says the same."""
+    async def _put(self, pair: Pair, rpc: Rpc) -> None:
+        if (checks := self.profile.context_checks(*pair)) is not None:
+            await run_query_plan(rpc, checks[1])
+
+    async def weigh(self, said: Destroyed, ask: Callable[[Rpc], Awaitable[Any]]) -> None:
+        """Note that a node says that something was destroyed. Raises DestroyedOnce until it said so for long, and others too.
+
+        ``ask`` puts the same question to another node.
+        """
         if not self.suspicions.confirms(("destroyed", said.identifier), self.ethereum.chain_id):
             raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
+        for witness in self.witnesses:
+            try:
+                await ask(witness)
+            except Destroyed:
+                continue
+            except RequestError as error:
+                raise DestroyedOnce(f"{said}, a node says, and another one: {error}") from error
+            raise DestroyedOnce(f"{said}, a node says, and another one does not") from said
         self.note_destroyed([said.identifier])
 
 

@@ -141,7 +141,7 @@ class HttpIntake:
         chain_id, contract = operation.contract
         assert isinstance(operation, Posted), "what comes over HTTP"
         log, now, head = operation.log_of(content), self.wall(), self.head.timestamp
-        chain_time = now if head is None else float(head)
+        chain_time = now if head is None else float(self.head.sure(head))
         deadline = chain_time + min(operation.lifetime, self.expiry.seconds())
         digest = operation.digest(log, content)
         return NewRequest(chain_id, contract, content.id, content.kind, digest, log, deadline, now)

@@ -81,9 +81,13 @@ class NodeIdentity:
             try:
                 await self.outside.ask(key, partial(self._learn, request.kind, key))
             except NotMember:
+                self._contexts.pop((request.id, request.digest), None)  # on one node's word
                 if not operation.outsiders:
                     raise
                 return None
+            except NotYet:
+                self._contexts.pop((request.id, request.digest), None)
+                raise
         return self._signers[key]
 
     async def _learn(self, kind: Kind, key: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,7 @@ from kmsconn.model.life import Answered, Checked, Gathered, RowCause, Seen, Subm
 from kmsconn.model.requests import IN_ORDER, Request
 from kmsconn.protocols.port import Choosing
 from kmsconn.protocols.profile import Profile
+from kmsconn.requests.checker import DAY, DecryptionExpiry
 from kmsconn.requests.contexts import Destruction
 from kmsconn.requests.failures import OTHER_CONTENT, expiry_cause
 from kmsconn.requests.row_outcomes import RowOutcomes
@@ -57,6 +59,7 @@ class Pipeline:
     deadlines: Deadlines
     runner: StageRunner
     outcomes: RowOutcomes
+    expiry: DecryptionExpiry = attrs.field(factory=DecryptionExpiry)
 
     async def run(self, row: Row) -> bool:
         """Work on a row once. When it returns the row is answered, deferred or closed; True: answered, so it is not due again by itself.
@@ -67,14 +70,11 @@ class Pipeline:
         running[row.rid] = "", trio.current_time()
         try:
             request = request_of(self.profile, row)
-            now = self.heads[request.chain_id].settled_timestamp
-            if now is not None and now > request.answered_until:  # in chain time that is sure
+            if self._is_over(row, request):
                 reason = f"expired; last reason for waiting: {row.progress.reason or 'its turn'}"
                 cause = expiry_cause(request) if row.over_http else RowCause.NONE
                 await self.outcomes.close(row, "expire", reason, "deadline", cause)
                 return False
-            if self.profile.operations[request.kind].pool in IN_ORDER:
-                await self.destruction.apply(request)
             return (await self._line(row, request)).answer is not None
         except (RequestError, Undecodable) as error:
             let_go(error)
@@ -83,12 +83,32 @@ class Pipeline:
             del running[row.rid]
         return False
 
+    def _is_over(self, row: Row, request: Request) -> bool:
+        """Say whether a request's time is over by two clocks: the chain's, where it is sure, and our own since the record.
+
+        A wrong block time, or a wrong clock of ours, ends nothing alone. A deadline that no right block time has given counts no more
+        once our clock has counted a day beyond the longest one.
+        """
+        now, wall = self.heads[request.chain_id].settled_timestamp, self.outcomes.wall()
+        if now is None or math.isinf(request.deadline):
+            return False
+        expiry, lifetime = self.expiry, self.profile.operations[request.kind].lifetime
+        age, until = wall - row.times.recorded, request.answered_until
+        longest = min(lifetime, expiry.longest())
+        if until < request.deadline:
+            return now > until and wall > until
+        if now > until:
+            return age >= min(lifetime, expiry.shortest())
+        return age >= longest + DAY and request.deadline - now > longest
+
     async def _line(self, row: Row, request: Request) -> Answered:
         if row.progress.submitted:
+            await self._end_destroyed(request)
             if RowCause.TAKEN_ID in row.progress.cause:
                 self.runner.started(row.rid, existed=True)
             return await self._answer(row, Submitted(request))
         checked = await self._check(row, request)
+        await self._end_destroyed(request)
         running = self.runner.running
         _, at = running[row.rid]
         with Lease(self.budgets[self.runner.shard(row)]) as lease:
@@ -112,6 +132,11 @@ class Pipeline:
                 await self.journal.run(moves.note_submitted, row.rid)
                 running[row.rid] = "submit", trio.current_time()
         return await self._answer(row, submitted)
+
+    async def _end_destroyed(self, request: Request) -> None:
+        """End what is under a context or epoch that is over, once that is checked."""
+        if self.profile.operations[request.kind].pool in IN_ORDER:
+            await self.destruction.apply(request)
 
     def _check(self, row: Row, request: Request) -> Awaitable[Checked]:
         return self.runner.run(row, "check", self.deadlines.check, partial(self.stages.check, Seen(request)))

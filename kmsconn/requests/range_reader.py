@@ -239,7 +239,7 @@ class RangeReader:
             cursor=cursor,
             generation=generation,
             now=components.ports.wall(),
-            chain_time=float(found.head.timestamp),
+            chain_time=float(self.contract.head.sure(found.head.timestamp)),
             expiry=components.checker.expiry.seconds(),
             headers=headers,
             head=head,

@@ -228,6 +228,14 @@ class ContextEnds(ProtocolConfigOperation[ContextDestroyed]):
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsContextDestroyed"), ContextDestroyed),)
     signed = False
     longest_wait = SELDOM
+    for_good = True
+
+    def standing(self, content: ContextDestroyed, tx_sender: Address) -> QueryPlan[bool]:
+        """Ask whether the context is over, whatever a log says. Raises NotYet."""
+        [destroyed] = yield [final(self.ask.config.is_context_destroyed(content.id))]
+        if not destroyed:
+            raise NotYet("the contract does not say that the context is destroyed")
+        return True
 
     def plan(self, content: ContextDestroyed) -> QueryPlan[tuple[int, ...]]:
         """Find the epochs that the context had, the newest of them if there are too many for one call."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.errors import Broken, Rejected
+from kmsconn.errors import Broken, NotYet, Rejected
 from kmsconn.ethereum.abi import Domain
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import EPOCH_TAG, id_hex
@@ -255,6 +255,15 @@ class EpochEnds(ProtocolConfigOperation[EpochDestroyed]):
     events = (RequestEvent(PROTOCOL_CONFIG.event("KmsEpochDestroyed"), EpochDestroyed),)
     signed = False
     longest_wait = SELDOM
+    for_good = True
+
+    def standing(self, content: EpochDestroyed, tx_sender: Address) -> QueryPlan[bool]:
+        """Ask whether the epoch is over, whatever a log says. Raises NotYet."""
+        config = self.ask.config
+        standing, newest = yield [final(config.epoch_standing(content.id)), final(config.newest_epoch_id())]
+        if standing is not Standing.NONE or not is_issued(content.id, newest):
+            raise NotYet("the contract does not say that the epoch is destroyed")
+        return True
 
     def request(self, content: EpochDestroyed, gathered: Any) -> kms.DestroyMpcEpochRequest:
         """Return the end of an epoch."""

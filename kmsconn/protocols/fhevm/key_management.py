@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
-from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed, Undecodable
+from kmsconn.errors import Aborted, Broken, ContextInvalid, Destroyed, NotYet, Undecodable
 from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import CONTEXT_TAG, CRS_TAG, EPOCH_TAG, counter_of, id_hex, id_name, tag_of
@@ -289,11 +289,23 @@ class AbortCrsgen(Content):
 
 
 class Aborts(KmsGenerationOperation[A]):
-    """A row of aborts. That nothing runs is as good."""
+    """A row of aborts. That nothing runs is as good. The Core is told once the contract's own state says so, whatever a log says."""
 
     pool = PoolName.ABORTS
     signed = False
     means = NOTHING_RUNS
+    for_good = True
+
+    def is_aborted(self, identifier: int) -> QueryPlan[bool]:
+        """Ask whether a key or CRS is over without a result, as of the finalized block. Raises NotYet."""
+        generation = self.ask.generation
+        over, consensus = yield [
+            final(generation.is_over(identifier)),
+            final(generation.has_consensus(identifier)),
+        ]
+        if consensus or not over:
+            raise NotYet("the contract does not say that the generation is aborted")
+        return True
 
     def request(self, content: A, gathered: Any) -> kms.RequestId:
         """Return the id of what is aborted."""
@@ -307,6 +319,11 @@ class KeygenAborts(Aborts[AbortKeygen]):
     events = (RequestEvent(KMS_GENERATION.event("AbortKeygen"), AbortKeygen),)
     start = "AbortKeyGen"
 
+    def standing(self, content: AbortKeygen, tx_sender: Address) -> QueryPlan[bool]:
+        """Ask whether the key is aborted: an abort ends it even where its preparation has reached consensus. Raises NotYet."""
+        [key_id] = yield [final(self.ask.generation.key_pair(content.id))]
+        return (yield from self.is_aborted(key_id))
+
 
 class CrsgenAborts(Aborts[AbortCrsgen]):
     """The row of aborted common reference strings."""
@@ -314,3 +331,7 @@ class CrsgenAborts(Aborts[AbortCrsgen]):
     kind = Kind.ABORT_CRSGEN
     events = (RequestEvent(KMS_GENERATION.event("AbortCrsgen"), AbortCrsgen),)
     start = "AbortCrsGen"
+
+    def standing(self, content: AbortCrsgen, tx_sender: Address) -> QueryPlan[bool]:
+        """Ask whether the common reference string is aborted. Raises NotYet."""
+        return self.is_aborted(content.id)

@@ -6,6 +6,7 @@ A world returns what went wrong, in words. ``docs/transactions.md`` has the tabl
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from kmsconn.replies import plan, table
 from tests.unit.replies.world import (
     CONTRACT,
     KEY,
+    REORG_WINDOW,
     Fault,
     World,
     running,
@@ -229,6 +231,22 @@ async def foreign_gap() -> Wrong:
     return wrong + filled(world)
 
 
+async def wild_nonce() -> Wrong:
+    """A node says at a start that a hundred more nonces are used; the others never say so."""
+    world = World(pool="geth")
+    world.request(1)
+
+    def twist(call: Call, answer: Any) -> Any:
+        return hex(int(answer, 16) + 100) if call.method == "eth_getTransactionCount" else answer
+
+    world.node.twist = twist
+    async with running(world):
+        await until(is_in(world, State.SIGNED))
+        world.node.twist = lambda _call, answer: answer
+        wrong = await comes_about("finality", is_in(world, State.FINALIZED), REORG_WINDOW + PATIENCE)
+    return wrong + vain(world)
+
+
 def filled(world: World) -> Wrong:
     """Return what is wrong with the first nonce, which an empty transfer is to have."""
     return [] if world.ours()[0].transaction.to == KEY.address else ["something else has the first nonce"]
@@ -263,6 +281,7 @@ WORLDS: dict[str, Story] = {
         contract_lost_it,
         destroyed_hides_answer,
         foreign_gap,
+        wild_nonce,
     )
 }
 TRIALS = [(row, world) for row in table.ROWS for world in row.worlds]

@@ -23,6 +23,7 @@ from kmsconn.model.events import (
     ReplySigned,
     RequestClosed,
     RequestDeferred,
+    RequestsMoved,
 )
 from kmsconn.model.life import State
 from kmsconn.replies.manager import run_txmanager
@@ -235,6 +236,8 @@ async def test_a_final_no_counts_only_on_a_chain_with_the_block_of_the_request(w
         assert (row.state, row.progress.reason) == (State.ANSWERED, "wrong: other content()")
         world.chain.restore(gone)
         world.chain.mine_many(60)
+        await until(lambda: bool(world.said(RequestsMoved)))
+        world.journal.change(1, on_chain=True)  # read again on the branch that came back
         await until(lambda: world.journal.rows[1].state is State.REJECTED)
     assert world.node.accepted == []
 

@@ -93,7 +93,6 @@ def made(name: str = PUBLIC, **views: Any) -> Place:
     checker = Checker(
         PROFILE,
         {GATEWAY: gateway, **hosts},
-        {GATEWAY: head},
         identity,
         contexts,
         look,
@@ -183,7 +182,7 @@ async def test_a_chain_that_is_not_configured_is_named() -> None:
 
 async def test_before_any_block_was_seen_there_is_no_time_to_judge_by() -> None:
     place = made()
-    place.checker.heads = {GATEWAY: HeadTracker()}
+    place.checker.suspicions.heads = {GATEWAY: HeadTracker()}
     with pytest.raises(Unreachable, match="no block"):
         await place.check(PUBLIC)
 
@@ -379,8 +378,12 @@ async def test_a_window_is_over_only_when_a_second_look_says_so() -> None:
     with pytest.raises(NotYet, match="one node"):
         await look()  # the earlier look had the right time
     await trio.sleep(CONFIRMING)
+    with pytest.raises(NotYet, match="later head"):
+        await look()  # over by the settled time, for the first time
+    place.head.note(112, late)
+    await trio.sleep(CONFIRMING)
     with pytest.raises(Rejected):
-        await look()
+        await place.checker.check(Seen(request_of(UNIFIED, deadline=deadline)))
 
 
 async def test_the_age_of_a_request_over_http_is_that_since_it_was_recorded() -> None:

@@ -45,7 +45,6 @@ def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, He
     return Checker(
         keys.PROFILE,
         chains,
-        {ETHEREUM: head},
         identity,
         contexts,
         look,
@@ -72,13 +71,46 @@ ALL = [
     "context_1_destroyed",
 ]
 GENERATIONS = ALL[:3]
+KEY = 4 << 248 | 7
+SAYS_SO = {
+    "abort_keygen": {
+        mapping_slot(GENERATION_BASE + 6, keys.content("abort_keygen").id): KEY,
+        mapping_slot(GENERATION_BASE + 1, KEY): 1,
+    },
+    "abort_crsgen": {mapping_slot(GENERATION_BASE + 1, keys.content("abort_crsgen").id): 1},
+    "context_1_destroyed": {mapping_slot(CONFIG_BASE + 10, keys.content("context_1_destroyed").id): 1},
+}
+"""The contract's own state behind what a Core does for good."""
 
 
 @pytest.mark.parametrize("name", ALL)
 async def test_what_stands_goes_on(name: str) -> None:
-    checker, _ = made()
+    checker, _ = made(SAYS_SO.get(name))
     checked = await checker.check(seen(name))
     assert (checked.context_id, checked.epoch_id) == keys.content(name).context
+
+
+@pytest.mark.parametrize("name", SAYS_SO)
+async def test_what_a_core_does_for_good_waits_until_the_contract_says_so_too(name: str) -> None:
+    """A log alone is one answer of one node."""
+    checker, head = made()
+    for _ in range(3):
+        with pytest.raises(NotYet, match="the contract does not say"):
+            await checker.check(seen(name))
+        later(head)
+        await trio.sleep(REORG_WINDOW)
+
+
+@pytest.mark.parametrize("name", SAYS_SO)
+async def test_what_a_core_does_for_good_waits_for_other_nodes_to_say_so(name: str) -> None:
+    checker, _ = made(SAYS_SO[name])
+    honest, _ = made()
+    checker.witnesses = [honest.chains]
+    with pytest.raises(NotYet, match="another one says"):
+        await checker.check(seen(name))
+    honest, _ = made(SAYS_SO[name])
+    checker.witnesses = [honest.chains]
+    await checker.check(seen(name))
 
 
 def over(identifier: int, *, consensus: bool) -> dict[int, int]:

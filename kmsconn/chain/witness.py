@@ -1,0 +1,63 @@
+"""A second opinion: the same question over a connection of its own, of another node where there is one. Never the first word, never alone.
+
+What cannot be undone is done on the word of several nodes: the one that is followed, and ``WITNESSES`` others, which must show the same
+chain. Each is asked over a connection that is made for it and ends with the answer: to the configured URLs in turn, the one in use last;
+behind one URL stand several nodes, as a rule. A chain with one node behind one URL has nobody else: there only time judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from kmsconn.chain.follower import Follower
+from kmsconn.chain.keeper import LinkKeeper
+from kmsconn.chain.logs import hash_of
+from kmsconn.chain.port import Call, call_result
+from kmsconn.errors import Unreachable
+
+WITNESSES = 2
+LAG = 5.0  # seconds of blocks that a witness may be behind
+
+
+@attrs.frozen(eq=False)
+class Witness:
+    """Implements ``chain.port.SendingRpc``; ``place`` tells several apart. ``follower``: of a chain that is followed."""
+
+    chain_id: int
+    name: str
+    keeper: LinkKeeper
+    follower: Follower | None
+    place: int
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """Send nothing before there is a connection."""
+        del calls
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """Ask one question. Raises as ``batch``, and RpcError."""
+        (outcome,) = await self.batch([Call(method, params)])
+        return call_result(outcome)
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Ask one other node, which must show the chain that is followed. Raises Unreachable, Overloaded. Repeating: another connection."""
+        anchor = None
+        if self.follower is not None:
+            head = self.follower.head
+            anchor = self.follower.anchor(max(0, (head.number or 0) - head.blocks_in(LAG)))
+        asked = [] if anchor is None else anchor.calls
+        results = await self.keeper.aside([*asked, *calls], self.place)
+        if anchor is not None and anchor.block is not None and hash_of(results[0]) != anchor.block.hash:
+            raise Unreachable(
+                f"{self.name}: a second node does not show block {anchor.block.number} as the first one did"
+            )
+        return results[len(asked) :]
+
+
+def witnesses(
+    chain_id: int, name: str, keeper: LinkKeeper, follower: Follower | None = None
+) -> tuple[Witness, ...]:
+    """Return those of a chain."""
+    return tuple(Witness(chain_id, name, keeper, follower, place) for place in range(WITNESSES))
