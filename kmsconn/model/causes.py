@@ -17,8 +17,8 @@ class Cause:
     """Whether requests cannot be answered until something changes, where whoever finds it out says nothing else."""
     after: float = attrs.field(default=0.0, kw_only=True)
     """Seconds for which it must hold before it is told: nodes lag, connections break and processes restart all the time."""
-    about_others: bool = attrs.field(default=False, kw_only=True)
-    """Whether it is about other processes over the journal, so that the health of the one that tells it does not depend on it."""
+    leaves_ready: bool = attrs.field(default=False, kw_only=True)
+    """Whether who tells it stays ready, however bad it is: it is about other processes over the journal, or all nodes tell it at once."""
 
 
 CAUSES: Final[Mapping[str, Cause]] = {
@@ -27,7 +27,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "wrong-contract": Cause(
         "check that the node belongs to this network, and check the option in the text; signatures wait meanwhile", critical=True,
     ),
-    "newer-contract": Cause("upgrade kmsconn", critical=True),
+    "newer-contract": Cause("upgrade kmsconn", critical=True, leaves_ready=True),
     "no-answer-yet": Cause("see the text; the start continues without a restart", critical=True),
     "logs": Cause("check that the node keeps logs, follows the chain, and accepts the range", critical=True, after=10.0),
     "unknown-event": Cause("compare the contract's version with the releases of kmsconn; an upgrade of kmsconn may be due"),
@@ -97,11 +97,11 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "misplaced": Cause("move the same file back, or restart", critical=True),
     "lease-late": Cause("see why the database does not answer this process in time: network, load, a stopped machine"),
     "lease-lost": Cause("see why it was silent for longer than `lease`: a stopped or overloaded machine, or its way to the database"),
-    "member-fenced": Cause("see why the process that is named ended or was silent; nothing is lost", about_others=True),
+    "member-fenced": Cause("see why the process that is named ended or was silent; nothing is lost", leaves_ready=True),
     "role-missing": Cause(
-        "start a process with this role, or add it to `roles` of one that runs", critical=True, after=60.0, about_others=True,
+        "start a process with this role, or add it to `roles` of one that runs", critical=True, after=60.0, leaves_ready=True,
     ),
-    "settings-differ": Cause("set it alike in all processes, and restart those that have it otherwise", about_others=True),
+    "settings-differ": Cause("set it alike in all processes, and restart those that have it otherwise", leaves_ready=True),
     "old-primary": Cause("stop the server that the text names, or make it a standby of the new primary"),
     "journal-went-back": Cause("see which server was promoted or restored, and why it was behind: `synchronous_commit`, replication"),
     "no-pushes": Cause("use a node with eth_subscribe over websockets, if latency matters"),

@@ -19,7 +19,7 @@ READY = _gauge("kmsconn_ready", "1 once every dependency has answered")
 LIVE = _gauge("kmsconn_live", "1 while every part of the process makes progress, as `/liveness` says")
 HEALTHY = _gauge(
     "kmsconn_healthy",
-    "1 while every dependency can be used and no critical alert about this process is raised, as `/healthz` says",
+    "1 while every dependency can be used and no critical alert that makes it unready is raised, as `/healthz` says",
 )
 DRAINING = _gauge("kmsconn_draining", "1 while the connector drains")
 ALERT = _gauge(

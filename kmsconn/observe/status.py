@@ -2,7 +2,8 @@
 
 Readiness is latched: once every dependency has answered, only a critical alert or the drain makes it unready. A warning is named
 in the details and changes nothing else: the connector waits it out by itself, and a restart would not help. So is a critical alert
-about other processes over the journal: every process that is left tells it, and each does its own work.
+about other processes over the journal: every process that is left tells it, and each does its own work. So is a contract that is newer
+than this version knows: all nodes tell it in the minute of an upgrade, and were they unready, no roll-out of the cure would end.
 Nothing here is secret. Times are Unix seconds, ages and latencies seconds; what is not known yet is null.
 """
 
@@ -69,7 +70,7 @@ class Health:
     def report(self, *, ready: bool, draining: bool) -> HealthReport:
         """Say how it is; ``ready`` that every dependency has answered once, now or ever before."""
         self._ready = self._ready or ready
-        critical = any(alert.critical and not cause_of(alert.cause).about_others for alert in self.alerts)
+        critical = any(alert.critical and not cause_of(alert.cause).leaves_ready for alert in self.alerts)
         return HealthReport(
             healthy=self._ready and not draining and not critical,
             database_connected=self._is_well("journal"),

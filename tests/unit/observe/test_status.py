@@ -307,10 +307,19 @@ def test_before_it_is_ready_and_while_draining_it_is_not_healthy_and_says_so() -
     assert (draining.healthy, draining.details) == (False, "draining")
 
 
-def test_the_causes_that_are_about_other_processes() -> None:
-    """An alert about the process itself, such as a lease that is late, is none of them: its health depends on it."""
-    found = {name for name, cause in CAUSES.items() if cause.about_others}
-    assert found == {"role-missing", "settings-differ", "member-fenced"}
+def test_the_causes_that_leave_a_process_ready() -> None:
+    """They are about other processes, or about an upgrade of the network; a lease that is late is none: its health depends on it."""
+    found = {name for name, cause in CAUSES.items() if cause.leaves_ready}
+    assert found == {"role-missing", "settings-differ", "member-fenced", "newer-contract"}
+
+
+def test_a_newer_contract_is_critical_and_leaves_the_process_in_its_service() -> None:
+    """All nodes of a network tell it in the minute of an upgrade: unready, none would serve, and no roll-out would end."""
+    text = "version 0.4.0, and 0.3 is the newest known here"
+    newer = AlertRaised("ethereum 0x01", "newer-contract", text, Severity.CRITICAL, "upgrade kmsconn")
+    found = report(newer)
+    assert (found.healthy, found.alerts, found.details) == (True, (newer,), f"ethereum 0x01: {text}")
+    assert not report(newer, critical("gateway", "x")).healthy
 
 
 def test_readiness_is_latched() -> None:
