@@ -179,6 +179,10 @@ class CoreRelease(IntEnum):
     V0_15 = 15
     V0_16 = 16
 
+    def __repr__(self) -> str:
+        # A world that failed is printed as Python, which the default form of an enum is not.
+        return f"{type(self).__name__}.{self.name}"
+
     @property
     def text(self) -> str:
         """The release as people write it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmsconn.emulator.buckets import OversizedBodies, RefusingBucket, SpoiledBodies, StalledBodies
 from kmsconn.emulator.core_faults import FailingCore, HangingCore, SpoiledCore
+from kmsconn.emulator.core_requests import CoreRelease
 from kmsconn.emulator.drills.chain_drills import Balance, LaggingNodes, StalledChain
 from kmsconn.emulator.node_faults import Misbehaviour, RefusedCalls, ShortEstimate
 from kmsconn.testing.faults.asking import (
@@ -36,6 +37,7 @@ __all__ = [
     "AskKey",
     "Balance",
     "ClockStep",
+    "CoreRelease",
     "CoreRestart",
     "CoreUpgrade",
     "Drain",
