@@ -213,7 +213,8 @@ class WalletOptions:
     endpoint: URL of the AWS KMS service, if it is not AWS's own.
     allow_raw_key_on_mainnet: Allow a wallet that is not in AWS KMS to send to a main network (chain ids 1 and 261131).
     tx_sender_address: Address of the node's tx sender. With `mode = "shadow"`, or without the role `send`, it takes the place of a
-      wallet; beside a wallet it must be the wallet's address.
+      wallet; beside a wallet it must be the wallet's address. A key in AWS KMS is compared at the start of a process that sends; the start
+      is refused if it has another address.
     """
 
     private_key: forms.SecretText | None = None

@@ -18,7 +18,7 @@ import trio
 from kmsconn.config.description import AwsKmsKey, Secret
 from kmsconn.config.settings import Settings
 from kmsconn.errors import Misconfigured, Retryable, StartRefused, Unreachable
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, address_of_key, recoverable
 from kmsconn.ethereum.transactions import Transaction
@@ -88,12 +88,26 @@ async def open_tx_sender(settings: Settings, on_event: OnEvent) -> AsyncIterator
 
 @asynccontextmanager
 async def open_wallet(settings: Settings, on_event: OnEvent) -> AsyncIterator[Wallet]:
-    """Open the wallet that the settings name, and no other. Raises StartRefused when it cannot be used."""
+    """Open the wallet that the settings name, and no other.
+
+    Raises StartRefused when it cannot be used, or is not the account that ``tx_sender_address`` names.
+    """
+    named = settings.wallet.tx_sender_address
     if settings.wallet.private_key is not None:
-        yield Wallet.from_hex(settings.wallet.private_key)
+        wallet = Wallet.from_hex(settings.wallet.private_key)
+        _refuse_another(wallet.address, named, "private_key")
+        yield wallet
     elif settings.wallet.aws_kms is not None:
         async with open_aws_kms(settings.wallet.aws_kms, on_event, settings.proxies) as signer:
+            _refuse_another(signer.address, named, f"the AWS KMS key {signer.key_id}")
             yield Wallet(signer.address, signer.sign)
+
+
+def _refuse_another(address: Address, named: Address | None, what: str) -> None:
+    """Raise StartRefused if the settings name another account than that of the wallet."""
+    if named is not None and named != address:
+        found = f"tx_sender_address is {checksum(named)}, and the wallet is {checksum(address)} by {what}"
+        raise StartRefused(f"{found}: name the wallet's address, or leave it out")
 
 
 NAME: Final = "wallet"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -15,12 +16,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmsconn.config.description import AwsKmsKey
+from kmsconn.config.settings import Settings
 from kmsconn.emulator.aws_kms import EmulatedAwsKms, KmsFault, KmsRefusal
 from kmsconn.errors import Misconfigured, Overloaded, StartRefused, Unreachable
+from kmsconn.ethereum.addresses import Address, checksum
 from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.signing import PrivateKey, is_canonical, recover
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ignore
 from kmsconn.model.life import State
+from kmsconn.replies import wallet
 from kmsconn.replies.wallet import (
     SIGNATURES_AT_ONCE,
     SIGNING,
@@ -28,9 +33,12 @@ from kmsconn.replies.wallet import (
     AwsKmsSigner,
     Wallet,
     find_signer,
+    open_tx_sender,
+    open_wallet,
     read_public_key,
 )
 from tests.unit.replies.world import KEY, World, all_in, running, until
+from tests.vectors import keys
 
 DIGESTS = [keccak256(bytes([n])) for n in range(100)]
 
@@ -218,6 +226,41 @@ async def test_a_service_that_is_silent_for_a_moment_is_waited_for() -> None:
     signer = await find_signer(direct, "alias/x", events.append)
     assert signer.address == KEY.address
     assert [type(event) for event in events] == [AlertRaised, AlertCleared]
+
+
+# --- the account that the settings name
+
+
+@asynccontextmanager
+async def open_direct(*_: object) -> AsyncIterator[AwsKmsSigner]:
+    yield await signer_of(service())
+
+
+def settings_of(sender: Address | None) -> Settings:
+    return keys.SETTINGS.but(private_key=None, aws_kms=AwsKmsKey("alias/x"), tx_sender_address=sender)
+
+
+@pytest.mark.parametrize("opened", [open_wallet, open_tx_sender])
+async def test_a_start_under_another_account_than_the_keys_is_refused_and_names_both(
+    monkeypatch: pytest.MonkeyPatch, opened: Any
+) -> None:
+    monkeypatch.setattr(wallet, "open_aws_kms", open_direct)
+    another = Address(b"\x77" * 20)
+    with pytest.raises(StartRefused) as refused:
+        async with opened(settings_of(another), ignore):
+            pass
+    for told in ("tx_sender_address", checksum(another), checksum(KEY.address), "alias/x"):
+        assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("sender", [None, KEY.address])
+async def test_a_start_under_the_keys_account_or_none_is_not(
+    monkeypatch: pytest.MonkeyPatch, sender: Address | None
+) -> None:
+    monkeypatch.setattr(wallet, "open_aws_kms", open_direct)
+    async with open_tx_sender(settings_of(sender), ignore) as opened:
+        assert isinstance(opened, Wallet)
+        assert opened.address == KEY.address
 
 
 def _der(key: Any) -> bytes:
