@@ -148,6 +148,7 @@ _V4: Final = tuple(
             "10.0.0.0/8",
             "100.64.0.0/10",  # carriers' address translators
             "127.0.0.0/8",
+            "168.63.129.16/32",  # the metadata service of a cloud (Azure), though the address is a public one
             "169.254.0.0/16",  # link-local, and the metadata services of clouds
             "172.16.0.0/12",
             "192.0.0.0/24",  # protocol assignments
