@@ -228,9 +228,18 @@ def refusal_of(path: Path, error: Exception) -> StartRefused:
 
 
 def _prepare(path: Path) -> tuple[str, ...]:
-    """Make the file for its owner alone; SQLite gives its companions (-wal, -shm) the same mode. Warn of a too open one."""
+    """Make the file for its owner alone; SQLite gives its companions (-wal, -shm) the same mode. Warn of a too open one.
+
+    Raises StartRefused for a file of several names: each would have a lock and a write-ahead log of its own.
+    """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb", 0) as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        found = os.fstat(file.fileno())
+    if found.st_nlink > 1:
+        raise StartRefused(
+            f"the journal {path} has {found.st_nlink} names (hard links), under each of which a process could open it; "
+            f"remove the others (find them with: find DIRECTORY -samefile {path}) or name another journal path"
+        )
+    mode = stat.S_IMODE(found.st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         return (f"the journal {path} can be accessed by other users (mode {mode:04o}); run chmod 600 on it",)
     return ()

@@ -46,3 +46,15 @@ def test_a_link_leads_to_the_same_lock(path: Path) -> None:
     with pytest.raises(StartRefused, match="in use"):
         opened(link)
     db.close()
+
+
+def test_a_second_name_of_the_file_is_refused(path: Path) -> None:
+    """It would have a lock of its own, and a write-ahead log of its own."""
+    second = path.with_name("second.db")
+    db = opened(path)
+    second.hardlink_to(path)
+    with pytest.raises(StartRefused, match=r"second\.db has 2 names .*hard links.*; remove"):
+        opened(second)
+    db.close()
+    second.unlink()
+    opened(path).close()
