@@ -31,7 +31,7 @@ from kmsconn.operate.control.commands import CommandError, Commands, Context, Ru
 from kmsconn.requests.checker import DecryptionExpiry
 from kmsconn.transport.ports import Ports
 
-CONNECTIONS: Final = 16  # an operator and some scripts; beyond it a connection is closed at once
+CONNECTIONS: Final = 16  # an operator and some scripts; beyond it the oldest that has asked nothing yet is closed, else the new one
 REQUEST_BYTES: Final = 64 * 1024
 READING: Final = 5.0  # seconds for a request to come
 WORKING: Final = 60.0  # seconds for a command
@@ -141,26 +141,66 @@ async def _serve(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    places = trio.CapacityLimiter(CONNECTIONS)
-
-    async def answer(stream: trio.SocketStream) -> None:
-        async with stream:
-            if places.available_tokens:
-                async with places:
-                    await converse(stream, context, commands)
-
+    callers = Callers(context, commands)
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
     async with accepting, trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, answer, [accepting], handler_nursery=nursery))
+        nursery.start_soon(
+            partial(trio.serve_listeners, callers.answer, [accepting], handler_nursery=nursery)
+        )
         task_status.started()
 
 
-async def converse(stream: trio.abc.Stream, context: Context, commands: Commands = COMMANDS) -> None:
-    """Answer one request of a connection. Cancellation: at any time. A client that goes away, or is too slow, gets nothing."""
+class Callers:
+    """The connections of a control socket: ``CONNECTIONS`` at most, of which none that only waits keeps another out."""
+
+    def __init__(self, context: Context, commands: Commands = COMMANDS) -> None:
+        self._context = context
+        self._commands = commands
+        self.places = trio.CapacityLimiter(CONNECTIONS)
+        self._waiting: dict[trio.CancelScope, None] = {}
+
+    async def answer(self, stream: trio.abc.Stream) -> None:
+        """Answer one connection and close it; at once where all places are taken by commands. Cancellation: at any time."""
+        async with stream:
+            if self.places.available_tokens or self._made_room():
+                async with self.places:
+                    await self._converse(stream)
+
+    def _made_room(self) -> bool:
+        """Put out the connection that has waited longest without a whole request; say whether there was one."""
+        longest = next(iter(self._waiting), None)
+        if longest is None:
+            return False
+        del self._waiting[longest]
+        longest.cancel()
+        return True
+
+    async def _converse(self, stream: trio.abc.Stream) -> None:
+        with trio.CancelScope() as waiting:
+            self._waiting[waiting] = None
+            try:
+                await converse(
+                    stream, self._context, self._commands, heard=lambda: self._waiting.pop(waiting, None)
+                )
+            finally:
+                self._waiting.pop(waiting, None)
+
+
+async def converse(
+    stream: trio.abc.Stream,
+    context: Context,
+    commands: Commands = COMMANDS,
+    heard: Callable[[], object] = lambda: None,
+) -> None:
+    """Answer one request of a connection, and call ``heard`` when it is whole.
+
+    Cancellation: at any time. A client that goes away, or is too slow, gets nothing.
+    """
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         line = b""
         with trio.move_on_after(READING):
             line = await _line_of(stream)
+        heard()
         if line:
             answer = msgspec.json.encode(await _answer(line, context, commands)) + b"\n"
             with trio.move_on_after(WRITING):

@@ -8,12 +8,21 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from kmsconn.errors import JournalFailed
 from kmsconn.operate.control.commands import Command, CommandError
 from kmsconn.operate.control.requests import COMMANDS
-from kmsconn.operate.control.server import READING, REQUEST_BYTES, WORKING, WRITING, ask, converse
+from kmsconn.operate.control.server import (
+    CONNECTIONS,
+    READING,
+    REQUEST_BYTES,
+    WORKING,
+    WRITING,
+    Callers,
+    ask,
+    converse,
+)
 from tests.unit.operate.control.scene import Scene
 
 
@@ -140,3 +149,32 @@ async def test_a_server_that_says_nothing_of_sense_is_an_error(answer: bytes) ->
 
 
 COUNT = 3
+
+
+async def test_idle_clients_leave_their_owner_a_place(scene: Scene) -> None:
+    """The one that has waited longest without a request makes room; who is being answered stays."""
+    callers = Callers(scene.context, COMMANDS)
+    idle = []
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            ours, theirs = memory_stream_pair()
+            idle.append(ours)
+            nursery.start_soon(callers.answer, theirs)
+            await wait_all_tasks_blocked()
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(callers.answer, theirs)
+        before = trio.current_time()
+        assert len((await ask(ours, "requests.list", {}))["requests"]) == 5
+        assert trio.current_time() == before
+        assert await idle[0].receive_some() == b""
+        nursery.cancel_scope.cancel()
+
+
+async def test_clients_that_are_being_answered_are_not_put_out(scene: Scene) -> None:
+    callers = Callers(scene.context, COMMANDS)
+    async with trio.open_nursery() as nursery:
+        for _ in range(CONNECTIONS):
+            callers.places.acquire_on_behalf_of_nowait(object())
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(callers.answer, theirs)
+        assert await ours.receive_some() == b""
