@@ -275,3 +275,19 @@ async def test_ctrl_c_in_the_first_second_ends_without_a_traceback(tmp_path: Pat
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     return b"".join([bytes(chunk) async for chunk in stream])
+
+
+async def test_sigterm_while_the_configuration_is_read_ends_well(tmp_path: Path) -> None:
+    """The configuration is a pipe: the process stands there until somebody writes."""
+    pipe = tmp_path / "kmsconn.toml"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "kmsconn", "run", "-c", str(pipe)]
+    with trio.fail_after(PATIENCE):
+        process = await trio.lowlevel.open_process(command, env=environment())
+        try:
+            writer = await trio.to_thread.run_sync(os.open, pipe, os.O_WRONLY, abandon_on_cancel=True)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+            os.close(writer)
+        finally:
+            process.kill()
