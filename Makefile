@@ -84,7 +84,7 @@ worlds: $(STAMP) ## play thousands of new faulty worlds (WORLDS=n); a failure pr
 hostile: $(STAMP) ## replace each answer by each hostile one, some hours (HOSTILE=all: in each kind of world, n: n there)
 	KMSCONN_HOSTILE=$(or $(HOSTILE),each) $(BIN)/pytest -s -o faulthandler_timeout=0 tests/faults/test_hostile_answers.py
 
-long: $(STAMP) ## run every test marked long, sampled or rotating: make test runs a part of them, others each day
+long: $(STAMP) ## run every test marked long, sampled or rotating: make test runs a part of them, always the same, CI others for each commit
 	KMSCONN_LONG=all $(PYTEST) -m "long or sampled or rotating"
 
 fuzz: $(STAMP) ## spoil what gRPC servers say for a while (SECONDS=n); a failure prints the number that replays it

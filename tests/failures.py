@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 import pytest
 
-from tests.sampling import today
+from tests.sampling import this_turn
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -58,7 +58,7 @@ class Played:
         if self._is_told or not before:
             return ""
         self._is_told = True
-        return f"KMSCONN_DAY={today()} pytest -n 0 {' '.join(before)} '{node}'"
+        return f"KMSCONN_TURN={this_turn()} pytest -n 0 {' '.join(before)} '{node}'"
 
 
 PLAYED = Played()

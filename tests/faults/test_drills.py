@@ -22,7 +22,7 @@ FORMS = ("public", "direct", "unified", "wallet") * 3
 SETTINGS = {"kms_operation_from_block_number": 0, "key_management_polling": 1.0}
 FINALITY = 2  # blocks of Ethereum, so that nobody waits for it
 SETTLING = 10.0  # seconds after which nobody looks at the replies of before any more
-PLAYED = 8  # rows each day
+PLAYED = 8  # rows in each turn
 ELSEWHERE = {"flood"}  # of real sockets, see e2e/test_monitoring_attacks.py
 
 
@@ -111,7 +111,7 @@ async def ask_beside(row: Shown, scene: Scene, drills: ActiveDrills) -> list[byt
 
 
 def rows() -> list[Shown]:
-    """Return the rows that are played: usually a few, others every day; ``KMSCONN_POINTS=all`` plays all."""
+    """Return the rows that are played: usually a few, others in another turn; ``KMSCONN_POINTS=all`` plays all."""
     return [SHOWN[at - 1] for at in points_of(len(SHOWN), PLAYED)]
 
 

@@ -1,6 +1,6 @@
 """The connector ended at its k-th step, or its n-th call or burst gone wrong, in every way: nothing stays, all is answered once.
 
-Usually some points of each way are tried, others every day; ``KMSCONN_POINTS=all`` tries every one, ``KMSCONN_POINTS=200`` so many.
+Usually some points of each way are tried, others in another turn; ``KMSCONN_POINTS=all`` tries every one, ``KMSCONN_POINTS=200`` so many.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every answer that the connector reads, replaced by each of a list of hostile ones in a running world: the process lives and names it.
 
-Usually a few of them are played, others every day; ``KMSCONN_HOSTILE=n`` plays n in each kind of world, ``make hostile`` each pair of
+Usually a few of them are played, others in another turn; ``KMSCONN_HOSTILE=n`` plays n in each kind of world, ``make hostile`` each pair of
 an answer and a lie once, in the first kind of world where it is asked, ``HOSTILE=all`` in every one. It prints how many answers were
 struck: a lie in the place of an answer that nobody asked for proves nothing.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.hostile.playing import SETTINGS, every_lie, play
 from tests.faults.hostile.servers import Lie
-from tests.sampling import points, sample, today
+from tests.sampling import points, sample, this_turn
 
 pytestmark = pytest.mark.sampled
 
@@ -65,7 +65,7 @@ def test_no_hostile_answer_ends_the_process_or_stays_unnamed(setting: str) -> No
     wanted = int(WANTED) if WANTED.isdigit() else len(lies)
     failures: list[str] = []
     figures, not_struck = Counter[str](), Counter[str]()
-    for at in points(len(lies), wanted, today()):
+    for at in points(len(lies), wanted, this_turn()):
         subject, lie = lies[at - 1]
         outcome = play(subject, lie, setting=setting)
         complaints = outcome.complaints()

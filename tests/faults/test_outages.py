@@ -37,7 +37,7 @@ def gone(*dependencies: str, how: str) -> WorldReport:
 
 
 def cases() -> list[tuple[str, str]]:
-    """Return who is gone in which way: usually one way each, another one every day; ``KMSCONN_POINTS=all`` tries all."""
+    """Return who is gone in which way: usually one way each, another one in another turn; ``KMSCONN_POINTS=all`` tries all."""
     every = [(who, how) for who in GONE for how in HOWS]
     return [every[at - 1] for at in points_of(len(every), len(GONE))]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import sampling
 from tests.failures import Played, hidden_causes, leaves
@@ -49,13 +49,13 @@ def test_what_a_traceback_shows_is_not_repeated() -> None:
 
 
 def test_the_first_failure_of_a_process_names_what_was_played_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KMSCONN_DAY", "20000")
+    monkeypatch.setenv("KMSCONN_TURN", "20000")
     played = Played()
     played.note("b.py::one")
     assert played.told("b.py::one") == "", "it was played alone"
     for node in ("a.py::two", "a.py::three", "c.py::four"):
         played.note(node)
-    assert played.told("c.py::four") == "KMSCONN_DAY=20000 pytest -n 0 b.py a.py 'c.py::four'"
+    assert played.told("c.py::four") == "KMSCONN_TURN=20000 pytest -n 0 b.py a.py 'c.py::four'"
     assert played.told("c.py::five") == ""
 
 
@@ -130,16 +130,28 @@ def test_every_point_has_its_turn() -> None:
 
 def test_every_test_has_its_turn() -> None:
     tests = range(10)
-    left = [set(out_of_turn(tests, 4, day)) for day in range(4)]
+    left = [set(out_of_turn(tests, 4, turn)) for turn in range(4)]
     assert set.intersection(*left) == set()
     assert [10 - len(one) for one in left] == [3, 2, 2, 3]
     assert out_of_turn(tests, 1, 7) == []
 
 
-def test_over_midnight_a_run_keeps_its_day_and_so_do_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They inherit the environment. Workers that chose other tests than their neighbours ended a run."""
-    monkeypatch.delenv("KMSCONN_DAY")
-    began = sampling.today()
-    monkeypatch.setattr("time.time", lambda: float((began + 1) * sampling.DAY))
-    assert sampling.today() == began
-    assert os.environ["KMSCONN_DAY"] == str(began)
+@pytest.mark.parametrize("said", [None, ""])
+def test_every_day_plays_the_same(monkeypatch: pytest.MonkeyPatch, said: str | None) -> None:
+    monkeypatch.delenv("KMSCONN_TURN", raising=False)
+    if said is not None:
+        monkeypatch.setenv("KMSCONN_TURN", said)
+    for day in range(3):
+        monkeypatch.setattr("time.time", lambda day=day: day * 86_400.0)
+        assert sampling.this_turn() == 0
+
+
+def test_a_turn_is_played_again_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KMSCONN_POINTS", "1")
+    monkeypatch.setenv("KMSCONN_TURN", "7")
+    assert list(sampling.points_of(10)) == [8]
+
+
+def test_no_law_draws_other_examples_in_another_run() -> None:
+    assert settings.default is not None
+    assert settings.default.derandomize
