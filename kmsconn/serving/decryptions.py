@@ -22,7 +22,7 @@ from kmsconn.model.http_answers import Decryptions, FailureCode, HttpFailure, Ht
 from kmsconn.model.requests import Content
 from kmsconn.protocols.fhevm.http_decryption import BodyRefused, HttpLimits, read_public, read_user
 from kmsconn.requests.snapshot import HttpApiStatistics
-from kmsconn.serving.clients import Bodies, Bounds, Pace, Places
+from kmsconn.serving.clients import Bodies, Bounds, Entrance, Pace, Places
 from kmsconn.serving.exchange import ClientGone, Exchange, Listener, Port, Server
 from kmsconn.serving.keys import ApiClient, ApiClients
 from kmsconn.serving.reloading import HTTP_API, TlsContext, watch, watched_files
@@ -39,8 +39,10 @@ ANSWER_SECONDS: Final = 10.0
 """In which a client must have taken what is sent."""
 SPARE_CONNECTIONS: Final = 512
 """Beyond those that wait for an answer: for clients that still send, and for refusals."""
-ACCEPTED_PER_SECOND, ACCEPTED_AT_ONCE = 200, 1000
-"""New connections: a handshake of TLS takes about a millisecond. Clients keep theirs."""
+ACCEPTED_PER_SECOND: Final = 1000
+"""New connections, which wait for their turn then: to choose the one that has to go for it takes a tenth of a millisecond at most."""
+SERVED_PER_SECOND, SERVED_AT_ONCE = 200, 1000
+"""New connections that have their turn: a handshake of TLS takes about a millisecond. Clients keep theirs."""
 REFUSED_PER_SECOND = 50
 """Requests that are refused before they wait for an answer: without a key, malformed, over a limit."""
 
@@ -257,7 +259,10 @@ class HttpApiService:
         self._board = Board(on_event, trio.current_time)
         self._files = watched_files(settings, self.answers.clients, tls, self._board)
         self._server = Server(
-            self.answers.port, lambda: tls.current, Pace(ACCEPTED_PER_SECOND, ACCEPTED_AT_ONCE)
+            self.answers.port,
+            lambda: tls.current,
+            Pace(ACCEPTED_PER_SECOND, ACCEPTED_PER_SECOND),
+            Entrance(Pace(SERVED_PER_SECOND, SERVED_AT_ONCE)),
         )
 
     def close(self) -> None:

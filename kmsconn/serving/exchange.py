@@ -19,7 +19,7 @@ from typing import Final
 import attrs
 import trio
 
-from kmsconn.serving.clients import Bounds, ClientConnection, Connections, Pace
+from kmsconn.serving.clients import Bounds, ClientConnection, Connections, Entrance, Pace
 from kmsconn.serving.wire import BadRequest, LiveAnswer, ServedAnswer, ServedRequest, Wire
 
 LINGER_SECONDS: Final = 1.0
@@ -199,6 +199,8 @@ class Exchange:
 
 GRACE_SECONDS: Final = 30.0
 """After the end of listening, in which requests may still be answered."""
+ENTRANCE_SECONDS: Final = 10.0
+"""In which a new client must have had its turn: who waits longer has mostly left, and would take the turn of another one."""
 HANDSHAKE_SECONDS: Final = 10.0
 """In which a client must have agreed on TLS."""
 CLOSING_SECONDS: Final = 1.0
@@ -212,11 +214,16 @@ Listener = trio.abc.Listener[Stream]
 
 @attrs.define(eq=False)
 class Server:
-    """Serves a port on listeners. ``tls`` gives the context of a new connection, None for plain text; ``accepts`` their pace."""
+    """Serves a port on listeners. ``tls`` gives the context of a new connection, None for plain text.
+
+    ``accepts`` is the pace at which connections are accepted, whose addresses are not known before; ``entrance`` says which of them is
+    served next.
+    """
 
     port: Port
     tls: Callable[[], ssl.SSLContext | None] = lambda: None
     accepts: Pace | None = None
+    entrance: Entrance | None = None
     _closing: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def close(self) -> None:
@@ -229,6 +236,8 @@ class Server:
         """Serve until closed, and then ``GRACE_SECONDS`` at most. Cancellation: closes every connection at once."""
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
+                if self.entrance is not None:
+                    accepting.start_soon(self.entrance.run)
                 for listener in listeners:
                     accepting.start_soon(self._accept_from, listener, connections)
                 task_status.started()
@@ -256,12 +265,23 @@ class Server:
         try:
             async with stream:
                 with connection.scope:
+                    if not await self._has_turn(connection):
+                        return
                     if (context := self.tls()) is None:
                         await Exchange(stream, connection, self.port).run()
                     else:
                         await self._attend_secured(stream, context, connection)
         finally:
             self.port.connections.release(connection)
+
+    async def _has_turn(self, connection: ClientConnection) -> bool:
+        """Wait for the turn of a new connection, and return whether it came in time."""
+        if self.entrance is None:
+            return True
+        known = self.port.connections.knows(connection.address)
+        with trio.move_on_after(ENTRANCE_SECONDS) as waiting:
+            await self.entrance.turn(connection.address, known=known)
+        return not waiting.cancelled_caught
 
     async def _attend_secured(
         self, stream: Stream, context: ssl.SSLContext, connection: ClientConnection

@@ -10,7 +10,7 @@ import trio.testing
 from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.requests.snapshot import HttpApiStatistics
 from kmsconn.serving import decryptions as http_api
-from kmsconn.serving.clients import ClientConnection, Connections
+from kmsconn.serving.clients import KNOWN_ADDRESSES, KNOWN_HOLD, ClientConnection, Connections
 from kmsconn.serving.decryptions import IDLE_SECONDS, REQUEST_SECONDS
 from kmsconn.serving.exchange import GRACE_SECONDS, LINGER_SECONDS, PIECE_BYTES
 from tests.unit.serving.scene import KEY, FakeDecryptions, Scene, public_body, serving
@@ -295,8 +295,27 @@ async def test_who_waits_is_counted_for_no_address_and_does_not_go() -> None:
         assert closed(connections) == [3]
     admitted(table, "c")
     assert closed(connections) == [3, 4]
-    admitted(table, "c")
-    assert closed(connections) == [2, 3, 4], "who has waited may be dropped again"
+    for _ in range(KNOWN_HOLD):
+        admitted(table, "b")
+    assert closed(connections) == [0, 1, 2, 3, 4], "who has waited may be dropped again"
+
+
+async def test_connections_of_an_address_that_was_let_in_before_are_dropped_later() -> None:
+    table = Connections(4)
+    connections = admitted(table, "a", "a")
+    with table.waiting(connections[0]):
+        connections += admitted(table, "b", "c")
+    connections += admitted(table, "d", "e", "f")
+    assert closed(connections) == [2, 3, 4]
+
+
+async def test_a_bounded_number_of_addresses_is_remembered() -> None:
+    table = Connections(1)
+    for number in range(KNOWN_ADDRESSES + 1):
+        [connection] = admitted(table, str(number))
+        with table.waiting(connection):
+            table.release(connection)
+    assert [table.knows(str(number)) for number in (0, 1, KNOWN_ADDRESSES)] == [False, True, True]
 
 
 async def test_where_everybody_waits_a_new_client_finds_no_place() -> None:

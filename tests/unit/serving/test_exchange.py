@@ -16,7 +16,7 @@ from kmsconn.emulator.network import Direction, PipeConnection
 from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.observe.server import BOUNDS, port_of
 from kmsconn.serving.clients import FREE_STEPS, STEPS_PER_SECOND, Connections, Pace
-from kmsconn.serving.decryptions import ACCEPTED_AT_ONCE, ACCEPTED_PER_SECOND, REFUSED_PER_SECOND
+from kmsconn.serving.decryptions import REFUSED_PER_SECOND, SERVED_AT_ONCE, SERVED_PER_SECOND
 from kmsconn.serving.exchange import LINGER_SECONDS, Exchange
 from kmsconn.serving.wire import LiveAnswer, ServedAnswer, ServedRequest
 from tests.unit.serving.scene import KEY, Client, FakeDecryptions, Scene, key, public_body, serving
@@ -319,8 +319,15 @@ async def test_a_body_in_tiny_chunks_is_slowed_and_the_usual_one_is_not(scene: S
 
 
 async def test_new_connections_have_their_pace_after_a_burst(scene: Scene) -> None:
-    streams = [scene.listener.connect() for _ in range(ACCEPTED_AT_ONCE + 2 * ACCEPTED_PER_SECOND)]
-    await trio.sleep(1)
-    assert ACCEPTED_AT_ONCE < scene.service.statistics().connections < len(streams)
-    await trio.sleep(2)
-    assert scene.service.statistics().connections == len(streams)
+    seconds = []
+
+    async def ask(client: Client) -> None:
+        assert (await client.ask("GET", "/version")).status == 200
+        seconds.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(SERVED_AT_ONCE + 2 * SERVED_PER_SECOND):
+            nursery.start_soon(ask, scene.client())
+    at_once = sum(second == 0 for second in seconds)
+    assert SERVED_AT_ONCE <= at_once <= SERVED_AT_ONCE + 1
+    assert 1.9 < seconds[-1] <= 2
