@@ -174,6 +174,10 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
         "txmanager …",
         "The gas estimate of a reply is above the block's gas limit; that reply waits",
     ),
+    "out-of-gas": AlertMeaning(
+        "txmanager …",
+        "A reply was mined with status 0 and all its gas used, so its estimate was too low; it is not included yet",
+    ),
     "wallet": AlertMeaning(
         "txmanager …",
         "The wallet does not sign",

@@ -373,6 +373,7 @@ _CONNECTOR: Final = (
             "contract-refuses",
             "not-included",
             "nonce-gaps",
+            "out-of-gas",
             "rounds",
             "gas-estimate-unanswered",
             "contract-unanswered",

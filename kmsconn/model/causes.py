@@ -70,6 +70,9 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "fees": Cause("see the options in the text"),
     "cost": Cause("raise max_reply_cost, if replies really cost as much"),
     "gas-estimate": Cause("check the node"),
+    "out-of-gas": Cause(
+        "check the node, whose estimates may be too low; the reply is sent again with more gas, and each failed one is paid"
+    ),
     "wallet": Cause("check that the signer can be reached and that its permissions allow signing"),
     "broadcast": Cause("check the node; the connector sends the same bytes again"),
     "contract-refuses": Cause("check the contract and the account; the replies wait, and are sent once one is accepted"),

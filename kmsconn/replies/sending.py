@@ -42,7 +42,17 @@ from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.plan import Steps
 from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
 from kmsconn.replies.table import REFUSED
-from kmsconn.replies.view import Action, Found, IncludedReply, Step, Track, nonce_of, out_of_gas, receipt_of
+from kmsconn.replies.view import (
+    Action,
+    Found,
+    IncludedReply,
+    Step,
+    Track,
+    nonce_of,
+    out_of_gas,
+    receipt_of,
+    transaction_of,
+)
 from kmsconn.replies.wallet import Signed, Wallet
 from kmsconn.transport.waiting import Backoff, together
 
@@ -92,6 +102,9 @@ class ReplyMoves:
                 continue
             self._included(step.track, step.found.block, found=False)
             row, receipt = step.track.row, receipt_of(step.track)
+            if receipt is not None and receipt.succeeded and receipt.gas_used is not None:
+                # no transaction uses more than its limit, whatever a node says
+                state.tracks.used[row.kind].append(min(receipt.gas_used, transaction_of(row).gas))
             at = (receipt.block, receipt.block_hash) if receipt is not None and receipt.heard else (0, b"")
             state.tracks.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
 
@@ -120,6 +133,8 @@ class ReplyMoves:
         limit = out_of_gas(track)
         if limit is not None:
             history.least_gas = limit * 3 // 2
+            text = f"all its gas was used ({limit}), and it was paid in vain: the node's estimate was too low"
+            self.state.alerts.hold(row, "out-of-gas", text, trio.current_time())
         due = self.state.manager.ports.wall() + self._delay(history.returned)
         history.returned += 1
         if await self._move(track, "release", next_attempt=due, reason=found.reason):

@@ -6,6 +6,7 @@ cause once, until it is over; texts have the figures and what to do.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -27,6 +28,7 @@ from kmsconn.model.alerts import PATIENCE, WINDOW, Board, Lane, Progress, Reason
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import OnEvent
 from kmsconn.model.life import State
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market
@@ -37,6 +39,7 @@ from kmsconn.transport.ports import Ports
 from kmsconn.transport.waiting import Backoff, Hold, WakeUp
 
 ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
+LAST_USED = 16  # included replies of a kind whose gas is remembered; what one wrong receipt said is forgotten after as many
 MOST_STANDING = 4096  # blocks with replies that are not final yet
 REPLY = Lane("reply")
 UNSIGNED, SENT = range(2)  # how far on its way to a block a reply is
@@ -233,6 +236,10 @@ class Tracks:
     histories: dict[int, ReplyHistory] = attrs.field(factory=dict)
     standing: dict[int, list[IncludedReply]] = attrs.field(factory=dict)
     """By block, until it is final: the replies whose receipts show that the contract took them. Others are asked about one by one."""
+    used: defaultdict[Kind, deque[int]] = attrs.field(
+        factory=lambda: defaultdict(lambda: deque(maxlen=LAST_USED))
+    )
+    """The gas that the last included replies of each kind used."""
     newly_included: bool = True
     """A reply became included since the journal was asked for final ones."""
 
@@ -253,7 +260,7 @@ class Tracks:
         track = self.by_rid.get(row.rid)
         if track is None:
             history = self.histories.setdefault(row.rid, ReplyHistory())
-            track = self.by_rid[row.rid] = Track(row, history)
+            track = self.by_rid[row.rid] = Track(row, history, used=self.used[row.kind])
         elif track.row.state is not row.state or track.row.reply.hash != row.reply.hash:
             track.moved(row)
         track.row = row

@@ -144,6 +144,8 @@ def _may_be_included(view: View, track: Track, probe: Finding) -> bool:
 
 
 def _gas(view: View, track: Track, estimate: int) -> int:
+    """Return the gas limit of a reply: from its estimate, which is not believed below what replies of its kind used of late."""
+    estimate = max(estimate, min(track.used, default=0))
     gas = estimate * view.settings.transactions.gas_multiplier_percent // 100
     gas += view.operations[track.row.kind].spare(estimate)
     gas = max(gas, track.history.least_gas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from functools import cached_property
@@ -171,6 +171,8 @@ class Track:
     """When this process signed it last; never, for what an earlier one did."""
     in_flight_since: float = math.inf
     """When a look first saw it signed, whatever bytes it has had since."""
+    used: deque[int] = attrs.field(factory=deque)
+    """The gas that the last included replies of its kind used, shared by all of them. An estimate below the least of it is wrong."""
     broadcast: Broadcast | None = None
     """What became of its bytes in this process; None before they went out here."""
     _suspicions: dict[Belief, Suspicion] = attrs.field(factory=dict)

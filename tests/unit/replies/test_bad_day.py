@@ -415,6 +415,34 @@ async def test_out_of_gas_is_recognised_and_named_and_the_next_one_has_more(worl
     assert second >= first * 3 // 2
 
 
+async def test_estimates_that_are_far_too_low_are_not_believed_once_replies_of_their_kind_were_included(
+    world: World,
+) -> None:
+    requested(world, 3)
+    async with running(world):
+        await until(lambda: answered(world, [1, 2, 3]))
+        world.node.twist = lambda call, it: quantity(21_000) if call.method == "eth_estimateGas" else it
+        for rid in range(4, 14):
+            world.request(rid)
+        world.wake.notify()
+        await until(lambda: answered(world, range(4, 14)), 60)
+    assert world.said(ReplyReturned) == []
+
+
+async def test_a_reply_that_ran_out_of_gas_is_told_until_it_is_included(world: World) -> None:
+    requested(world, 1)
+    world.node.twist = lambda call, it: quantity(21_000) if call.method == "eth_estimateGas" else it
+    cleared = AlertCleared("txmanager gateway", "out-of-gas")
+    async with running(world):
+        await until(lambda: "out-of-gas" in alerts(world), 60)
+        world.node.twist = lambda _call, it: it
+        await until(lambda: answered(world, [1]), 120)
+        await until(lambda: cleared in world.said(AlertCleared), 60)
+    alert = alerts(world)["out-of-gas"]
+    assert "gas was used" in alert.text
+    assert "estimate" in alert.remedy
+
+
 @attrs.frozen
 class Heavy:
     """The same contract, which uses more gas."""
