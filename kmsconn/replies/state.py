@@ -119,16 +119,25 @@ def tell_sent(state: TxState, row: Row, said: Sent, result: object) -> None:
         alerts.to_a_block.free(row.rid, {"broadcast"})
     elif said is Sent.FUNDS:
         balance = None if state.chain is None else state.chain.balance
-        has = "an unknown balance" if balance is None else in_ether(balance)
-        needs = f"a reply needs {in_ether(transaction_of(row).most_cost)}"
         account = checksum(state.manager.account)
-        alerts.set("funds", f"account {account} has {has}, {needs} ({result})", critical=True)
+        paid = _what_it_pays(balance, transaction_of(row).most_cost)
+        alerts.set("funds", f"account {account} has {paid} ({result})", critical=True)
     elif said in {Sent.FAILED, Sent.UNANSWERED, Sent.CAPPED, Sent.REFUSED}:
         # never the text of an answer that is none: it may be a megabyte, or nested too deeply to be written
         is_answer = not isinstance(result, KmsconnError)
         why = "the node's answer is not the transaction's hash" if is_answer else str(result)
         text = f"the transaction with nonce {row.reply.nonce} was not accepted: {why}"
         alerts.hold(row, "broadcast", text, trio.current_time())
+
+
+def _what_it_pays(balance: int | None, cost: int) -> str:
+    """Return what a balance pays of a reply that a node calls too dear; what is enough for it alone is not called too little."""
+    if balance is None:
+        return f"an unknown balance, a reply needs {in_ether(cost)}"
+    if balance < cost:
+        return f"{in_ether(balance)}, a reply needs {in_ether(cost)}"
+    others = "the node counts the replies in flight before it as well, or a fee beside the gas"
+    return f"{in_ether(balance)}, enough for this reply of {in_ether(cost)} alone: {others}"
 
 
 def tell_answer(alerts: TxAlerts, row: Row, question: Question, said: Finds, now: float) -> None:

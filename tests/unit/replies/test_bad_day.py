@@ -397,6 +397,18 @@ async def test_insufficient_funds_name_account_balance_and_need(world: World) ->
     assert "needs" in alert.text
 
 
+async def test_a_balance_that_pays_for_a_reply_is_not_called_too_small_for_it(world: World) -> None:
+    requested(world, 1)
+    poor = RpcError(-32000, "insufficient funds for gas * price + value")
+    world.node.refuse = lambda call: poor if call.method == "eth_sendRawTransaction" else None
+    async with running(world):
+        await until(lambda: "funds" in alerts(world))
+    alert = alerts(world)["funds"]
+    assert alert.critical
+    assert "a reply needs" not in alert.text
+    assert "enough for this reply" in alert.text
+
+
 async def test_out_of_gas_is_recognised_and_named_and_the_next_one_has_more(world: World) -> None:
     """The estimate is right for the state of its moment, and others' replies change it before the block."""
     requested(world, 1)
