@@ -281,6 +281,7 @@ async def _dispatch_in_order(components: Components, pool: WorkerPool) -> None:
         components.profile,
         components.ports.wall,
         components.pipeline.outcomes.end_destroyed,
+        components.checker.contexts.is_destroyed,
         _beat_of(components, pool),
         components.membership.look_again,
     ).run()

@@ -109,17 +109,25 @@ class Checker:
         Aborted, Unreachable. An end that a chain names counts once a later head says the same, and is NotYet before.
         Repeating: reads only.
         """
-        request, asking = seen.request, self._ask(seen)
-        operation = self.profile.operations[request.kind]
-        try:
-            await self.suspicions.of(request.rid, request.chain_id, asking)
-        except (Rejected, Aborted, Over, AlreadyDone) as error:
-            if not isinstance(error, Destroyed):
-                await self._attest(seen, error)
-            raise
-        if operation.for_good:
-            await self._attest(seen, None)
+        request = seen.request
+        end = await self._end_of(seen)
+        # what was destroyed has been attested for all requests of the context together
+        is_attested = isinstance(end, Destroyed)
+        is_for_good = end is not None or self.profile.operations[request.kind].for_good
+        if is_for_good and not is_attested:
+            await self._attest(seen, end)
+        if end is not None:
+            raise end
         return Checked(request, *request.content.context)
+
+    async def _end_of(self, seen: Seen) -> RequestError | None:
+        """Return what ends a request by the word of the node in use, confirmed by its earlier looks; None if nothing does."""
+        request = seen.request
+        try:
+            await self.suspicions.of(request.rid, request.chain_id, self._ask(seen))
+        except (Rejected, Aborted, Over, AlreadyDone) as error:
+            return error
+        return None
 
     async def _attest(self, seen: Seen, end: RequestError | None) -> None:
         """Have other nodes asked the same, before what cannot be undone: each must come to the same ``end``. Raises NotYet."""
@@ -250,18 +258,23 @@ class Checker:
             raise no_member
 
     async def _still_stands(self, request: Request, rounds: QueryPlan[bool]) -> bool:
+        """Put the questions of an operation's standing. Raises Destroyed once other nodes say so too, DestroyedOnce before."""
+        operation, sender = self.profile.operations[request.kind], self.identity.tx_sender
+
+        async def again(rpc: Rpc) -> None:
+            plan = operation.standing(request.content, sender)
+            assert plan is not None
+            await run_query_plan(rpc, plan)
+
+        stands, destroyed = False, None
         try:
-            return await run_query_plan(self.chains[request.chain_id], rounds)
+            stands = await run_query_plan(self.chains[request.chain_id], rounds)
         except Destroyed as error:
-            operation, sender = self.profile.operations[request.kind], self.identity.tx_sender
-
-            async def again(rpc: Rpc) -> None:
-                plan = operation.standing(request.content, sender)
-                assert plan is not None
-                await run_query_plan(rpc, plan)
-
-            await self.contexts.weigh(error, again)
-            raise
+            destroyed = error
+        if destroyed is not None:
+            await self.contexts.weigh(destroyed, again)
+            raise destroyed
+        return stands
 
     async def _not_answered(self, request: Request) -> None:
         """Let a request pass that this node has not answered on chain; after a lost journal most old ones are."""

@@ -220,6 +220,10 @@ class Contexts:
         """Remember contexts and epochs that are over for good."""
         self._destroyed.update(identifiers)
 
+    def is_destroyed(self, identifier: int) -> bool:
+        """Say whether a context or epoch is known as destroyed, on the word of several nodes; asks nothing."""
+        return identifier in self._destroyed
+
     def refuse_destroyed(self, identifiers: Collection[int | None]) -> None:
         """Raise Destroyed where one of these contexts and epochs is known as destroyed; asks nothing."""
         for identifier in self._destroyed.intersection(identifiers):
@@ -236,11 +240,14 @@ class Contexts:
             await self._invalid.ask(pair, lambda: self._ask(pair))
 
     async def _ask(self, pair: Pair) -> None:
+        destroyed: Destroyed | None = None
         try:
             await self._put(pair, self.ethereum)
         except Destroyed as error:
-            await self.weigh(error, partial(self._put, pair))
-            raise
+            destroyed = error
+        if destroyed is not None:
+            await self.weigh(destroyed, partial(self._put, pair))
+            raise destroyed
         for identifier in pair:
             self.suspicions.clear(("destroyed", identifier))
         self._valid[pair] = self.now()

@@ -142,7 +142,8 @@ async def run_dispatcher(
 class OrderedDispatcher:
     """Dispatches what is asked of contexts and epochs, each once those are done that it waits for; ends what a later one destroys.
 
-    ``end`` rejects a row with a reason.
+    ``end`` rejects a row with a reason; ``is_destroyed`` says whether the end of an id has been checked, since its log alone is one
+    node's word. Until then what makes that id waits.
     """
 
     pool: WorkerPool
@@ -150,6 +151,7 @@ class OrderedDispatcher:
     profile: Profile
     wall: Callable[[], float]
     end: Callable[[Row, str], Awaitable[None]]
+    is_destroyed: Callable[[int], bool]
     beat: Callable[[], None] = lambda: None
     look_again: float = LOOK_AGAIN
 
@@ -170,7 +172,7 @@ class OrderedDispatcher:
         queued = await until_kept(lambda: self.journal.run(queries.in_order, self.pool.kinds, LINE))
         line = [Entry(row, order_of(self.profile, row)) for row in queued]
         for entry, identifier in ended(line):
-            if entry.row.rid not in busy:
+            if entry.row.rid not in busy and self.is_destroyed(identifier):
                 end = partial(self.end, entry.row, f"{id_name(identifier)} was destroyed")
                 await until_kept(end)
         free = free_to_begin(line, busy)

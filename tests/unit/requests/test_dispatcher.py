@@ -349,7 +349,10 @@ async def test_a_pool_is_backlogged_while_one_of_its_shards_is_full(bench: Bench
 async def picking_in_order(bench: Bench, size: int = 4) -> AsyncIterator[Record]:
     kinds = tuple(k for k, one in PROFILE.operations.items() if one.pool is PoolName.PROTOCOL_CONFIG)
     pool = Record(PoolName.PROTOCOL_CONFIG, kinds, size, WakeUp())
-    dispatcher = OrderedDispatcher(pool, bench.journal, PROFILE, wall, bench.pipeline.outcomes.end_destroyed)
+    outcomes = bench.pipeline.outcomes
+    dispatcher = OrderedDispatcher(
+        pool, bench.journal, PROFILE, wall, outcomes.end_destroyed, outcomes.contexts.is_destroyed
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dispatcher.run)
         await trio.sleep(0.001)
@@ -421,6 +424,10 @@ async def test_what_a_later_one_destroys_is_ended_once_nobody_works_on_it(bench:
         pool.wake_up.notify()
         await trio.sleep(0.001)
         assert [rid for _, rid in pool.handed] == [context]
+        assert bench.told(RequestClosed) == []  # by a log alone
+        bench.pipeline.outcomes.contexts.note_destroyed([keys.content("context_2_new").id])
+        pool.wake_up.notify()
+        await trio.sleep(0.001)
         assert [one.rid for one in bench.told(RequestClosed)] == [epoch]
         await free_a_place(pool, context)
         assert [rid for _, rid in pool.handed] == [context, end]
