@@ -135,8 +135,8 @@ class LinkKeeper:
     """How many connections were made so far; renewals of HTTP are none."""
     wanted: trio.Event = attrs.field(factory=trio.Event)
     changed: trio.Event = attrs.field(factory=trio.Event)
-    _wrong: dict[str, str] = attrs.field(factory=dict)
-    """The URLs whose last answer was another chain's id, and which."""
+    _wrong: dict[str, tuple[str, int]] = attrs.field(factory=dict)
+    """The URLs whose last answer was another chain's id, with what that says and on how many connections in a row."""
 
     @property
     def urls(self) -> list[str]:
@@ -154,9 +154,13 @@ class LinkKeeper:
         return self.link if self.link is not None and not self.link.ended.is_set() else None
 
     def refuse_wrong_chain(self) -> None:
-        """Raise StartRefused where a node answered with another chain id than the configured one."""
-        for wrong in self._wrong.values():
-            raise StartRefused(f"{self.name} {wrong}")
+        """Raise StartRefused if a URL gave another chain id than the configured one on two connections in a row.
+
+        Behind one URL stand several nodes, and one answer must not end a start.
+        """
+        for wrong, times in self._wrong.values():
+            if times > 1:
+                raise StartRefused(f"{self.name} {wrong}")
 
     async def keep(self) -> Never:
         """Make links for ever, each when it is wanted."""
@@ -164,7 +168,11 @@ class LinkKeeper:
         urls, renew = self.urls, False
         while True:
             await self.wanted.wait()
-            lived, renew = await self._try(urls[turn % len(urls)], renewing=renew)
+            url = urls[turn % len(urls)]
+            lived, renew = await self._try(url, renewing=renew)
+            if self._wrong.get(url, ("", 0))[1] == 1:
+                # One answer of one of the nodes behind a URL must not end a start.
+                lived, renew = await self._try(url, renewing=False)
             strikes = 0 if lived >= STABLE_SECONDS else strikes + 1
             turn = 0 if renew else turn + 1
             if strikes and strikes % len(urls) == 0:
@@ -234,9 +242,9 @@ class LinkKeeper:
             raise Unreachable(f"{origin}: eth_chainId is no quantity") from error
         wrong = "" if found == configured else f"{origin} is on chain {found}, configured is {configured}"
         self.board.set("wrong-chain", f"{self.name} {origin}", wrong)
-        self._wrong.pop(url, None)
+        _, times = self._wrong.pop(url, ("", 0))
         if wrong:
-            self._wrong[url] = wrong
+            self._wrong[url] = wrong, times + 1
             raise StartRefused(wrong)
 
     async def _serve(self, link: RpcLink) -> tuple[float, bool]:

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.asking import ask_all
+from kmsconn.chain.asking import ask, ask_all
 from kmsconn.chain.endpoint import Endpoint
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.ethereum.addresses import checksum
@@ -113,6 +113,8 @@ class ContractWatch:
         self._confirm_domain(self._seen_at)
         for contract, version in zip(contracts, versions, strict=True):
             self._note(contract, version)
+            if profile.later_network is not None and contract.kind == profile.later_network[0]:
+                await self._note_release(contract, version, profile.later_network[1])
 
     async def _versions(self, contracts: Sequence[ConfiguredContract]) -> Sequence[Version | None]:
         """Return the contracts' versions, once their domains have been compared."""
@@ -125,11 +127,34 @@ class ContractWatch:
         if self.endpoint is self.components.gateway.endpoint:
             self.components.checker.domain_confirmed_at = at
 
+    async def _note_release(
+        self, contract: ConfiguredContract, version: Version | None, first: Version
+    ) -> None:
+        """Let decryptions expire as a contract's release has it; ``first`` is the one from which they expire sooner.
+
+        What is recorded keeps its deadline, so the sooner one needs the word of other nodes too. The later one costs nothing.
+        """
+        expiry = self.components.checker.expiry
+        is_later = version is not None and version >= first
+        if not is_later:
+            expiry.later = False
+        elif not expiry.later and await self._is_attested(contract, first):
+            expiry.later = True
+
+    async def _is_attested(self, contract: ConfiguredContract, first: Version) -> bool:
+        """Say whether other nodes give a contract this version or a newer one too; not where none is to be had."""
+        for chains in self.components.witnesses:
+            try:
+                version = await ask(chains[self.endpoint.chain_id], contract.identity)
+            except (Retryable, WrongContract):
+                return False
+            if version is None or version < first:
+                return False
+        return True
+
     def _note(self, contract: ConfiguredContract, version: Version | None) -> None:
-        """Go by a contract's version: decryptions expire as its release has it, and one newer than is known here is an alert."""
-        profile, known = self.components.profile, self.components.profile.spoken.get(contract.kind)
-        if profile.later_network is not None and contract.kind == profile.later_network[0]:
-            self.components.checker.expiry.later = version is not None and version >= profile.later_network[1]
+        """Raise an alert for a contract of a version newer than is known here."""
+        known = self.components.profile.spoken.get(contract.kind)
         name = f"{self.endpoint.name} {checksum(contract.address)}"
         self.components.board.set(NEWER_CONTRACT, name, _newer(contract, version, known))
 

@@ -261,7 +261,7 @@ class Components(OpenedResources):
         return Checker(
             profile=profile,
             chains=self.chains,
-            identity=NodeIdentity(profile, self.chains, self.tx_sender),
+            identity=NodeIdentity(profile, self.chains, self.tx_sender, self.witnesses),
             contexts=Contexts(
                 profile,
                 self.to_ethereum,

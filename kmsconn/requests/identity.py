@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 import trio
 
 from kmsconn.chain.asking import ask, run_query_plan
 from kmsconn.chain.port import Rpc
-from kmsconn.errors import NotMember, NotYet
+from kmsconn.errors import NotMember, NotYet, Retryable
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address, checksum
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.requests import NO_BLOCK, Kind, Request
@@ -34,17 +35,45 @@ CURRENT_FOR = 5.0
 """Seconds for which the current context is believed: contexts change in days, and an answer under another one is asked for again."""
 
 
+UNATTESTED_FOR = 60.0
+"""Seconds for which the word of one node is kept where no others have said the same."""
+ATTESTING_SECONDS = 5.0
+"""Seconds for which a request waits for other nodes: without them the answer is asked for again later."""
+
+
+@attrs.frozen
+class Kept(Generic[T]):
+    """What a node said, and the Trio time until which it is believed without asking again."""
+
+    value: T
+    until: float
+
+    def is_valid(self) -> bool:
+        """Say whether it is still believed."""
+        return trio.current_time() < self.until
+
+
+def _for_a_while() -> float:
+    return trio.current_time() + UNATTESTED_FOR
+
+
 @attrs.define
 class NodeIdentity:
-    """Answers from memory where it can: the nodes of a context never change once it exists."""
+    """Answers from memory where it can: the nodes of a context never change once it exists.
+
+    A signer is kept for the life of the process once ``witnesses`` have said the same, and for ``UNATTESTED_FOR`` before: a wrong one
+    would make every answer of the Core count as another node's.
+    """
 
     profile: Profile
     chains: Mapping[int, Rpc]
     tx_sender: Address
-    _signers: dict[Context, Address] = attrs.field(factory=dict)
+    witnesses: Sequence[Mapping[int, Rpc]] = ()
+    """Other nodes of the chains."""
+    _signers: dict[Context, Kept[Address]] = attrs.field(factory=dict)
     outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
     """What ``recall`` may raise."""
-    _contexts: dict[tuple[int, bytes], int] = attrs.field(factory=dict)
+    _contexts: dict[tuple[int, bytes], Kept[int]] = attrs.field(factory=dict)
     _current: dict[int, tuple[float, int]] = attrs.field(factory=dict)
     """When the context that is current for requests over HTTP was asked for, and which it is, by chain."""
 
@@ -77,31 +106,46 @@ class NodeIdentity:
         if not isinstance(context_id, int):
             context_id = await self._ask_context(request, context_id)
         key = (request.chain_id, context_id)
-        if key not in self._signers:
+        if not self._knows_signer(key):
             try:
                 await self.outside.ask(key, partial(self._learn, request.kind, key))
             except NotMember:
-                self._contexts.pop((request.id, request.digest), None)  # on one node's word
                 if not operation.outsiders:
                     raise
                 return None
-            except NotYet:
-                self._contexts.pop((request.id, request.digest), None)
-                raise
-        return self._signers[key]
+        return self._signers[key].value
+
+    def _knows_signer(self, key: Context) -> bool:
+        kept = self._signers.get(key)
+        return kept is not None and kept.is_valid()
 
     async def _learn(self, kind: Kind, key: Context) -> None:
-        """Ask for this node's signer in a context and keep it: for ever, since nodes never change. Raises NotMember."""
+        """Ask for this node's signer in a context and keep it. Raises NotMember."""
         _, context_id = key
         operation = self.profile.operations[kind]
-        signer = await self._ask(operation.node_signer(context_id, self.tx_sender))
+        question = operation.node_signer(context_id, self.tx_sender)
+        signer = await self._ask(question)
         if signer != ZERO_ADDRESS:
-            self._signers[key] = signer
+            is_attested = await self._is_attested(question, signer)
+            self._signers[key] = Kept(signer, math.inf if is_attested else _for_a_while())
             return
         context, sender = id_name(context_id), checksum(self.tx_sender)
         alone = not operation.outsiders and not await self._is_member_anywhere()
         more = ", nor of any other valid context" if alone else ""
         raise NotMember(f"tx sender {sender} is not a node of {context}{more}", context, alone=alone)
+
+    async def _is_attested(self, question: ContractQuery[T], answer: T) -> bool:
+        """Say whether other nodes give the same answer to a question; they do not if none of them answers in time."""
+        with trio.move_on_after(ATTESTING_SECONDS):
+            return await self._is_said_by_all(question, answer)
+        return False
+
+    async def _is_said_by_all(self, question: ContractQuery[T], answer: T) -> bool:
+        try:
+            answers = [await ask(chains[question.chain_id], question) for chains in self.witnesses]
+        except Retryable:
+            return False
+        return all(other == answer for other in answers)
 
     async def _is_member_anywhere(self) -> bool:
         known = [context_id for _, context_id in self._signers]
@@ -110,8 +154,9 @@ class NodeIdentity:
 
     def _known_context(self, request: Request) -> int | Sequence[ContractQuery[int]]:
         """Return the context of a request where it is known without asking, else the questions for it."""
-        if (known := self._contexts.get((request.id, request.digest))) is not None:
-            return known
+        known = self._contexts.get((request.id, request.digest))
+        if known is not None and known.is_valid():
+            return known.value
         return self.profile.operations[request.kind].replying_context(request.content)
 
     async def _ask_context(self, request: Request, questions: Sequence[ContractQuery[int]]) -> int:
@@ -122,7 +167,7 @@ class NodeIdentity:
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()
-            self._contexts[request.id, request.digest] = context_id
+            self._contexts[request.id, request.digest] = Kept(context_id, _for_a_while())
         for question in others:  # of a request older than pinning, or that the node does not have yet
             context_id = context_id or await self._ask(question)
         return context_id

@@ -307,6 +307,15 @@ async def test_a_wrong_chain_refuses_the_start_and_names_both_ids(url: str) -> N
                 await endpoint.probe()
 
 
+async def test_one_wrong_chain_id_ends_no_start() -> None:
+    """Behind one URL stand several nodes."""
+    node, numbers = Node(), iter([1])
+    node.methods["eth_chainId"] = lambda: hex(next(numbers, CHAIN_ID))
+    async with endpoint_of(WS, a=node) as endpoint:
+        await endpoint.probe()
+    assert [method for method, _ in node.asked] == ["eth_chainId"] * 2
+
+
 async def test_a_wrong_chain_is_never_asked() -> None:
     a, b, events = Node(chain_id=1), Node(), list[Event]()
     async with endpoint_of(WS, "ws://b:8546", events=events, a=a, b=b) as endpoint:

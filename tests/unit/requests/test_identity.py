@@ -15,7 +15,7 @@ from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption
 from kmsconn.protocols.queries import mapping_slot
-from kmsconn.requests.identity import CURRENT_FOR, NodeIdentity
+from kmsconn.requests.identity import CURRENT_FOR, UNATTESTED_FOR, NodeIdentity
 from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, request_of
 
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
@@ -36,6 +36,35 @@ def pin(chain: Answers, context: int) -> None:
 async def test_the_signer_of_a_context_is_asked_for_once() -> None:
     identity, chain = made()
     assert [await identity.signer_for(request_of(NAMED)) for _ in range(3)] == [SIGNER] * 3
+    assert chain.asked == ["getKmsNodeForContext"]
+
+
+async def lied_to(*others: Any) -> tuple[NodeIdentity, Answers]:
+    """Return an identity whose node names a wrong signer, and then the right one; ``others`` are what the witnesses say."""
+    identity, chain = made(getKmsNodeForContext=(SENDER, ROTATED, "ip", "url"))
+    number = SETTINGS.chains.gateway.chain_id
+    identity.witnesses = [{number: Answers({"getKmsNodeForContext": other})} for other in others]
+    assert await identity.signer_for(request_of(NAMED)) == ROTATED
+    chain.views["getKmsNodeForContext"] = (SENDER, SIGNER, "ip", "url")
+    assert await identity.signer_for(request_of(NAMED)) == ROTATED
+    await trio.sleep(UNATTESTED_FOR)
+    return identity, chain
+
+
+HONEST, LYING = (SENDER, SIGNER, "ip", "url"), (SENDER, b"\x0c" * 20, "ip", "url")
+
+
+@pytest.mark.parametrize(
+    "others", [(HONEST, HONEST), (LYING, HONEST), (Unreachable("no second connection"),) * 2]
+)
+async def test_a_signer_that_one_node_named_is_asked_for_again_after_a_while(others: tuple[Any, ...]) -> None:
+    identity, _ = await lied_to(*others)
+    assert await identity.signer_for(request_of(NAMED)) == SIGNER
+
+
+async def test_a_signer_that_witnesses_name_too_is_kept() -> None:
+    identity, chain = await lied_to(LYING, LYING)
+    assert await identity.signer_for(request_of(NAMED)) == ROTATED
     assert chain.asked == ["getKmsNodeForContext"]
 
 

@@ -315,3 +315,12 @@ async def test_the_network_is_later_from_decryption_0_7_0_on(
     decryption.offer(DECRYPTION.function("getVersion"), lambda _: (version,))
     async with components.running() as (connector, _):
         assert connector.components.checker.expiry.later is later
+
+
+async def test_one_node_alone_makes_no_later_network(components: FewComponents) -> None:
+    """What is recorded then would expire after an hour for good."""
+    said = iter(["Decryption v0.7.0"])
+    decryption = components.dependencies.decryption
+    decryption.offer(DECRYPTION.function("getVersion"), lambda _: (next(said, "Decryption v0.6.0"),))
+    async with components.running() as (connector, _):
+        assert not connector.components.checker.expiry.later
