@@ -16,7 +16,6 @@ import trio
 from kmsconn.chain.asking import MAX_BATCH, ask_beside, run_query_plan
 from kmsconn.chain.port import JsonTransaction, Rpc, RpcError, SendingRpc, read
 from kmsconn.errors import (
-    Aborted,
     AlreadyDone,
     Destroyed,
     DestroyedOnce,
@@ -26,7 +25,6 @@ from kmsconn.errors import (
     NotYet,
     Over,
     Rejected,
-    RequestError,
     Retryable,
     Unreachable,
 )
@@ -94,8 +92,6 @@ class Checker:
     reorg_window: float
     shadow: bool = False
     wall: Callable[[], float] = lambda: math.inf
-    witnesses: Sequence[Mapping[int, SendingRpc]] = ()
-    """Other nodes of the chains: what cannot be undone is done where they say the same."""
     domain_confirmed_at: float = -math.inf
     """The Trio time at which the Gateway last confirmed the configured EIP-712 domain of decryptions."""
     _answered_since: dict[int, float] = attrs.field(factory=dict)
@@ -110,59 +106,24 @@ class Checker:
         Repeating: reads only.
         """
         request = seen.request
-        end = await self._end_of(seen)
-        # what was destroyed has been attested for all requests of the context together
-        is_attested = isinstance(end, Destroyed)
-        is_for_good = end is not None or self.profile.operations[request.kind].for_good
-        if is_for_good and not is_attested:
-            await self._attest(seen, end)
-        if end is not None:
-            raise end
+        await self.suspicions.of(request.rid, request.chain_id, self.ask(seen))
         return Checked(request, *request.content.context)
 
-    async def _end_of(self, seen: Seen) -> RequestError | None:
-        """Return what ends a request by the word of the node in use, confirmed by its earlier looks; None if nothing does."""
-        request = seen.request
-        try:
-            await self.suspicions.of(request.rid, request.chain_id, self._ask(seen))
-        except (Rejected, Aborted, Over, AlreadyDone) as error:
-            return error
-        return None
-
-    async def _attest(self, seen: Seen, end: RequestError | None) -> None:
-        """Have other nodes asked the same, before what cannot be undone: each must come to the same ``end``. Raises NotYet."""
-        for chains in self.witnesses:
-            try:
-                await self._seen_by(seen, chains)._ask(seen)  # noqa: SLF001 - of the same class
-            except RequestError as error:
-                if type(error) is type(end):
-                    continue
-                said = f"another one says: {error}"
-            else:
-                if end is None:
-                    continue
-                said = "another one does not"
-            raise NotYet(f"{end or 'it may be done'}, one node says, and {said}")
-
-    def _seen_by(self, seen: Seen, chains: Mapping[int, SendingRpc]) -> Checker:
-        """Return what checks a request with the answers of other nodes, and remembers nothing."""
+    def of_nodes(self, rid: int, chains: Mapping[int, SendingRpc]) -> Checker:
+        """Return what checks a request by the answers of other nodes, and remembers nothing."""
         suspicions = Suspicions(self.suspicions.heads)
         ethereum = chains.get(self.contexts.ethereum.chain_id, self.contexts.ethereum)
-        contexts = Contexts(self.contexts.profile, ethereum, self.contexts.now, suspicions)
-        identity = NodeIdentity(self.profile, chains, self.identity.tx_sender)
-        before = {seen.request.rid: -math.inf}
         return attrs.evolve(
             self,
             chains=chains,
-            identity=identity,
-            contexts=contexts,
+            identity=NodeIdentity(self.profile, chains, self.identity.tx_sender),
+            contexts=Contexts(self.contexts.profile, ethereum, self.contexts.now, suspicions),
             suspicions=suspicions,
-            witnesses=(),
-            answered_since=before,
+            answered_since={rid: -math.inf},
         )
 
-    async def _ask(self, seen: Seen) -> None:
-        """Put all questions about a request. Raises as ``check``, on one node's word."""
+    async def ask(self, seen: Seen) -> None:
+        """Put all questions about a request. Raises as ``check``, but by one look at one node."""
         request = seen.request
         context_id, epoch_id = request.content.context
         # what is known to stand in the way of all requests of a context, before anything is asked for this one

@@ -35,6 +35,7 @@ from kmsconn.model.requests import DECRYPTION_KINDS, IN_ORDER, Kind, PoolName, R
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER
 from kmsconn.replies.wallet import Wallet
+from kmsconn.requests.attesting import AttestedChecker
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Destruction, Suspicions
 from kmsconn.requests.core_health import CoreHealth
@@ -274,7 +275,6 @@ class Components(OpenedResources):
             reorg_window=settings.reading.reorg_window,
             shadow=settings.is_shadow,
             wall=self.ports.wall,
-            witnesses=self.witnesses,
         )
 
     @cached_property
@@ -291,9 +291,17 @@ class Components(OpenedResources):
 
     def _stages(self) -> Stages:
         stages = Stages(
-            self.profile, self.chains, self.checker, self.checker.identity, self.fetcher, self.core, self.ports.random,
-            reading_only=self.settings.is_shadow, trace_metadata=_trace_context(self.settings),
-        )  # fmt: skip
+            profile=self.profile,
+            chains=self.chains,
+            checker=self.checker,
+            attested=AttestedChecker(self.checker, self.witnesses),
+            identity=self.checker.identity,
+            fetcher=self.fetcher,
+            core=self.core,
+            random=self.ports.random,
+            reading_only=self.settings.is_shadow,
+            trace_metadata=_trace_context(self.settings),
+        )
         if self.comparer is None:
             return stages
         return attrs.evolve(stages, compare_attestations=self.comparer.hand)

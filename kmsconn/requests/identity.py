@@ -42,7 +42,7 @@ ATTESTING_SECONDS = 5.0
 
 
 @attrs.frozen
-class Kept(Generic[T]):
+class Believed(Generic[T]):
     """What a node said, and the Trio time until which it is believed without asking again."""
 
     value: T
@@ -70,10 +70,10 @@ class NodeIdentity:
     tx_sender: Address
     witnesses: Sequence[Mapping[int, Rpc]] = ()
     """Other nodes of the chains."""
-    _signers: dict[Context, Kept[Address]] = attrs.field(factory=dict)
+    _signers: dict[Context, Believed[Address]] = attrs.field(factory=dict)
     outside: Shared[Context] = attrs.field(factory=lambda: Shared((NotMember, NotYet), _OUTSIDE))
     """What ``recall`` may raise."""
-    _contexts: dict[tuple[int, bytes], Kept[int]] = attrs.field(factory=dict)
+    _contexts: dict[tuple[int, bytes], Believed[int]] = attrs.field(factory=dict)
     _current: dict[int, tuple[float, int]] = attrs.field(factory=dict)
     """When the context that is current for requests over HTTP was asked for, and which it is, by chain."""
 
@@ -127,7 +127,7 @@ class NodeIdentity:
         signer = await self._ask(question)
         if signer != ZERO_ADDRESS:
             is_attested = await self._is_attested(question, signer)
-            self._signers[key] = Kept(signer, math.inf if is_attested else _for_a_while())
+            self._signers[key] = Believed(signer, math.inf if is_attested else _for_a_while())
             return
         context, sender = id_name(context_id), checksum(self.tx_sender)
         alone = not operation.outsiders and not await self._is_member_anywhere()
@@ -167,7 +167,7 @@ class NodeIdentity:
         if context_id and others:
             if len(self._contexts) >= _REMEMBERED:
                 self._contexts.clear()
-            self._contexts[request.id, request.digest] = Kept(context_id, _for_a_while())
+            self._contexts[request.id, request.digest] = Believed(context_id, _for_a_while())
         for question in others:  # of a request older than pinning, or that the node does not have yet
             context_id = context_id or await self._ask(question)
         return context_id

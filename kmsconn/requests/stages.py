@@ -21,6 +21,7 @@ from kmsconn.model.life import Answer, Answered, Checked, Ciphertext, Gathered, 
 from kmsconn.model.requests import CiphertextReference, Request
 from kmsconn.protocols.port import CoreCall
 from kmsconn.protocols.profile import Profile
+from kmsconn.requests.attesting import AttestedChecker
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.failures import SOON
 from kmsconn.requests.identity import NodeIdentity
@@ -63,6 +64,8 @@ class Stages:
     profile: Profile
     chains: Mapping[int, Rpc]
     checker: Checker
+    attested: AttestedChecker
+    """The same, where what cannot be undone needs the word of other nodes."""
     identity: NodeIdentity
     fetcher: Fetcher
     core: CoreClient
@@ -80,7 +83,7 @@ class Stages:
         Raises Rejected, AlreadyDone when the contract has this node's answer for good, NotYet, Unreachable.
         Repeating: reads only.
         """
-        return await retrying(partial(self.checker.check, seen), self.random)
+        return await retrying(partial(self.attested.check, seen), self.random)
 
     async def gather(self, checked: Checked, lease: Lease) -> Gathered:
         """Fetch every ciphertext, all at once; their bytes are held under ``lease``.

@@ -122,7 +122,8 @@ class Standing:
 
 
 def stages(core: Core, signer: Address | None = SIGNER) -> Stages:
-    return Stages(keys.PROFILE, {ETHEREUM: Ethereum()}, Standing(), Signer(signer), None, core, lambda: 0.5)  # type: ignore[arg-type, dict-item]
+    parts: list[Any] = [{ETHEREUM: Ethereum()}, Standing(), None, Signer(signer), None, core, lambda: 0.5]
+    return Stages(keys.PROFILE, *parts)
 
 
 def request(name: str) -> Request:

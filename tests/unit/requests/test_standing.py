@@ -15,6 +15,7 @@ from kmsconn.model.life import Seen
 from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, GENERATION_BASE
 from kmsconn.protocols.queries import mapping_slot
+from kmsconn.requests.attesting import AttestedChecker
 from kmsconn.requests.checker import Checker, DecryptionExpiry
 from kmsconn.requests.contexts import Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
@@ -105,12 +106,22 @@ async def test_what_a_core_does_for_good_waits_until_the_contract_says_so_too(na
 async def test_what_a_core_does_for_good_waits_for_other_nodes_to_say_so(name: str) -> None:
     checker, _ = made(SAYS_SO[name])
     honest, _ = made()
-    checker.witnesses = [honest.chains]
     with pytest.raises(NotYet, match="another one says"):
-        await checker.check(seen(name))
+        await AttestedChecker(checker, [honest.chains]).check(seen(name))
     honest, _ = made(SAYS_SO[name])
-    checker.witnesses = [honest.chains]
-    await checker.check(seen(name))
+    await AttestedChecker(checker, [honest.chains]).check(seen(name))
+
+
+async def test_what_one_node_says_is_over_waits_for_others_to_say_so() -> None:
+    name = "crsgen_test_2048"
+    finished = over(keys.content(name).id, consensus=True)
+    checker, head = made(finished)
+    honest, _ = made()
+    with pytest.raises(NotYet, match="another one does not"):
+        await confirmed(head, lambda: AttestedChecker(checker, [honest.chains]).check(seen(name)))
+    honest, _ = made(finished)
+    with pytest.raises(Over):
+        await confirmed(head, lambda: AttestedChecker(checker, [honest.chains]).check(seen(name)))
 
 
 def over(identifier: int, *, consensus: bool) -> dict[int, int]:
