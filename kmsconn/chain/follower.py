@@ -36,6 +36,8 @@ DEFAULT_BLOCK_TIME = (
     0.25  # seconds; Arbitrum's, the fastest known here: too many blocks read again do no harm
 )
 FASTEST = 1e-4  # seconds between blocks; a pace beyond it comes of a wild number, and numbers made of it fit no column
+SLOWEST = 60.0
+"""Seconds between blocks that are believed at most: waits are made of them, and a wild timestamp would make years."""
 _TRUSTED_SPAN = (
     10  # seconds of chain time below which block timestamps, whole ones, say nothing about the pace
 )
@@ -89,7 +91,8 @@ class HeadTracker:
             self._samples.append((number, timestamp))
         (old, then), (new, last) = self._samples[0], self._samples[-1]
         watched = last - then >= _TRUSTED_SPAN and new > old
-        self.block_time = max(FASTEST, (last - then) / (new - old)) if watched else DEFAULT_BLOCK_TIME
+        pace = (last - then) / (new - old) if watched else DEFAULT_BLOCK_TIME
+        self.block_time = min(max(FASTEST, pace), SLOWEST)
 
     def sure(self, timestamp: int) -> int:
         """Return a time near a block's that several notes agree on, where there is one: for what one wrong block must not decide."""

@@ -160,6 +160,9 @@ class ChainObserver:
         reorg_blocks = tracker.blocks_in(window) if tracker.has_watched(window) else head.number + 1
         # the finalized one was asked some looks ago, perhaps on a longer branch that went since: so it falls with the head
         final = head.number - (self.confirmations if self._finalized is None else self._young)
+        if self._finalized is not None:
+            # One node says which block is final: none is believed to be that is younger than the reorg window.
+            final = min(self._finalized, final, head.number - reorg_blocks)
         return ChainView(
             number=head.number,
             base_fee=head.base_fee,
@@ -167,7 +170,7 @@ class ChainObserver:
             nonce=nonce,
             fresh=self._heads.number == head.number,
             reorg_blocks=reorg_blocks,
-            final=max(NOT_FINAL, final if self._finalized is None else min(self._finalized, final)),
+            final=max(NOT_FINAL, final),
             balance=self._balance,
             at=trio.current_time(),
             forked_at=self._forked_at,

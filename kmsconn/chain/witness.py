@@ -1,8 +1,8 @@
 """A second opinion: the same question over a connection of its own, of another node where there is one. Never the first word, never alone.
 
-What cannot be undone is done on the word of several nodes: the one that is followed, and ``WITNESSES`` others, which must show the same
-chain. Each is asked over a connection that is made for it and ends with the answer: to the configured URLs in turn, the one in use last;
-behind one URL stand several nodes, as a rule. A chain with one node behind one URL has nobody else: there only time judges.
+What cannot be undone is done on the word of several nodes: the one that is followed, and some others, which must show the same chain.
+Each is asked over a connection that is made for it and ends with the answer: to the configured URLs in turn, the one in use last; behind
+one URL stand several nodes, as a rule. A chain with one node behind one URL has no other: there only time judges.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from kmsconn.chain.port import Call, call_result
 from kmsconn.errors import Unreachable
 
 WITNESSES = 2
+"""Where there are several URLs, and for what the next honest answer undoes."""
+BEHIND_ONE_URL = 6
+"""Where there is one URL: which node answers is chance there, and of two nodes one lies to all of so many only once in 64 times."""
 LAG = 5.0  # seconds of blocks that a witness may be behind
 
 
@@ -60,4 +63,5 @@ def witnesses(
     chain_id: int, name: str, keeper: LinkKeeper, follower: Follower | None = None
 ) -> tuple[Witness, ...]:
     """Return those of a chain."""
-    return tuple(Witness(chain_id, name, keeper, follower, place) for place in range(WITNESSES))
+    count = WITNESSES if len(keeper.urls) > 1 else BEHIND_ONE_URL
+    return tuple(Witness(chain_id, name, keeper, follower, place) for place in range(count))

@@ -15,6 +15,7 @@ import trio
 
 from kmsconn.chain.asking import ask, ask_all
 from kmsconn.chain.endpoint import Endpoint
+from kmsconn.chain.witness import WITNESSES
 from kmsconn.errors import Down, Retryable, WrongContract
 from kmsconn.ethereum.addresses import checksum
 from kmsconn.journal.database import Binding, Database
@@ -143,7 +144,7 @@ class ContractWatch:
 
     async def _is_attested(self, contract: ConfiguredContract, first: Version) -> bool:
         """Say whether other nodes give a contract this version or a newer one too; not where none is to be had."""
-        for chains in self.components.witnesses:
+        for chains in self.components.witnesses[:WITNESSES]:
             try:
                 version = await ask(chains[self.endpoint.chain_id], contract.identity)
             except (Retryable, WrongContract):

@@ -6,6 +6,7 @@ import attrs
 
 from kmsconn.chain.logs import read_number
 from kmsconn.chain.looking import ChainView, nonce_call
+from kmsconn.chain.witness import WITNESSES
 from kmsconn.errors import Unreachable
 from kmsconn.model.debounce import CONFIRMING, Debounce
 from kmsconn.replies.state import TxState
@@ -50,7 +51,7 @@ class NonceAttesting:
         manager = self.state.manager
         call = nonce_call(manager.account)
         nonces = list[int]()
-        for witness in manager.endpoint.witnesses:
+        for witness in manager.endpoint.witnesses[:WITNESSES]:
             [answer] = await witness.batch([call])
             nonces.append(read_number(answer, call.method))
         return nonces

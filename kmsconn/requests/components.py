@@ -262,7 +262,7 @@ class Components(OpenedResources):
         return Checker(
             profile=profile,
             chains=self.chains,
-            identity=NodeIdentity(profile, self.chains, self.tx_sender, self.witnesses),
+            identity=NodeIdentity(profile, self.chains, self.tx_sender, self.witnesses[:WITNESSES]),
             contexts=Contexts(
                 profile,
                 self.to_ethereum,
@@ -287,7 +287,10 @@ class Components(OpenedResources):
             else witnesses(number, one.name, one.keeper)
             for number, one in self.chains.items()
         }
-        return [{number: every[place] for number, every in several.items()} for place in range(WITNESSES)]
+        most = max(map(len, several.values()))
+        return [
+            {number: every[place % len(every)] for number, every in several.items()} for place in range(most)
+        ]
 
     def _stages(self) -> Stages:
         stages = Stages(

@@ -30,6 +30,7 @@ from kmsconn.errors import (
     Rejected,
     RequestError,
     Retryable,
+    Unreachable,
 )
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import queries
@@ -189,6 +190,15 @@ class Suspicions:
         return -1 if tracker is None or tracker.number is None else tracker.number
 
 
+async def _error_of(asking: Awaitable[Any]) -> RequestError | None:
+    """Return what a question raises, None if it is answered."""
+    try:
+        await asking
+    except RequestError as error:
+        return error
+    return None
+
+
 @attrs.define
 class Contexts:
     """Remembers the pairs found valid, and when (``now``: seconds that only grow), those that are not, and what was destroyed."""
@@ -261,16 +271,18 @@ class Contexts:
 
         ``ask`` puts the same question to another node.
         """
-        if not self.suspicions.confirms(("destroyed", said.identifier), self.ethereum.chain_id):
+        subject = "destroyed", said.identifier
+        if not self.suspicions.confirms(subject, self.ethereum.chain_id):
             raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
         for witness in self.witnesses:
-            try:
-                await ask(witness)
-            except Destroyed:
+            other = await _error_of(ask(witness))
+            if isinstance(other, Destroyed):
                 continue
-            except RequestError as error:
-                raise DestroyedOnce(f"{said}, a node says, and another one: {error}") from error
-            raise DestroyedOnce(f"{said}, a node says, and another one does not") from said
+            if not isinstance(other, Unreachable):
+                # Behind one URL the next two witnesses may be the node that lies, so its word must hold for a reorg window again.
+                self.suspicions.clear(subject)
+            text = "does not" if other is None else f"says: {other}"
+            raise DestroyedOnce(f"{said}, a node says, and another one {text}") from said
         self.note_destroyed([said.identifier])
 
 

@@ -189,6 +189,13 @@ _ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     "broke": _strikes(st.just("gateway"), st.just(faults.Balance()), seconds(60)),
     "strange log": st.builds(faults.StrangeLog, moments()),
     "upgrade": st.builds(faults.Upgrade, moments(), st.booleans()),
+    "lie": st.builds(
+        faults.Lying,
+        moments(),
+        st.sampled_from(sorted(faults.LIES)),
+        st.sampled_from([2.2, 20.0, 70.0]),
+        st.none() | st.integers(0, 1),
+    ),
 }
 
 

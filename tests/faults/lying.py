@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,37 +12,16 @@ import attrs
 import trio
 import trio.testing
 
-from kmsconn.emulator.node_faults import CallFault, Honest
+from kmsconn.emulator.node_faults import Honest
 from kmsconn.model.events import AlertRaised, RequestClosed
 from kmsconn.testing.endings import seeded_scheduler
+from kmsconn.testing.faults.lies import BentAnswers, Lie
 from kmsconn.testing.ground_truth import read_ground_truth, reply_to
 from kmsconn.testing.world import World, open_world
 
 FORMS = ("public", "direct", "unified")
 BEGINS = 60.0
 """Seconds of a world until a lie begins."""
-
-
-class BentAnswers(CallFault, frozen=True):
-    """Calls get what a function makes of the honest result."""
-
-    name = "bent"
-    bend: Any = None
-
-    def act(self, _method: str, honest: Honest) -> Any:
-        """Return the bent result."""
-        return self.bend(honest)
-
-
-@attrs.frozen
-class Lie:
-    """Which calls of which chain are struck, and what becomes of their results."""
-
-    name: str
-    method: str
-    bend: Callable[[Honest], Any] = attrs.field(repr=False)
-    containing: str = ""
-    chain: str = "gateway"
 
 
 @attrs.frozen
@@ -212,20 +191,3 @@ def run_lie(
     clock = trio.testing.MockClock(autojump_threshold=0)
     with seeded_scheduler(seed):
         return trio.run(partial(play_lie, lie, how or LyingWorld(), seed, each), clock=clock)
-
-
-def number(value: Callable[[int], int]) -> Callable[[Honest], Any]:
-    """Return what bends a quantity."""
-    return lambda honest: hex(max(0, value(int(honest(), 16))))
-
-
-def field(name: str, value: Callable[[int], int]) -> Callable[[Honest], Any]:
-    """Return what bends a field of an object."""
-
-    def bend(honest: Honest) -> Any:
-        result = honest()
-        if not isinstance(result, Mapping) or result.get(name) is None:
-            return result
-        return {**result, name: hex(max(0, value(int(result[name], 16))))}
-
-    return bend

@@ -14,6 +14,7 @@ from kmsconn.testing.faults import (
     Foreign,
     Grant,
     Kill,
+    Lying,
     Misbehaviour,
     Outage,
     RefusedCalls,
@@ -46,6 +47,17 @@ def test_one_empty_answer_at_the_end_of_the_reorg_window_loses_nothing(at: float
 def test_a_reply_that_a_reorganisation_put_into_a_later_block_is_not_finalized_by_its_old_one() -> None:
     """The block where it was first seen included was older than the reorg window; the one where it stood was ten seconds old (S15)."""
     run_world([Ask(1.0, "public"), Reorg(20.0, 20, "moved"), Ask(60.0, "public")], settle_time=200.0).check()
+
+
+def test_a_head_of_years_ahead_makes_no_pace_that_a_reply_waits_by() -> None:
+    """A block seemed to take a year, so that the next question about a reply that had no receipt was due after 114 days."""
+    plan: list[PlanStep] = [
+        Ask(0.0, "public"),
+        Lying(9.0, "head +10 y", 70.0),
+        Lying(15.7, "nonce -100", 20.0),
+        Ask(23.6, "public"),
+    ]
+    run_world(plan, nodes=1, seed=2277, pool="geth", shards=2, block_time=3.0, reorg_window=10.0).check()
 
 
 def test_requests_of_a_chain_that_went_back_and_grew_again_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

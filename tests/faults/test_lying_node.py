@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 
 from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencies
-from kmsconn.emulator.node_faults import Honest, reverted
-from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, DECRYPTION, PROTOCOL_CONFIG
-from kmsconn.protocols.queries import mapping_slot
+from kmsconn.emulator.node_faults import Honest
+from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
 from kmsconn.replies.view import FILLS
+from kmsconn.testing.faults.lies import LIES, Lie
 from kmsconn.testing.world import World
-from tests.faults.lying import Lie, LyingWorld, field, number, run_lie
+from tests.faults.lying import LyingWorld, run_lie
 
 pytestmark = pytest.mark.once
 
-DAY, YEARS = 86_400, 10 * 365 * 86_400
 BRIEF = LyingWorld(seconds=2.2)
 LONG = LyingWorld(seconds=20.0)
 STARTING = LyingWorld(seconds=20.0, boot=60.5, after=300.0)
-ONE_OF_TWO = LyingWorld(seconds=math.inf, nodes=2, node=0, http=True, after=300.0)
+ONE_OF_TWO = LyingWorld(seconds=math.inf, nodes=2, node=0, http=True, after=600.0)
 WAYS = [
     pytest.param(BRIEF, id="2 s"),
     pytest.param(LONG, id="20 s"),
@@ -32,35 +30,16 @@ WAYS = [
 ]
 
 
-def head_time(name: str, shift: Callable[[int], int]) -> Any:
-    return pytest.param(Lie(name, "eth_getBlockByNumber", field("timestamp", shift), '"latest"'), id=name)
-
-
-def nonce(name: str, shift: Callable[[int], int]) -> Any:
-    return pytest.param(Lie(name, "eth_getTransactionCount", number(shift)), id=name)
-
-
-TIMES = [
-    head_time("head 0", lambda _: 0),
-    head_time("head -2 d", lambda n: n - 2 * DAY),
-    head_time("head +1 h", lambda n: n + 3600),
-    head_time("head +2 d", lambda n: n + 2 * DAY),
-    head_time("head +10 y", lambda n: n + YEARS),
-]
-NONCES = [
-    nonce("nonce +1", lambda n: n + 1),
-    nonce("nonce +100", lambda n: n + 100),
-    nonce("nonce 2^53-1", lambda _: 2**53 - 1),
-    nonce("nonce -100", lambda n: n - 100),
-]
+TIMES = [name for name in LIES if name.startswith("head")]
+NONCES = [name for name in LIES if name.startswith("nonce")]
 
 
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("lie", [*TIMES, *NONCES])
 def test_a_wrong_time_or_nonce_loses_nothing_and_costs_no_more_than_the_purse(
-    lie: Lie, how: LyingWorld
+    lie: str, how: LyingWorld
 ) -> None:
-    outcome = run_lie(lie, how)
+    outcome = run_lie(LIES[lie], how)
     assert outcome.struck
     assert not outcome.open
     assert not outcome.closed
@@ -69,36 +48,30 @@ def test_a_wrong_time_or_nonce_loses_nothing_and_costs_no_more_than_the_purse(
 
 
 @pytest.mark.parametrize("lie", NONCES)
-def test_a_wrong_nonce_that_every_node_tells_for_longer_than_the_window_is_recovered_from(lie: Lie) -> None:
-    outcome = run_lie(lie, LyingWorld(seconds=70.0, after=300.0))
+def test_a_wrong_nonce_that_every_node_tells_for_longer_than_the_window_is_recovered_from(lie: str) -> None:
+    outcome = run_lie(LIES[lie], LyingWorld(seconds=70.0, after=300.0))
     assert not outcome.open
     assert outcome.empty <= FILLS
 
 
 @pytest.mark.parametrize("lie", TIMES)
-def test_what_waits_while_the_time_is_wrong_is_answered_later(lie: Lie) -> None:
-    outcome = run_lie(lie, LyingWorld(seconds=20.0, core_away=True))
+def test_what_waits_while_the_time_is_wrong_is_answered_later(lie: str) -> None:
+    outcome = run_lie(LIES[lie], LyingWorld(seconds=20.0, core_away=True))
     assert not outcome.open
     assert not outcome.closed
-
-
-def refuse_for_good(_honest: Honest) -> Any:
-    raise reverted(DECRYPTION.error("InvalidNullContextId").selector)
 
 
 @pytest.mark.parametrize("how", [WAYS[0], WAYS[1], WAYS[3]])
 def test_a_final_no_of_one_node_ends_no_reply(how: LyingWorld) -> None:
     later = attrs.evolve(how, core_away=True, core_back=True)
-    outcome = run_lie(Lie("final", "eth_estimateGas", refuse_for_good), later)
+    outcome = run_lie(LIES["never taken"], later)
     assert outcome.struck
     assert not outcome.open
 
 
-@pytest.mark.parametrize("how", [WAYS[1], WAYS[2]])
+@pytest.mark.parametrize("how", WAYS[1:])
 def test_a_context_that_one_node_calls_destroyed_goes_on(how: LyingWorld) -> None:
-    slot = f"{mapping_slot(CONFIG_BASE + 10, CONTEXT):x}"
-    lie = Lie("destroyed", "eth_getStorageAt", lambda _: f"0x{1:064x}", slot, "ethereum")
-    outcome = run_lie(lie, how)
+    outcome = run_lie(LIES["context destroyed"], how)
     assert outcome.struck
     assert not outcome.open
 
@@ -142,7 +115,7 @@ def test_a_log_that_no_block_has_destroys_nothing(event: str, identifier: int) -
         forged.append(forged_end(worlds[0], event, identifier))
         return [*logs, *forged]
 
-    lie = Lie(event, "eth_getLogs", forge, chain="ethereum")
+    lie = Lie("eth_getLogs", forge, chain="ethereum")
     outcome = run_lie(lie, LyingWorld(seconds=60.0, after=200.0), each=watch)
     assert forged
     assert not told

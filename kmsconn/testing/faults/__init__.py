@@ -29,10 +29,12 @@ from kmsconn.testing.faults.disturbances import (
     Outage,
     Strike,
 )
+from kmsconn.testing.faults.lies import LIES, Lying
 from kmsconn.testing.faults.reorgs import Reorg, arrange
 
 __all__ = [
     "KEY_RELEASES",
+    "LIES",
     "Ask",
     "AskKey",
     "Balance",
@@ -49,6 +51,7 @@ __all__ = [
     "Kill",
     "KillAtWork",
     "LaggingNodes",
+    "Lying",
     "Misbehaviour",
     "Outage",
     "OversizedBodies",

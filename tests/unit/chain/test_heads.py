@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from kmsconn.chain.follower import DEFAULT_BLOCK_TIME, FASTEST, HeadTracker
+from kmsconn.chain.follower import DEFAULT_BLOCK_TIME, FASTEST, SLOWEST, HeadTracker
 from kmsconn.chain.fork import LAGGING, Checkpoint, Search
 from kmsconn.model.debounce import CONFIRMING
 
@@ -132,3 +132,11 @@ def test_another_hash_below_a_low_head_proves_a_fork() -> None:
 def test_a_block_that_the_node_does_not_have_proves_nothing() -> None:
     search = Search.below(KEPT, 100).answered(None)
     assert not search.proved
+
+
+async def test_a_time_years_ahead_makes_no_wait_of_years() -> None:
+    """Waits of the transaction manager are made of the pace, and one of 114 days left a reply signed for good."""
+    head = HeadTracker()
+    head.note(1, 1000)
+    head.note(2, 1000 + 10 * 365 * 86_400)
+    assert head.block_time == SLOWEST

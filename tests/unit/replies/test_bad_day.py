@@ -38,6 +38,7 @@ from tests.unit.replies.world import (
     CONTRACT,
     HEALTHY,
     KEY,
+    REORG_WINDOW,
     Fault,
     Node,
     Replied,
@@ -509,6 +510,7 @@ async def test_where_there_is_no_finalized_block_a_depth_counts(world: World) ->
 
 async def test_the_finalized_block_falls_with_a_head_that_falls(world: World) -> None:
     """It was asked on a branch that went, and is not asked again before two seconds have passed."""
+    world.follower.reorg_window = 0.0
     observer, chain = ChainObserver(world.node, world.follower, KEY.address, 0), world.chain
     chain.mine_many(50)
     assert (await observer.look()).final == 30
@@ -518,6 +520,21 @@ async def test_the_finalized_block_falls_with_a_head_that_falls(world: World) ->
     assert (await observer.look()).final == NOT_FINAL
     chain.mine_many(60)
     assert (await observer.look()).final == 30
+
+
+async def test_no_block_younger_than_the_reorg_window_is_believed_to_be_final(world: World) -> None:
+    """One node alone says which block is final, and it may say so of its head."""
+    observer, looked = ChainObserver(world.node, world.follower, KEY.address, 0), False
+    world.node.finality = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.chain.run)
+        while not looked:
+            await trio.sleep(1)
+            view = await observer.look()
+            assert view.final == max(NOT_FINAL, view.number - view.reorg_blocks)
+            looked = view.final > NOT_FINAL
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() >= REORG_WINDOW
 
 
 async def test_statistics_have_balance_nonce_flight_and_fees(world: World) -> None:
