@@ -7,7 +7,7 @@ Nobody asked the chains; a start checks what it can. Reads nothing. The charts o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -85,6 +85,17 @@ def protocol_config_instead_of(kms_verifier: Address) -> str | None:
     """Return the ProtocolConfig of the network whose charts name this KMSVerifier in its place, or None."""
     named = (one.protocol_config for one in _ALL if parse_address(one.kms_verifier) == kms_verifier)
     return next(named, None)
+
+
+def known_address(contract: str, chain_ids: tuple[int, int], wrong: Address) -> str | None:
+    """Return where the network with these chain ids has a contract that is not at the ``wrong`` address; ``contract`` is a field of it.
+
+    None if the network is unknown, or names that very address. The ids are those of the Gateway and of Ethereum: several networks share
+    an Ethereum chain.
+    """
+    networks = (one for one in _ALL if (one.gateway_chain_id, one.ethereum_chain_id) == chain_ids)
+    named: Iterator[str] = (getattr(one, contract) for one in networks)
+    return next((one for one in named if parse_address(one) != wrong), None)
 
 
 NETWORK: Final = "network"

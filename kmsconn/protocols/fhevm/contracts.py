@@ -102,12 +102,15 @@ DECRYPTION_BASE = base_slot("fhevm_gateway.storage.Decryption")
 # ProtocolConfig on Ethereum
 
 
-def is_protocol_config(version: ContractQuery[Version | None]) -> ContractQuery[Version | None]:
+def is_protocol_config(
+    version: ContractQuery[Version | None], known: str | None
+) -> ContractQuery[Version | None]:
     """Let a question for the version of ProtocolConfig go on where another contract answers, to find the address to use.
 
-    The charts of 0.14 name KMSVerifier instead, which knows its ProtocolConfig (annex D).
+    The charts of 0.14 name KMSVerifier instead, which knows its ProtocolConfig (annex D). ``known`` is the address in a known network, for
+    a contract that names none.
     """
-    other = _protocol_config_of_verifier(version.chain_id, version.to)
+    other = _protocol_config_of_verifier(version.chain_id, version.to, known)
 
     def or_other(judge: Callable[..., Version | None]) -> Callable[..., Version | None]:
         def judged(*said: Any) -> Version | None:
@@ -121,8 +124,27 @@ def is_protocol_config(version: ContractQuery[Version | None]) -> ContractQuery[
     return attrs.evolve(version, understand=or_other(version.understand), refused=or_other(version.refused))
 
 
-def _protocol_config_of_verifier(chain_id: int, address: Address) -> ContractQuery[None]:
+def naming(address: str | None, version: ContractQuery[Version | None]) -> ContractQuery[Version | None]:
+    """Let the refusal of another contract name the address where the network is known to have the right one; None: it is not known."""
+    if address is None:
+        return version
+
+    def or_named(judge: Callable[..., Version | None]) -> Callable[..., Version | None]:
+        def judged(*said: Any) -> Version | None:
+            try:
+                return judge(*said)
+            except WrongContract as error:
+                found, _, _ = str(error).rpartition("; ")
+                raise WrongContract(f"{found}; use {address}") from None
+
+        return judged
+
+    return attrs.evolve(version, understand=or_named(version.understand), refused=or_named(version.refused))
+
+
+def _protocol_config_of_verifier(chain_id: int, address: Address, known: str | None) -> ContractQuery[None]:
     """Ask what may be a KMSVerifier for its ProtocolConfig. Raises WrongContract, whatever it says."""
+    right = protocol_config_instead_of(address) or known
 
     def refuse(found: str | None) -> NoReturn:
         told = f"protocol_config_contract.address: there is no ProtocolConfig at {checksum(address)}"
@@ -132,11 +154,11 @@ def _protocol_config_of_verifier(chain_id: int, address: Address) -> ContractQue
         try:
             refuse(checksum(Address(_VERIFIERS_CONFIG.decode_result(data)[0])))
         except Undecodable:
-            refuse(protocol_config_instead_of(address))
+            refuse(right)
 
     def refused(message: str, data: bytes | None) -> None:
         if data or "revert" in message.lower():
-            refuse(protocol_config_instead_of(address))
+            refuse(right)
 
     return attrs.evolve(view_call(chain_id, address, _VERIFIERS_CONFIG.encode(), read), refused=refused)
 

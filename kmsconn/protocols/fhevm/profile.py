@@ -16,6 +16,7 @@ from urllib.parse import quote
 import attrs
 
 from kmsconn._generated.fhevm.kms import v1 as kms
+from kmsconn.config.networks import known_address
 from kmsconn.config.settings import Settings
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Domain, Log
@@ -235,15 +236,22 @@ class Fhevm(Profile):
         return self.deployment.keys.chain_id, migrated_key_set(self.deployment.keys, tx_sender)
 
     def contracts(self) -> tuple[ConfiguredContract, ...]:
-        """Return those of the deployment. Where ProtocolConfig is meant, the charts of 0.14 name another one (annex D)."""
+        """Return those of the deployment. The charts name others where ProtocolConfig and KMSGeneration are meant (annex D).
+
+        Where another contract answers, the refusal names the address of the known network with these chain ids.
+        """
         at = self.deployment
+        generation = _signing("KMSGeneration", "kms_generation_contract", at.generation)
         config = _signing("ProtocolConfig", "protocol_config_contract", at.config)
         version = has_version(config.kind, config.option, config.chain_id, config.address)
+        chain_ids = at.decryption.chain_id, config.chain_id
+        right_config = known_address("protocol_config", chain_ids, config.address)
+        right_generation = known_address("kms_generation", chain_ids, generation.address)
         return (
             _signing("Decryption", "decryption_contract", at.decryption, always=True),
             _contract("GatewayConfig", "gateway_config_contract.address", *at.gateway_config.at),
-            _signing("KMSGeneration", "kms_generation_contract", at.generation),
-            attrs.evolve(config, identity=contracts.is_protocol_config(version)),
+            attrs.evolve(generation, identity=contracts.naming(right_generation, generation.identity)),
+            attrs.evolve(config, identity=contracts.is_protocol_config(version, right_config)),
             *(
                 _contract("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
                 for place, (chain_id, acl) in enumerate(at.access.acls.items())

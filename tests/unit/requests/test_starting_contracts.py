@@ -8,8 +8,9 @@ import attrs
 import pytest
 import trio
 
+from kmsconn.chain.asking import ask
 from kmsconn.config.networks import NETWORKS
-from kmsconn.config.parties import Contract
+from kmsconn.config.parties import Chain, Contract
 from kmsconn.config.settings import Settings
 from kmsconn.connector import dependency_checks
 from kmsconn.connector.connector import open_connector
@@ -20,12 +21,14 @@ from kmsconn.emulator.dependencies import address_for, key_for
 from kmsconn.emulator.execution import AbiContract, Frame, Reverted, domain_teller
 from kmsconn.emulator.fhevm_dependencies import ETHEREUM_ID
 from kmsconn.emulator.users import Prepared
-from kmsconn.errors import StartRefused
+from kmsconn.errors import StartRefused, WrongContract
 from kmsconn.ethereum.abi import Abi
 from kmsconn.ethereum.addresses import Address, checksum, parse_address
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, ReplyIncluded, RequestClosed, Severity
 from kmsconn.model.life import State
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, PROTOCOL_CONFIG
+from kmsconn.protocols.fhevm.profile import Fhevm
+from tests.unit.chain.scripted_node import FakeRpc
 from tests.unit.requests.few_components import FewComponents
 
 VERIFIER_ABI = Abi(
@@ -82,6 +85,26 @@ async def test_the_address_of_a_chart_is_known_without_the_contract(
 ) -> None:
     told = await refusal(components, parse_address(network.kms_verifier))
     assert told.endswith(f"use {network.protocol_config}")
+
+
+NETWORK_OF_IDS = {"testnet": (10901, 11155111), "mainnet": (261131, 1), "devnet": (10900, 11155111)}
+
+
+@pytest.mark.parametrize("name", NETWORK_OF_IDS)
+@pytest.mark.parametrize("kind", ["ProtocolConfig", "KMSGeneration"])
+async def test_a_wrong_address_on_the_chains_of_a_known_network_is_refused_with_the_right_one(
+    name: str, kind: str, components: FewComponents
+) -> None:
+    network, wrong = NETWORKS[name], Address(b"\x77" * 20)
+    gateway_id, ethereum_id = NETWORK_OF_IDS[name]
+    of = {"ProtocolConfig": "protocol_config", "KMSGeneration": "kms_generation"}[kind]
+    chains = {"gateway": Chain(gateway_id, ("ws://g",)), "ethereum": Chain(ethereum_id, ("ws://e",))}
+    settings = components.settings(**chains, **{f"{of}_contract": Contract(wrong, kind)})
+    [one] = [one for one in Fhevm(settings).contracts() if one.kind == kind]
+    with pytest.raises(WrongContract) as refused:
+        await ask(FakeRpc(["0x", "0x"]), one.identity)
+    assert str(refused.value).endswith(f"; use {getattr(network, of)}")
+    assert checksum(wrong) in str(refused.value)
 
 
 async def test_an_account_without_code_is_refused(components: FewComponents) -> None:
