@@ -24,6 +24,7 @@ WRONG: Final = "is a wrong name from the sample files of 0.14"
 LATER: Final = "is the name that 0.15 gives it"
 FORMER: Final = "is the former name"
 OLDER: Final = "is the name before 0.14"
+OF_PROXY: Final = "is the address of the proxy of 0.15, which relayers know"
 
 
 REQUIRED: Final = attrs.NOTHING
@@ -47,7 +48,8 @@ class Form:
 class Alias:
     """Another name of an option. ``warning`` is said when it is used; ``translate`` turns its value into the option's.
 
-    ``remark`` says what is to be known about a value, and returns an empty text for every other one.
+    ``remark`` says what is to be known about a value, and returns an empty text for every other one. ``wins``: where one source gives both,
+    this name counts, and not the option's own.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Alias:
     translate: Callable[[Any], Any] | None = None
     remark: Callable[[Any], str] | None = None
     option: str = ""
+    wins: bool = False
 
 
 @attrs.frozen

@@ -138,7 +138,16 @@ ACCEPTED: Final = {
         "ciphertext_budget limits concurrent downloads": ("s3_max_concurrent_heads_per_bucket", "s3_max_concurrent_gets"),
         "deadlines.check": ("host_rpc_call_timeout",),
         "the checks of one request are one batch; pools.* limit concurrent batches": ("host_rpc_max_concurrent_calls",),
-        "http_endpoint is served by this process, without a proxy": ("endpoint_addresses", "proxy_bind_address"),
+        "http_endpoint is served by this process, without a proxy": (
+            "endpoint_addresses", "endpoint_connect_timeout", "endpoint_response_timeout", "endpoint_idle_timeout",
+            "endpoint_healthcheck_frequency",
+        ),
+        "a request over HTTP has 30 s to arrive": ("request_read_timeout",),
+        "this connector reads ProtocolConfig in its place (protocol_config_contract.address)": ("kms_verifier_address",),
+        "host_chains names the host chains, with the ACL of each": (
+            "ethereum_acl_address", "polygon_url", "polygon_chain_id", "polygon_acl_address",
+            "bnb_testnet_url", "bnb_testnet_chain_id", "bnb_testnet_acl_address",
+        ),
     }.items()
     for name in names
 }  # fmt: skip
@@ -186,7 +195,7 @@ class Findings:
                 self.fault(name, f"is required beside {given}")
 
     def take(self, source: dict[str, Given], *, strict: bool = True) -> None:
-        """Take all that one source gives; its right names win over its aliases.
+        """Take all that one source gives; its right names win over its aliases, but for those that are said to win.
 
         An unknown name is a fault in a file. With ``strict`` off it is a warning: an environment is shared with other programs, and
         the variables of the three services of 0.14 must not keep a connector from starting.
@@ -195,16 +204,25 @@ class Findings:
             if name in self.table.aliases:
                 self._take_alias(name, one, source)
             elif name in self.table.options:
-                self.given[name] = one
+                self._take_option(name, one, source)
             elif name in self.table.accepted:
                 self._take_accepted(self.table.accepted[name], one)
             else:
                 self._judge_unknown(name, one, self.fault if strict else self.warn)
 
+    def _take_option(self, name: str, one: Given, source: dict[str, Given]) -> None:
+        aliases = (alias for alias in self.table.aliases.values() if alias.option == name and alias.wins)
+        winning = next((alias.name for alias in aliases if alias.name in source), None)
+        if winning is None:
+            self.given[name] = one
+        else:
+            self.warn(one.place, f"is not used: {winning} is given too")
+
     def _take_alias(self, name: str, one: Given, source: dict[str, Given]) -> None:
         alias = self.table.aliases[name]
         remark = alias.remark(one.value) if alias.remark else ""
-        if alias.option in source or (remark and self._is_named(alias.option)):
+        is_named = alias.option in source and not alias.wins
+        if is_named or (remark and self._is_named(alias.option)):
             self.warn(one.place, f"is not used: {alias.option} is given too")
             return
         if remark:

@@ -188,12 +188,15 @@ def _flattened(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any
 
 
 def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
-    """Yield the variables that begin with the prefix, by dotted name, in any case of letters."""
+    """Yield the variables that begin with the prefix, by dotted name, in any case of letters.
+
+    An empty one counts as unset: charts render every variable, also those that their values leave out.
+    """
     ours = {environment_name(name) for known in GENERATIONS.values() for name in known.table.known_names}
     for written in sorted(environ):
         variable = written.upper()
         foreign = variable == FOLDER_VARIABLE or (variable not in ours and _SERVICE_LINK.fullmatch(variable))
-        if variable.startswith(PREFIX) and not foreign:
+        if variable.startswith(PREFIX) and not foreign and environ[written].strip():
             name = variable.removeprefix(PREFIX).lower().replace("__", ".")
             yield name, Given(environ[written], written, name)
 

@@ -8,6 +8,7 @@ from kmsconn.config import forms, places
 from kmsconn.config.description import (
     FORMER,
     LATER,
+    OF_PROXY,
     OLDER,
     ROLES,
     WRONG,
@@ -65,7 +66,11 @@ class HttpApi:
     http_without_keys: Serve without keys on an address that is not a loopback one, because something before it checks them.
     """
 
-    endpoint: Annotated[places.SocketAddress, OptionName("http_endpoint")]
+    endpoint: Annotated[
+        places.SocketAddress,
+        Alias("proxy_bind_address", OF_PROXY, wins=True),
+        OptionName("http_endpoint"),
+    ]
     supported_chain_ids: forms.ChainIds
     tls: Annotated[ServerTls | None, Section("tls_config", optional=True)] = None
     keys: tuple[ApiKey, ...] = ()
@@ -168,7 +173,7 @@ class WorkSettings:
     pools: Annotated[Pools, Section("pools")] = attrs.field(factory=Pools)
     deadlines: Annotated[Deadlines, Section("deadlines")] = attrs.field(factory=Deadlines)
     decryption_expiry: forms.Seconds | None = None
-    drain_grace: forms.Grace = 20.0
+    drain_grace: Annotated[forms.Grace, Alias("shutdown_grace_period", LATER)] = 20.0
     roles: forms.Roles = ROLES
 
 

@@ -71,8 +71,10 @@ def merge(files: Mapping[str, Mapping[str, Given]]) -> Merged:
     offers: dict[str, list[Offer]] = {}
     for file, values in files.items():
         for name, given in values.items():
+            alias = ALIASES.get(name)
             for option, value in _translated(file, name, given.value, notes):
-                offers.setdefault(option, []).append(Offer(file, value))
+                several = offers.setdefault(option, [])
+                several.insert(0 if alias and alias.wins else len(several), Offer(file, value))
     if faults := [fault for name, several in offers.items() for fault in _conflicts(name, several)]:
         raise ConfigError(tuple(faults))
     return Merged({name: _chosen(name, several, notes) for name, several in offers.items()}, tuple(notes))

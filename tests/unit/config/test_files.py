@@ -110,6 +110,13 @@ DROPPED = "b.toml: healthcheck_timeout is dropped: a.toml gives another value, w
 CONTRACT = "decryption_contract.address"
 # Options of both files → those of the merged one, and its notes.
 MERGED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[str]]] = {
+    "the address of the proxy of 0.15 wins over that of its endpoint": (
+        {"http_endpoint": "0.0.0.0:8080"}, {"proxy_bind_address": "0.0.0.0:8443"}, {"http_endpoint": "0.0.0.0:8443"},
+        [
+            "b.toml: proxy_bind_address becomes http_endpoint",
+            "a.toml: http_endpoint is dropped: b.toml gives another value, which is taken",
+        ],
+    ),
     "of one file": ({"decryption_polling": "1s"}, {}, {"decryption_polling": "1s"}, []),
     "endpoints of both": (
         {"gateway_url": "http://x"}, {"gateway_url": ["ws://y", "http://x"]}, {"gateway_url": ["http://x", "ws://y"]}, [],

@@ -57,6 +57,12 @@ VARIABLE = "KMS_CONNECTOR_"
 CHAINS = json.dumps([{"url": "http://a,ws://b", "chainId": 5, "aclAddress": ACL}])
 THEIRS = "postgres://db/environment"
 
+OF_CHARTS = (
+    "KMS_VERIFIER_ADDRESS ETHEREUM_ACL_ADDRESS POLYGON_URL POLYGON_CHAIN_ID POLYGON_ACL_ADDRESS BNB_TESTNET_URL BNB_TESTNET_CHAIN_ID "
+    "BNB_TESTNET_ACL_ADDRESS ENDPOINT_CONNECT_TIMEOUT ENDPOINT_RESPONSE_TIMEOUT ENDPOINT_IDLE_TIMEOUT ENDPOINT_HEALTHCHECK_FREQUENCY "
+    "REQUEST_READ_TIMEOUT"
+).split()
+
 # Options of the file, and of the environment; what is looked at, and what is there then; which places are warned about.
 FOUND: dict[str, tuple[dict[str, Any], dict[str, str], str, Any, list[str]]] = {
     "the environment wins over the file": (
@@ -101,6 +107,25 @@ FOUND: dict[str, tuple[dict[str, Any], dict[str, str], str, Any, list[str]]] = {
         {"database_url": "postgres://db/file"}, {"DATABASE_URL": THEIRS},
         "storage.journal.database", "environment", ["database_url", "DATABASE_URL"],
     ),
+    "an empty variable counts as unset": ({}, {"GATEWAY_CHAIN_ID": ""}, "chains.gateway.chain_id", 10901, []),
+    "and so does one of blanks, of an option with a default": (
+        {}, {"DRAIN_GRACE": " "}, "work.drain_grace", 20.0, [],
+    ),
+    "and an unknown one": ({}, {"NO_SUCH_OPTION": ""}, "work.drain_grace", 20.0, []),
+    "the grace of the proxy and the endpoint of 0.15": (
+        {}, {"SHUTDOWN_GRACE_PERIOD": "7s"}, "work.drain_grace", 7.0, ["SHUTDOWN_GRACE_PERIOD"],
+    ),
+    "the address of the proxy of 0.15 is that of the HTTP API": (
+        {}, {"PROXY_BIND_ADDRESS": "127.0.0.1:8443"}, "http_api.endpoint", "127.0.0.1:8443", ["PROXY_BIND_ADDRESS"],
+    ),
+    "that of its endpoint beside it only warns": (
+        {}, {"PROXY_BIND_ADDRESS": "127.0.0.1:8443", "HTTP_ENDPOINT": "0.0.0.0:8080"},
+        "http_api.endpoint", "127.0.0.1:8443", ["HTTP_ENDPOINT", "PROXY_BIND_ADDRESS"],
+    ),
+    **{
+        f"of the charts, known and without effect: {name}": ({}, {name: "x"}, "chains.gateway.chain_id", 10901, [name])
+        for name in OF_CHARTS
+    },
     **{
         f"what kubernetes puts beside a service of that name: {name}": ({}, {name: "10.0.0.1"}, "chains.gateway.chain_id", 10901, [])
         for name in ("SERVICE_HOST", "PORT_9100_TCP_ADDR", "PORT")
@@ -118,6 +143,7 @@ def test_of_both_sources_the_right_one_counts(tmp_path: Path, case: Any) -> None
     settings = load(tmp_path, changes, environment(variables))
     assert attrgetter(path)(settings) == expected
     assert [warning.place.removeprefix(VARIABLE) for warning in settings.warnings] == warned
+    assert "is unknown" not in str(settings.warnings)
 
 
 @pytest.mark.parametrize(
