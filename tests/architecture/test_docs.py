@@ -23,6 +23,7 @@ import kmsconn
 import kmsconn.emulator
 import kmsconn.testing
 from kmsconn.config.options import OPTIONS
+from kmsconn.config.sources import load_config
 from kmsconn.emulator.fhevm_dependencies import FhevmDependencies
 from kmsconn.emulator.network import MemoryNetwork
 from kmsconn.model.life import TRANSITIONS
@@ -114,6 +115,25 @@ def test_every_page_of_docs_is_within_reach_of_the_readme() -> None:
             links = (link.partition("#")[0] for link in _LINK.findall(prose(one)) if ":" not in link)
             waiting += [(one.parent / link).resolve() for link in links if link.endswith(".md")]
     assert set(PAGES) - reached == set()
+
+
+_GRACE = re.compile(r"drain_grace`? \((\d+ ?s)[^)]*\)")
+
+
+def test_the_drain_grace_of_every_page_is_the_default() -> None:
+    unit = ROOT / "deploy" / "systemd" / "kmsconn.service"
+    told = {(name_of(page), grace) for page in [*PAGES, unit] for grace in _GRACE.findall(text_of(page))}
+    default = f"{OPTIONS['drain_grace'].default:.0f} s"
+    assert len(told) >= 3, "the pages name it in another form"
+    assert {one for one in told if one[1] != default} == set()
+
+
+def test_the_first_node_serves_every_host_chain_of_its_network(tmp_path: Path) -> None:
+    path = tmp_path / "first-node.toml"
+    path.write_text("\n".join(fences(DOCS / "first-node.md", "toml")))
+    (tmp_path / "wallet.key").write_text(f"{1:064x}")
+    settings = load_config(path, environ={})
+    assert [str(one) for one in settings.warnings if one.place == "host_chains"] == []
 
 
 @cache
