@@ -91,12 +91,16 @@ def password(data: bytes) -> str:
 
 
 def warn_if_open(path: Path, findings: Findings) -> None:
-    """Warn about a file that others than its owner may read or write."""
+    """Warn about a file that others than its owner may read or write.
+
+    Of a file with another owner than this process the group may read: Kubernetes mounts secrets so (mode 0440).
+    """
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
     except OSError:
         return
-    if mode & 0o077:
+    mode, is_own = stat.S_IMODE(status.st_mode), status.st_uid == os.geteuid()
+    if mode & (0o077 if is_own else 0o037):
         found = f"has mode {mode:04o}: users other than its owner can access it"
         findings.warn(str(path), found, "chmod 600")
 

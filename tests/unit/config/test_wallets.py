@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,18 @@ def test_a_key_file_that_holds_no_key_is_named_and_not_quoted(tmp_path: Path, co
 def test_a_key_file_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
     path = key_file(tmp_path, KEY, 0o640)
     assert "0640" in warnings_of(tmp_path, {"private_key": None, "private_key_file": path})[path].message
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [(0o440, False), (0o640, False), (0o444, True), (0o460, True)])
+def test_of_a_mounted_secret_the_group_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, is_told: bool
+) -> None:
+    """Kubernetes mounts secrets as root's, with mode 0440 for the group of the pod."""
+    secret = key_file(tmp_path, KEY, mode)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 10001)
+    settings = load(tmp_path, {"private_key": None, "private_key_file": secret})
+    assert (secret in {warning.place for warning in settings.warnings}) is is_told
 
 
 FILE_KEY = bytes(31) + b"\x01"
