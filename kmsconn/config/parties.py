@@ -146,7 +146,8 @@ class ProtocolSettings:
     preprocessing_ids: Preprocessing ids that a new epoch names for keys, `{ 0x04… = "0x03…" }`, where a Core has recorded others than the
       connector names. By default it names that of a key's migration, and otherwise that of the contract. All nodes must name the same,
       because they sign it.
-    erc1271_gas_limit: Gas limit of a signature check by a contract (ERC-1271).
+    erc1271_gas_limit: Gas limit of a signature check by a contract (ERC-1271). The default is above the 100000 of 0.14, which some contract
+      wallets exceed.
     """
 
     decryption_contract: Annotated[Contract, _section("decryption_contract", "Decryption")]
