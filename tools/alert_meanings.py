@@ -87,6 +87,10 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
         "host chain N",
         "Requests name handles of a host chain that is not configured",
     ),
+    "not-served": AlertMeaning(
+        "host chain N",
+        "Requests name handles of a host chain of a kind that this version does not serve; they wait until they expire",
+    ),
     "not-a-node": AlertMeaning(
         "a context",
         "This node belongs to no valid context",

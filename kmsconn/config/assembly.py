@@ -23,7 +23,7 @@ from kmsconn.config.options import Findings, OptionTable
 from kmsconn.config.parties import Chain, Chains, CoreTls, HostChain
 from kmsconn.config.places import is_loopback, is_postgres_url, parse_postgres_url
 from kmsconn.config.settings import Settings
-from kmsconn.config.structuring import HostChainEntry
+from kmsconn.config.structuring import HostChainEntry, NotServedEntry
 
 _LARGEST_KEY_FILE = 4096
 _KEY_BYTES = 32
@@ -185,8 +185,8 @@ def values_of(
 
 
 def chains_of(written: Written) -> Chains:
-    """Return the chains of fhevm; notes a host chain that is listed twice."""
-    entries: tuple[HostChainEntry, ...] = written.values["host_chains"] or ()
+    """Return the chains of fhevm; notes a host chain that is listed twice, and warns about one that is not served."""
+    entries: tuple[HostChainEntry | NotServedEntry, ...] = written.values["host_chains"] or ()
     first: dict[int, int] = {}
     for index, entry in enumerate(entries):
         if entry.chain_id in first:
@@ -194,8 +194,18 @@ def chains_of(written: Written) -> Chains:
             twice = f"chain {entry.chain_id} is listed twice"
             written.findings.fault(place, twice, f"it is host_chains[{other}] too")
         first.setdefault(entry.chain_id, index)
-    hosts = (HostChain(Chain(one.chain_id, one.url), one.acl_address) for one in entries)
-    return Chains(_chain(written.values, "gateway"), _chain(written.values, "ethereum"), tuple(hosts))
+        if isinstance(entry, NotServedEntry):
+            place = f"{written.place('host_chains')}[{index}]"
+            what = f"chain {entry.chain_id} is of Solana"
+            written.findings.warn(place, f"{what}, which is not served by this version: its requests wait")
+    hosts = tuple(
+        HostChain(Chain(one.chain_id, one.url), one.acl_address)
+        for one in entries
+        if isinstance(one, HostChainEntry)
+    )
+    not_served = {one.chain_id: at for at, one in enumerate(entries) if isinstance(one, NotServedEntry)}
+    gateway, ethereum = (_chain(written.values, name) for name in ("gateway", "ethereum"))
+    return Chains(gateway, ethereum, hosts, not_served)
 
 
 def _chain(values: Mapping[str, Any], name: str) -> Chain:

@@ -252,6 +252,8 @@ def roles(value: object) -> frozenset[Role]:
     return frozenset(Role(one) for one in listed)
 
 
+EVM: Final = "evm"
+SOLANA: Final = "solana"
 PLAINTEXT_ENCODINGS: Final = ("auto", "p3", "p1", "p2", "raw")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -335,6 +337,7 @@ KeyId = Annotated[str, Form(key_id, "text")]
 Rate = Annotated[float, Form(rate, "number")]
 Roles = Annotated[frozenset[Role], Form(roles, "list of words")]
 ProfileName = Annotated[str, Form(lambda value: profile_named(text(value)), "word")]
+ChainKind = Annotated[str, Form(partial(choice, (EVM, SOLANA)), "word")]
 Level = Annotated[str, Form(_log_level, "word")]
 PlaintextEncoding = Annotated[str, Form(partial(choice, PLAINTEXT_ENCODINGS), "word")]
 FheParameters = Annotated[Mapping[bytes, int], Form(fhe_parameters, "table")]

@@ -11,7 +11,7 @@ from kmsconn.config.assembly import Written, values_of, warn_if_open
 from kmsconn.config.description import Form, Mode, described
 from kmsconn.config.options import Findings
 from kmsconn.config.places import is_loopback
-from kmsconn.config.structuring import structure, tables_of
+from kmsconn.config.structuring import HostChainEntry, structure, tables_of
 from kmsconn.config.working import ApiKey, HttpApi, ServerTls
 from kmsconn.errors import Fault
 from kmsconn.transport.certificates import TlsFault, server_context
@@ -134,14 +134,16 @@ def keys_of(path: Path | None, digest: bytes | None) -> tuple[ApiKey, ...]:
 
 
 def _chain_ids(values: Mapping[str, Any], findings: Findings) -> tuple[int, ...]:
-    configured = tuple(entry.chain_id for entry in values["host_chains"] or ())
+    entries = values["host_chains"] or ()
+    served = tuple(entry.chain_id for entry in entries if isinstance(entry, HostChainEntry))
+    configured = {entry.chain_id for entry in entries}
     asked: tuple[int, ...] | None = values["supported_chain_ids"]
     if asked is None:
-        return configured
+        return served
     if unknown := [str(one) for one in asked if one not in configured]:
         found = f"{', '.join(unknown)}: no such chain in host_chains"
         findings.fault_of("supported_chain_ids", found, "add it there, with the address of its ACL")
-    return asked
+    return tuple(one for one in asked if one in served)
 
 
 def _check_openness(

@@ -1,5 +1,7 @@
 """The settings of whom the connector meets: the chains, the contracts of its generation, the Core and the wallet."""
 
+from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Annotated
 
 import attrs
@@ -53,7 +55,7 @@ class ChainOptions:
     ethereum_ws_url: Websocket of Ethereum beside an HTTP `ethereum_url`.
     ethereum_chain_id: Chain id of Ethereum. The connector compares it with the node's before it uses the node.
     host_chains: The host chains, whose ACL contracts control access to ciphertexts: a list of `url`, `chain_id` and `acl_address`. A JSON
-      array in the environment replaces the file's list.
+      array in the environment replaces the file's list. An entry of Solana is accepted and not served ([Solana](solana.md)).
     """
 
     gateway_url: places.RpcUrls
@@ -68,11 +70,21 @@ class ChainOptions:
 
 @attrs.frozen
 class Chains:
-    """The chains of one deployment. In the generation ``httpz-rc7`` both are the same one, and there are no host chains."""
+    """The chains of one deployment. In the generation ``httpz-rc7`` both are the same one, and there are no host chains.
+
+    ``not_served``: ids of further host chains, of a kind that this version does not serve, and their indices in ``host_chains``.
+    """
 
     gateway: Chain
     ethereum: Chain
     host_chains: tuple[HostChain, ...]
+    not_served: Mapping[int, int] = attrs.field(factory=dict)
+
+    def indexed(self) -> Iterable[tuple[int, HostChain]]:
+        """Return each host chain with its index in the option ``host_chains``."""
+        skipped = self.not_served.values()
+        indices = (index for index in count() if index not in skipped)
+        return zip(indices, self.host_chains, strict=False)
 
 
 @attrs.frozen

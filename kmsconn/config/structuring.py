@@ -26,15 +26,20 @@ from kmsconn.config import forms, places
 from kmsconn.config.description import Form, fields_of
 from kmsconn.errors import Fault
 from kmsconn.ethereum.addresses import checksum
+from kmsconn.ethereum.ids import is_of_solana
 from kmsconn.transport.urls import show_origin
 
 
 def tables_of(
-    cls: type[attrs.AttrsInstance], what: str, spellings: Mapping[str, str] = MappingProxyType({})
+    cls: type[attrs.AttrsInstance],
+    what: str,
+    spellings: Mapping[str, str] = MappingProxyType({}),
+    another: Callable[[Mapping[str, Any]], Any | None] = lambda _: None,
 ) -> Callable[[Any], tuple[Any, ...]]:
     """Return what reads a list of tables as values of a class, each field by its form; ``spellings`` are others of its names.
 
-    It raises ValueError and BaseValidationError.
+    ``another`` reads a table that is of another class, and returns None for every other one. What is returned raises ValueError and
+    BaseValidationError.
     """
     converter = Converter(detailed_validation=True)
     hooks: Any = {
@@ -46,7 +51,9 @@ def tables_of(
     def structure_one(value: Any, kind: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"must be a table of {what}")
-        return generated({spellings.get(key, key): one for key, one in value.items()}, kind)
+        table = {spellings.get(key, key): one for key, one in value.items()}
+        found = another(table)
+        return generated(table, kind) if found is None else found
 
     converter.register_structure_hook(cls, structure_one)
     return lambda value: converter.structure(value, tuple[cls, ...])  # type: ignore[valid-type]
@@ -54,18 +61,40 @@ def tables_of(
 
 @attrs.frozen
 class HostChainEntry:
-    """One element of ``host_chains`` as it is written; ``chainId`` and ``aclAddress`` are accepted spellings."""
+    """One element of ``host_chains`` as it is written; ``chainId``, ``aclAddress`` and ``chainKind`` are accepted spellings."""
 
     url: places.RpcUrls
     chain_id: forms.ChainId
     acl_address: places.ContractAddress
+    chain_kind: forms.ChainKind = forms.EVM
 
 
-_SPELLINGS = {"chainId": "chain_id", "aclAddress": "acl_address"}
-_read_host_chains = tables_of(HostChainEntry, "url, chain_id and acl_address", _SPELLINGS)
+@attrs.frozen
+class NotServedEntry:
+    """An element of ``host_chains`` of a kind that this version does not serve. Its other values are not read, a key among them."""
+
+    chain_id: int
 
 
-def _host_chains(value: Any) -> tuple[HostChainEntry, ...]:
+_SPELLINGS = {"chainId": "chain_id", "aclAddress": "acl_address", "chainKind": "chain_kind"}
+
+
+def _not_served(table: Mapping[str, Any]) -> NotServedEntry | None:
+    """Return the entry that a table of another kind is. Raises ValueError where it has no chain id."""
+    written, kind = table.get("chain_id"), str(table.get("chain_kind", "")).strip().lower()
+    try:
+        chain_id = forms.at_least(1, written)
+    except ValueError as error:
+        if kind != forms.SOLANA:
+            return None
+        raise ValueError(f"its chain_id {'is required' if written is None else error}") from None
+    return NotServedEntry(chain_id) if kind == forms.SOLANA or is_of_solana(chain_id) else None
+
+
+_read_host_chains = tables_of(HostChainEntry, "url, chain_id and acl_address", _SPELLINGS, _not_served)
+
+
+def _host_chains(value: Any) -> tuple[HostChainEntry | NotServedEntry, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -76,15 +105,17 @@ def _host_chains(value: Any) -> tuple[HostChainEntry, ...]:
     return _read_host_chains(value)
 
 
-def _host_chains_text(entries: tuple[HostChainEntry, ...]) -> str:
-    told = (
-        (one.chain_id, ", ".join(map(show_origin, one.url)), checksum(one.acl_address)) for one in entries
-    )
-    return ", ".join(f"{chain_id} at {urls}, ACL {acl}" for chain_id, urls, acl in told)
+def _host_chain_text(entry: HostChainEntry | NotServedEntry) -> str:
+    if isinstance(entry, NotServedEntry):
+        return f"{entry.chain_id}, which is not served"
+    urls = ", ".join(map(show_origin, entry.url))
+    return f"{entry.chain_id} at {urls}, ACL {checksum(entry.acl_address)}"
 
 
-_FORM = Form(_host_chains, "list of tables", _host_chains_text)
-HostChainTables = Annotated[tuple[HostChainEntry, ...], _FORM]
+_FORM = Form(
+    _host_chains, "list of tables", lambda entries: ", ".join(_host_chain_text(one) for one in entries)
+)
+HostChainTables = Annotated[tuple[HostChainEntry | NotServedEntry, ...], _FORM]
 
 
 def beside(folder: Path, value: Any, form: Form) -> Any:

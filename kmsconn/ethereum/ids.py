@@ -71,3 +71,13 @@ def fhe_type_of(raw: bytes) -> int:
 def chain_id_of(raw: bytes) -> int:
     """Return the host chain that the 32 bytes of a handle name, configured or not."""
     return int.from_bytes(raw[_CHAIN])
+
+
+_SOLANA = 0x01
+_KIND_BITS = 56
+"""Bits of a chain id below its top byte, which is the kind of the chain: 0 for EVM chains (docs/solana.md)."""
+
+
+def is_of_solana(chain_id: int) -> bool:
+    """Say whether a chain id is one of Solana: by its top byte."""
+    return chain_id >> _KIND_BITS == _SOLANA

@@ -41,6 +41,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "overloaded": Cause("give it more resources or a higher limit, or lower the sizes of the pools"),
     "misconfigured": Cause("change the option in the text and restart"),
     "not-configured": Cause("add the chain to host_chains, unless this network has no such chain"),
+    "not-served": Cause("nothing here can answer them; see docs/solana.md, and the releases of kmsconn"),
     "not-a-node": Cause("use the wallet that was registered for the node"),
     "wrong-signer": Cause(
         "give the Core the registered key and restart it, since it keeps what it has signed; or check that kms_core_endpoints names this "

@@ -38,7 +38,8 @@ NEEDED = {"check": "checks", "gather": "buckets"}
 STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}
 """How far on its way a request is in a stage."""
 
-NOT_CONFIGURED = "not-configured"
+NAMED_BY_REQUESTS = frozenset({"not-configured", "not-served"})
+"""Causes that a request alone brings about, by the chain that it names."""
 MARK = "ALREADY_EXISTS, and no result yet: "
 """The beginning of the reason of a row whose id is taken."""
 
@@ -150,8 +151,8 @@ class StageRunner:
     def _hold(self, row: Row, stage: str, reason: Reason) -> None:
         operation = self.profile.operations[row.kind]
         keep = WINDOW + operation.longest_wait
-        # Whoever asks names the chain: strangers of one that is not configured do not show that nothing passes.
-        by_request = reason.cause == NOT_CONFIGURED
+        # Whoever asks names the chain: strangers of one that is not served here do not show that nothing passes.
+        by_request = reason.cause in NAMED_BY_REQUESTS
         lane = Lane(row.kind, reason.dependency, several=sys.maxsize) if by_request else self.lane(row)
         self.progress.hold(lane, row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep)
 

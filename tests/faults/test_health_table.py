@@ -225,29 +225,34 @@ def core_gone(scene: Scene, how: str) -> Callable[[], None]:
 
 
 UNKNOWN_CHAIN = 999
+SOLANA_CHAIN = 0x01 << 56 | 900
 
 
-def of_an_unknown_chain(identifier: int) -> Callable[[Frame], None]:
+def of_an_unknown_chain(identifier: int, chain_id: int = UNKNOWN_CHAIN) -> Callable[[Frame], None]:
     """Return what a request does whose handle is of a chain that is not configured."""
-    handle = bytes(21) + b"\0" + UNKNOWN_CHAIN.to_bytes(8) + b"\x02\0"
+    handle = bytes(21) + b"\0" + chain_id.to_bytes(8) + b"\x02\0"
     event = DECRYPTION.event("PublicDecryptionRequest")
     return lambda frame: frame.emit(event, identifier, ((handle, 1, bytes(32), ()),), b"")
 
 
+@pytest.mark.parametrize(
+    ("chain_id", "cause"), [(UNKNOWN_CHAIN, "not-configured"), (SOLANA_CHAIN, "not-served")]
+)
 async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(
-    scene: Scene, connector: Connector
+    scene: Scene, connector: Connector, chain_id: int, cause: str
 ) -> None:
     """Anybody may name a chain: a quiet node stays healthy, and what waits for it takes nobody down."""
     for identifier in range(7, 17):
         scene.dependencies.gateway.actors.act(
-            scene.dependencies.decryption.address, of_an_unknown_chain(identifier)
+            scene.dependencies.decryption.address, of_an_unknown_chain(identifier, chain_id)
         )
     await trio.sleep(120)
     assert scene.http("/healthz").status == 200
     await scene.wait_answered(await scene.ask("public"))
     await trio.sleep(90)
     [found] = scene.monitor.health().alerts
-    assert (found.dependency, found.critical, found.count) == (f"host chain {UNKNOWN_CHAIN}", False, 10)
+    assert (found.dependency, found.critical, found.count) == (f"host chain {chain_id}", False, 10)
+    assert found.cause == cause
 
 
 async def test_another_connector_with_the_same_key_that_is_faster(scene: Scene, tmp_path: Path) -> None:

@@ -253,8 +253,8 @@ def _named_chains(settings: Settings) -> Iterator[tuple[str, Chain, str, str, bo
     yield "gateway", gateway, "gateway_url", "gateway_chain_id", False
     if ethereum != gateway:
         yield "ethereum", ethereum, "ethereum_url", "ethereum_chain_id", True
-    for place, one in enumerate(settings.chains.host_chains):
-        option = f"host_chains[{place}]"
+    for index, one in settings.chains.indexed():
+        option = f"host_chains[{index}]"
         yield f"host chain {one.chain.chain_id}", one.chain, f"{option}.url", f"{option}.chain_id", True
 
 

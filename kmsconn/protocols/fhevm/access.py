@@ -8,7 +8,7 @@ Source: fhevm-0.14.md, 3.2-3.4; outcomes: rows "check".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ from kmsconn.errors import (
 )
 from kmsconn.ethereum.abi import SELECTOR_BYTES, Function
 from kmsconn.ethereum.addresses import Address
-from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES, chain_id_of, fhe_type_of
+from kmsconn.ethereum.ids import FHE_TYPES, HANDLE_BYTES, chain_id_of, fhe_type_of, is_of_solana
 from kmsconn.model.requests import CiphertextReference
 from kmsconn.protocols.fhevm.contracts import ACL, DECRYPTION, ERC1271
 from kmsconn.protocols.queries import ContractQuery, ContractViews, view_call
@@ -37,9 +37,13 @@ _INVALIDATED = ACL.function("decryptionSignatureInvalidatedBefore")
 
 @attrs.frozen
 class AccessControl:
-    """The lists of the configured host chains: chain id → ACL. Raises Misconfigured for a handle of another chain."""
+    """The lists of the configured host chains: chain id → ACL. Raises Misconfigured for a handle of another chain.
+
+    ``not_served``: chains that are configured, and of a kind without such a list.
+    """
 
     acls: Mapping[int, Address]
+    not_served: Collection[int] = ()
 
     def public(self, handle: bytes) -> ContractQuery[None]:
         """Ask whether everybody may see a value (3.2)."""
@@ -87,11 +91,14 @@ class AccessControl:
         """Return the questions to the list of the chain of a handle."""
         chain_id = chain_id_of(handle)
         acl = self.acls.get(chain_id)
-        if acl is None:
-            raise Misconfigured(f"host chain {chain_id} is not configured (host_chains)").of(
-                f"host chain {chain_id}", "not-configured"
+        if acl is not None:
+            return ContractViews(chain_id, acl)
+        name = f"host chain {chain_id}"
+        if chain_id in self.not_served or is_of_solana(chain_id):
+            raise Misconfigured(f"{name} is of Solana, which is not served by this version").of(
+                name, "not-served"
             )
-        return ContractViews(chain_id, acl)
+        raise Misconfigured(f"{name} is not configured (host_chains)").of(name, "not-configured")
 
 
 def handles_of(references: Sequence[CiphertextReference]) -> list[bytes]:

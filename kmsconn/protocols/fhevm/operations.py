@@ -67,7 +67,10 @@ class Deployment:
             preprocessing_ids=named.preprocessing_ids,
             keys=KeyViews.at(ethereum, generation.address, config.address),
             decryptions=DecryptionViews(gateway, named.decryption_contract.address),
-            access=AccessControl({host.chain.chain_id: host.acl for host in settings.chains.host_chains}),
+            access=AccessControl(
+                {host.chain.chain_id: host.acl for host in settings.chains.host_chains},
+                settings.chains.not_served.keys(),
+            ),
         )
 
 

@@ -211,6 +211,7 @@ class Fhevm(Profile):
 
     def __init__(self, settings: Settings) -> None:
         self.deployment = Deployment.of(settings)
+        self.chains = settings.chains
         super().__init__((row(self.deployment) for row in OPERATIONS), self.deployment.gateway_config)
 
     def all_topics(self, contract: Address) -> frozenset[bytes]:
@@ -253,8 +254,8 @@ class Fhevm(Profile):
             attrs.evolve(generation, identity=contracts.naming(right_generation, generation.identity)),
             attrs.evolve(config, identity=contracts.is_protocol_config(version, right_config)),
             *(
-                _contract("ACL", f"host_chains[{place}].acl_address", chain_id, acl)
-                for place, (chain_id, acl) in enumerate(at.access.acls.items())
+                _contract("ACL", f"host_chains[{index}].acl_address", host.chain.chain_id, host.acl)
+                for index, host in self.chains.indexed()
             ),
         )
 

@@ -329,6 +329,50 @@ def test_a_fault_is_named_with_what_to_do(tmp_path: Path, case: Any) -> None:
     assert "hunter2" not in str(faults)
 
 
+SOLANA_ID = 0x01 << 56 | 900
+OF_SOLANA: dict[str, dict[str, Any]] = {
+    "as the chart renders it": {
+        "url": "http://solana", "chainId": SOLANA_ID, "chainKind": "solana", "solanaHostProgramId": "So1ana",
+        "solanaProofEndpoints": ["http://proofs"], "solanaProofApiKey": "hunter2",
+    },
+    "in our spelling": {"url": "http://solana", "chain_id": SOLANA_ID, "chain_kind": "Solana"},
+    "by its chain id alone": {"chain_id": SOLANA_ID},
+    "by its kind alone": {"url": "http://solana", "chain_id": 900, "chain_kind": "solana"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", OF_SOLANA.values(), ids=OF_SOLANA)
+@pytest.mark.parametrize("is_served_over_http", [False, True])
+def test_a_host_chain_of_solana_is_accepted_and_not_served(
+    tmp_path: Path, entry: dict[str, Any], is_served_over_http: bool
+) -> None:
+    chain_id = entry.get("chain_id", entry.get("chainId"))
+    environ = {"KMS_CONNECTOR_HOST_CHAINS": json.dumps([GOOD, entry])}
+    if is_served_over_http:
+        environ["KMS_CONNECTOR_HTTP_ENDPOINT"] = "127.0.0.1:8443"
+        environ["KMS_CONNECTOR_SUPPORTED_CHAIN_IDS"] = f"11155111,{chain_id}"
+    settings = load(tmp_path, environ=environ)
+    assert [host.chain.chain_id for host in settings.chains.host_chains] == [11155111]
+    assert settings.chains.not_served == {chain_id: 1}
+    [warning] = settings.warnings
+    assert warning.place == "KMS_CONNECTOR_HOST_CHAINS[1]"
+    assert "not served by this version" in warning.message
+    assert "hunter2" not in repr(settings)
+    if settings.http_api is not None:
+        assert settings.http_api.supported_chain_ids == {11155111}
+
+
+def test_an_entry_of_solana_without_a_chain_id_or_of_another_kind_is_a_fault(tmp_path: Path) -> None:
+    entries = [GOOD, {"chain_kind": "solana"}, {**GOOD, "chain_id": 5, "chain_kind": "cosmos"}]
+    faults = faults_of(tmp_path, {"host_chains": entries})
+    assert faults["host_chains[1]"].message == "its chain_id is required"
+    assert "evm or solana" in faults["host_chains[2].chain_kind"].message
+
+
+def test_an_entry_may_say_that_its_chain_is_of_evm(tmp_path: Path) -> None:
+    assert load(tmp_path, {"host_chains": [{**GOOD, "chain_kind": "evm"}]}) == load(tmp_path)
+
+
 def test_half_a_client_certificate_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "c.pem").touch()
     faults = faults_of(tmp_path, {"core_tls.certificate_file": str(tmp_path / "c.pem")})

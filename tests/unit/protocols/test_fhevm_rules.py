@@ -123,11 +123,15 @@ def of_chain(content: Any, chain_id: int) -> Any:
     return attrs.evolve(content, references=(attrs.evolve(reference, handle=handle),))
 
 
-@pytest.mark.parametrize("chain_id", [SOLANA, 1 << 63, 2**64 - 1])
-def test_a_chain_id_is_an_unsigned_number_of_64_bits(chain_id: int) -> None:
+@pytest.mark.parametrize(
+    ("chain_id", "cause"),
+    [(SOLANA, "not-served"), (1 << 63, "not-configured"), (2**64 - 1, "not-configured")],
+)
+def test_a_chain_id_is_an_unsigned_number_of_64_bits(chain_id: int, cause: str) -> None:
     content = of_chain(content_of(vectors.request("public_one_v0")), chain_id)
-    with pytest.raises(Misconfigured, match=f"host chain {chain_id} is not configured"):
+    with pytest.raises(Misconfigured, match=f"host chain {chain_id} is ") as refused:
         ask(content)
+    assert refused.value.cause == cause
     [host, *_] = SETTINGS.chains.host_chains
     there = attrs.evolve(host, chain=attrs.evolve(host.chain, chain_id=chain_id))
     [question] = ask(content, profile=Fhevm(SETTINGS.but(host_chains=(there,))))

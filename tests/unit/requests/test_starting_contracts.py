@@ -215,8 +215,12 @@ async def test_acl_at_a_wrong_address_is_refused_by_its_place(where: str, compon
     components.dependencies.host.evm.deploy(other)
     address = Address(b"\x77" * 20) if where == "without code" else other.address
     [host] = components.settings().chains.host_chains
-    told = await refused(components.settings(host_chains=(attrs.evolve(host, acl=address),)), components)
-    assert told.startswith(f"host_chains[0].acl_address: there is no ACL at {checksum(address)} on chain ")
+    changed = (attrs.evolve(host, acl=address),)
+    told = await refused(components.settings(host_chains=changed), components)
+    said = f"acl_address: there is no ACL at {checksum(address)} on chain "
+    assert told.startswith(f"host_chains[0].{said}")
+    behind_solana = components.settings(host_chains=changed, not_served={0x01 << 56 | 900: 0})
+    assert (await refused(behind_solana, components)).startswith(f"host_chains[1].{said}")
 
 
 async def test_a_node_that_lags_behind_a_deployment_once_is_asked_again(components: FewComponents) -> None:
