@@ -281,9 +281,9 @@ _CONNECTOR: Final = (
     ),
     _critical(
         "KmsconnHostChainMissing",
-        "requests name a host chain that is not configured",
-        "add the chain to host_chains",
-        ("not-configured",),
+        "requests name a host chain that this node does not serve",
+        "add the chain to host_chains, where this version serves its kind",
+        ("not-configured", "not-served"),
     ),
     _critical(
         "KmsconnNotANode",

@@ -164,6 +164,7 @@ async def test_an_epoch_that_the_core_cannot_make_holds_up_no_destruction(tmp_pa
         assert ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH) == []
         ceremony.act(config, lambda frame: config.destroy_epoch(frame, NEXT_EPOCH))
         await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.KMS_EPOCH_DESTROYED))
+        await ceremony.wait(lambda: ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH))
         closed = [
             (one.state, "destroyed" in one.reason)
             for one in ceremony.told(0, RequestClosed, Kind.NEW_KMS_EPOCH)

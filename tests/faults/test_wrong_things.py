@@ -68,6 +68,7 @@ async def test_extra_data_of_an_unknown_version_is_rejected(tmp_path: Path) -> N
         good = await scene.ask(*GOOD)
         async with scene.connected():
             await scene.wait(lambda: scene.answered == set(good))
+            await scene.wait(lambda: closed(scene))
     assert closed(scene) == [(State.REJECTED, "extraData version 9 is not known")]
 
 
