@@ -91,6 +91,10 @@ _Standing = tuple[bytes, str, bytes, int, bytes, bytes, int]
 """Id, kind and digest of a request, and where it stands."""
 
 
+LogAndReason = tuple[Log, str]
+"""A log that cannot be decoded, and why."""
+
+
 @frozen
 class Arrival:
     """A request as it stands in one log: the id and kind of its content, the digest that tells it from others under that id.
@@ -122,7 +126,7 @@ class Read:
     contract: Address
     blocks: tuple[int, int]
     arrivals: Sequence[Arrival]
-    undecodable: Sequence[tuple[Log, str]]
+    undecodable: Sequence[LogAndReason]
     cursor: int
     generation: int | None
     now: float
@@ -140,7 +144,8 @@ class Recorded:
     moved: int = 0
     gone: int = 0
     back: tuple[tuple[int, Arrival], ...] = ()
-    quarantined: int = 0
+    quarantined: tuple[LogAndReason, ...] = ()
+    """Those of the undecodable logs that are new to the journal."""
     doubtful: frozenset[int] = frozenset()
     """Blocks whose headers tell what the read alone does not: what it shows of them is not what was known."""
     clean: bool = True
@@ -189,7 +194,7 @@ def _record(db: Database, read: Read) -> Recorded:
     if read.undecodable:
         changes.quarantined = _quarantine(db, read)
     changes.clean &= not (unmoved or changes.doubtful or changes.gone)
-    changes.clean &= passed is None or _is_above(passed, read, changes)
+    changes.clean &= passed is None or _is_above(passed, changes)
     db.execute(_CURSOR, (*of, read.cursor, read.blocks[0] - 1, read.blocks[0] - 1, read.chain_time))
     if not changes.clean:
         db.execute(_ANEW, (read.chain_time, *of))
@@ -227,10 +232,10 @@ def _true(read: Read, changes: Recorded) -> Iterator[Arrival]:
             changes.clean = False
 
 
-def _is_above(passed: int, read: Read, changes: Recorded) -> bool:
+def _is_above(passed: int, changes: Recorded) -> bool:
     """Say whether a read tells only of blocks above this one; what was known at another place is of before."""
     news = [arrival.log.block_number for _, arrival in changes.new]
-    news += [log.block_number for log, _ in read.undecodable] if changes.quarantined else []
+    news += [log.block_number for log, _ in changes.quarantined]
     return not (changes.moved or changes.back) and all(block > passed for block in news)
 
 
@@ -293,15 +298,17 @@ def _drop(db: Database, rids: Iterable[int], changes: Recorded) -> None:
         changes.gone += db.execute(_OFF, (line_of(db.wall(), "gone"), rid)).rowcount
 
 
-def _quarantine(db: Database, read: Read) -> int:
-    found, room = 0, UNDECODABLE_BYTES - (db.execute(_QUARANTINED).fetchone()[0] or 0)
+def _quarantine(db: Database, read: Read) -> tuple[LogAndReason, ...]:
+    found: list[LogAndReason] = []
+    room = UNDECODABLE_BYTES - (db.execute(_QUARANTINED).fetchone()[0] or 0)
     for log, reason in read.undecodable:
         block, block_hash, transaction_hash, log_index = place_of(log)
         where = (read.chain_id, block_hash, log_index, read.contract, block, transaction_hash)
         said, why = _bounded(log, reason, min(LARGEST_UNDECODABLE, room))
-        added = db.execute(_QUARANTINE, (*where, said, why, read.now)).rowcount
-        found, room = found + added, room - added * len(said)
-    return found
+        if db.execute(_QUARANTINE, (*where, said, why, read.now)).rowcount:
+            found.append((log, reason))
+            room -= len(said)
+    return tuple(found)
 
 
 def _bounded(log: Log, reason: str, limit: int) -> tuple[bytes, str]:

@@ -73,13 +73,14 @@ class ChainReorganised(Event):
 
 @attrs.frozen
 class LogQuarantined(Event):
-    """A log of a listened contract and topic0 could not be decoded; its bytes are kept."""
+    """A log of a listened contract and topic0 could not be decoded; its bytes are kept. ``kind``: the request that its topic announces."""
 
     chain_id: int
     contract: Address
     block: int
     log_index: int
     reason: str
+    kind: Kind | None = None
 
 
 @attrs.frozen

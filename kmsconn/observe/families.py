@@ -38,6 +38,9 @@ class Family:
 RECEIVED = Family(
     "kms_connector_gw_listener_event_received_counter", "Requests new to the journal", ("event_type",)
 )
+REJECTED = Family(
+    "kms_connector_gw_listener_event_rejected_counter", "Requests heard that cannot be read", ("event_type",)
+)
 LISTENING_ERRORS = Family(
     "kms_connector_gw_listener_event_listening_errors", "Alerts raised for a chain", ("contract",)
 )
@@ -231,6 +234,10 @@ _EVENT_TYPES: Final = {
 _RESPONSE_TYPES: Final = {Kind.NEW_KMS_EPOCH: "epoch_result_response"}
 
 
+UNKNOWN: Final = "unknown"
+"""The label of what is heard of no kind."""
+
+
 @cache
 def event_type(kind: Kind) -> str:
     """Return the label of a kind of request (fhevm-0.14.md, 10.3)."""
@@ -254,8 +261,8 @@ def response_table(kind: Kind) -> str:
 
 
 UNSUFFIXED: Final = (
-    RECEIVED, LISTENING_ERRORS, CHECK_ERRORS, PICKED, PICK_ERRORS, CIPHERTEXTS, CIPHERTEXT_ERRORS, SUBMITTED, SUBMIT_ERRORS, POLLED,
-    POLL_ERRORS, RESPONSES, RESPONSE_ERRORS, SENT, SEND_ERRORS,
+    RECEIVED, REJECTED, LISTENING_ERRORS, CHECK_ERRORS, PICKED, PICK_ERRORS, CIPHERTEXTS, CIPHERTEXT_ERRORS, SUBMITTED, SUBMIT_ERRORS,
+    POLLED, POLL_ERRORS, RESPONSES, RESPONSE_ERRORS, SENT, SEND_ERRORS,
 )  # fmt: skip
 """The counters of 0.14, whose names lack the ``_total`` that prometheus-client expects."""
 
@@ -279,7 +286,7 @@ CONSENSUS: Final = "copro_consensus"
 _WITHOUT_REPLY_ENDED: Final = (State.EXPIRED, State.REJECTED, State.QUARANTINED, State.DONE)
 _EVENT: Final = tuple((event_type(kind),) for kind in Kind)
 _RESPONSE: Final = tuple((response_type(kind),) for kind in Kind if kind not in WITHOUT_REPLY)
-_BY_EVENT: Final = (RECEIVED, PICKED, PICK_ERRORS, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS)
+_BY_EVENT: Final = (RECEIVED, REJECTED, PICKED, PICK_ERRORS, SUBMITTED, SUBMIT_ERRORS, POLLED, POLL_ERRORS)
 _BY_RESPONSE: Final = (RESPONSES, RESPONSE_ERRORS, SENT, SEND_ERRORS)
 
 _KINDS: Final = tuple((kind,) for kind in Kind)

@@ -119,6 +119,11 @@ def _moved(tally: EventTally, event: events.RequestsMoved) -> None:
             tally.add(families.REORGANISED, str(event.chain_id), change, amount=amount)
 
 
+def _quarantined(tally: EventTally, event: events.LogQuarantined) -> None:
+    tally.add(families.LOGS_QUARANTINED, str(event.chain_id))
+    tally.add(families.REJECTED, families.UNKNOWN if event.kind is None else families.event_type(event.kind))
+
+
 def _reorganised(tally: EventTally, event: events.ChainReorganised) -> None:
     tally.add(families.REORGANISATIONS, str(event.chain_id))
     tally.families[families.REORGANISATION_DEPTH][str(event.chain_id),] = event.depth
@@ -224,7 +229,7 @@ COUNTING: Final[dict[type, Callable[[EventTally, Any], None]]] = {
     ),
     events.RequestsMoved: _moved,
     events.ChainReorganised: _reorganised,
-    events.LogQuarantined: lambda tally, event: tally.add(families.LOGS_QUARANTINED, str(event.chain_id)),
+    events.LogQuarantined: _quarantined,
     events.CursorMoved: _cursor,
     events.StageFinished: _stage,
     events.StageFailed: _stage_failed,

@@ -5,7 +5,7 @@ Each log is decoded once: the result is remembered, so that reading the reorg wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 
@@ -74,9 +74,7 @@ class DecodeCache:
         return _Decoded(content.id, content.kind, self.profile.digest(log), expires, whole)
 
 
-def tell_recorded(
-    components: Components, chain_id: int, recorded: Recorded, undecodable: Sequence[tuple[Log, str]]
-) -> None:
+def tell_recorded(components: Components, chain_id: int, recorded: Recorded) -> None:
     """Tell what a read has changed, and notify the dispatchers of what is new or on chain again."""
     on_event = components.on_event
     for rid, arrival in recorded.new:
@@ -85,8 +83,8 @@ def tell_recorded(
         on_event(RequestRecorded(rid, arrival.kind, arrival.id, chain_id, *at))
     if recorded.moved or recorded.gone or recorded.back:
         on_event(RequestsMoved(chain_id, recorded.moved, recorded.gone, len(recorded.back)))
-    if recorded.quarantined:
-        for log, reason in undecodable:
-            on_event(LogQuarantined(chain_id, log.address, log.block_number, log.log_index, reason))
+    for log, reason in recorded.quarantined:
+        kind = components.profile.kinds.get(log.topics[0]) if log.topics else None
+        on_event(LogQuarantined(chain_id, log.address, log.block_number, log.log_index, reason, kind))
     for kind in {arrival.kind for _, arrival in (*recorded.new, *recorded.back)}:
         components.pool_for[kind].wake_up.notify()

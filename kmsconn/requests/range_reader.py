@@ -245,7 +245,7 @@ class RangeReader:
             head=head,
         )
         recorded = await components.journal.run(recording.record, read)
-        tell_recorded(components, of.chain_id, recorded, decoded.undecodable)
+        tell_recorded(components, of.chain_id, recorded)
         if recorded.outdated:
             await follower.load()
             self.reason = "the chain was reorganised meanwhile"

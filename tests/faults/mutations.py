@@ -217,8 +217,8 @@ def who_came_back_wakes_nobody(monkeypatch: Any) -> None:
     """A request that is on chain again waits for the dispatcher's next look."""
     honest = decoding.tell_recorded
 
-    def tell(components: Any, chain_id: int, recorded: Any, undecodable: Any) -> None:
-        honest(components, chain_id, attrs.evolve(recorded, back=()), undecodable)
+    def tell(components: Any, chain_id: int, recorded: Any) -> None:
+        honest(components, chain_id, attrs.evolve(recorded, back=()))
 
     monkeypatch.setattr(range_reader, "tell_recorded", tell)
 

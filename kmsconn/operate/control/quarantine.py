@@ -137,7 +137,7 @@ async def _replay(context: Context, one: UndecodableLog) -> Any:
     except (CommandError, InspectionError) as error:
         return {"retried": [], "refused": [{"log": one.name, "why": str(error)}]}
     if context.running is not None:
-        tell_recorded(context.running.components, one.chain_id, recorded, ())
+        tell_recorded(context.running.components, one.chain_id, recorded)
     for _, new in recorded.new:
         context.wake(new.kind)
     told = ((rid, new.kind.value, f"0x{new.id:064x}") for rid, new in recorded.new)

@@ -28,7 +28,7 @@ EACH = (
     events.RequestRecorded(1, PUBLIC, (1 << 248) | 7, 10901, 55, b"\x03" * 32, 2),
     events.RequestsMoved(10901, 1, 0, 2),
     events.ChainReorganised(10901, 1000, 306, 6),
-    events.LogQuarantined(10901, CONTRACT, 55, 3, "short data"),
+    events.LogQuarantined(10901, CONTRACT, 55, 3, "short data", USER),
     events.CursorMoved(10901, CONTRACT, 50, 55),
     events.BackfillProgressed(10901, CONTRACT, 400, 1000),
     events.StageFinished(1, PUBLIC, "check", 0.03),

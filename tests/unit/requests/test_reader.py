@@ -449,6 +449,21 @@ async def test_a_log_that_cannot_be_decoded_is_kept_apart_and_the_cursor_goes_on
         assert (await it.bench.journal.run(queries.counts, wall())).quarantined_logs == 1
 
 
+async def test_each_log_that_cannot_be_decoded_is_told_once_with_the_kind_that_it_announces(
+    tmp_path: Path,
+) -> None:
+    """Though its blocks are read again, and another such log is new to that read."""
+    chain = Chain(head=60, logs=[log(NAMES[0], 50, data=b"\x01")])
+    async with reading(tmp_path, chain) as it:
+        chain.logs.append(log(NAMES[1], 61, data=b"\x01"))
+        chain.head = 62
+        await trio.sleep(2 * REORG_WINDOW)
+        told = it.bench.told(LogQuarantined)
+        assert [(one.block, one.kind) for one in told] == [
+            (50, Kind.PUBLIC_DECRYPTION), (61, Kind.USER_DECRYPTION),
+        ]  # fmt: skip
+
+
 UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
     lambda _: {"address": 7},
     lambda one: {**one, "logIndex": None},
