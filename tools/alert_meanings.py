@@ -42,9 +42,9 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
         "No node has given usable logs of the contract for 10 s: no new request is heard",
     ),
     "unknown-event": AlertMeaning(
-        "a chain's name with the contract",
+        "a chain's name with the contract, or completeness 0x…",
         "KMSGeneration, ProtocolConfig or Decryption emits events that this version does not know: it may hear no request of a new "
-        "release",
+        "release. About completeness: the contract has numbered requests in such a form, which are not answered",
     ),
     "back-fill": AlertMeaning(
         "a chain's name with the contract",

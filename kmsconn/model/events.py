@@ -84,6 +84,21 @@ class LogQuarantined(Event):
 
 
 @attrs.frozen
+class UnknownRequestsHeard(Event):
+    """A contract numbered ``count`` requests under a topic that this version does not know, the last one of them in ``block``.
+
+    Each is reported once by a process, and again if a reorganisation moved it to another block.
+    """
+
+    chain_id: int
+    contract: Address
+    kind: Kind
+    topic: bytes
+    count: int
+    block: int
+
+
+@attrs.frozen
 class CursorMoved(Event):
     """Everything of a contract below ``block`` is durable; ``head`` is the head seen with it."""
 

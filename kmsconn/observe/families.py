@@ -39,7 +39,9 @@ RECEIVED = Family(
     "kms_connector_gw_listener_event_received_counter", "Requests new to the journal", ("event_type",)
 )
 REJECTED = Family(
-    "kms_connector_gw_listener_event_rejected_counter", "Requests heard that cannot be read", ("event_type",)
+    "kms_connector_gw_listener_event_rejected_counter",
+    "Requests that were heard and cannot be read, or are in a form that is not known",
+    ("event_type",),
 )
 LISTENING_ERRORS = Family(
     "kms_connector_gw_listener_event_listening_errors", "Alerts raised for a chain", ("contract",)

@@ -29,6 +29,7 @@ LEVELS: Final[dict[type, int]] = {
     events.RequestsMoved: logging.WARNING,
     events.ChainReorganised: logging.WARNING,
     events.LogQuarantined: logging.ERROR,
+    events.UnknownRequestsHeard: logging.WARNING,
     events.CursorMoved: logging.DEBUG,
     events.BackfillProgressed: logging.INFO,
     events.StageFinished: logging.DEBUG,

@@ -230,6 +230,9 @@ COUNTING: Final[dict[type, Callable[[EventTally, Any], None]]] = {
     events.RequestsMoved: _moved,
     events.ChainReorganised: _reorganised,
     events.LogQuarantined: _quarantined,
+    events.UnknownRequestsHeard: lambda tally, event: tally.add(
+        families.REJECTED, families.event_type(event.kind), amount=event.count
+    ),
     events.CursorMoved: _cursor,
     events.StageFinished: _stage,
     events.StageFailed: _stage_failed,

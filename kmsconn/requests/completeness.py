@@ -2,7 +2,8 @@
 
 Each round asks the counter. The journal must know every id up to the counter of the round before, in blocks that the reader has passed
 since. A critical alert names the missing ids, and their blocks are read again each round until the ids are found; such a read adds requests
-and judges no absence. A counter that makes no sense, as another layout of the contract would give, proves nothing and is left alone.
+and judges no absence. A request in a form that this version does not know is not missing (``requests.unknown_requests``). A counter that
+makes no sense, as another layout of the contract would give, proves nothing and is left alone.
 
 Ids are reused after a reorganisation, so a number alone says nothing of what was asked. The block's hash does: what is settled stands in
 blocks that the chain has (``requests.range_reader``), and whenever a request leaves the chain the proof begins at its low-water mark again.
@@ -13,7 +14,7 @@ Where nothing is missing up to a block that is final, the journal keeps that id 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Never
@@ -31,6 +32,10 @@ from kmsconn.protocols.port import Numbering
 from kmsconn.requests.cursor import Gap, Span, gaps, merged
 from kmsconn.requests.range_reader import RangeReader
 from kmsconn.requests.retaining import final_block
+from kmsconn.requests.unknown_requests import UnknownRequests
+
+Missing = tuple[Gap, Span]
+"""Ids that are not known, and the blocks between which they must stand."""
 
 CHUNK = 2000  # ids in one question to the journal, which others use meanwhile
 
@@ -54,6 +59,7 @@ class Completeness:
 
     ranges: RangeReader
     missing: int = 0
+    unknown: UnknownRequests = attrs.field(init=False)
     _numberings: Mapping[Kind, Numbering] = attrs.field(factory=dict)
     _began: dict[Kind, JournalPlace] = attrs.field(factory=dict)
     """The newest id when this process began, and a block below all later ones."""
@@ -66,8 +72,13 @@ class Completeness:
     _issued: Mapping[Kind, int] = attrs.field(factory=dict)
     """The newest id of each kind, a round ago."""
     _head: int = 0
+    _unanswered: set[Kind] = attrs.field(factory=set)
+    """The kinds whose missing ids could not be asked for the last time."""
     _generation: int = 0
     """That of the chain when the round began."""
+
+    def __attrs_post_init__(self) -> None:
+        self.unknown = UnknownRequests(self.ranges)
 
     async def run(self) -> Never:
         """Look for ever. Cancellation: at any time. Repeating: the low water is found in the journal again."""
@@ -123,14 +134,18 @@ class Completeness:
             return []
         self.missing = sum(len(gap) for gap, _ in found)
         self._tell([gap for gap, _ in found])
+        self.unknown.tell(self._name)
         return [span for _, span in found]
 
     def _tell(self, missing: list[Gap]) -> None:
         names = ", ".join(f"0x{make_id(gap.tag, gap.first):064x}" for gap in missing[:SHOWN])
         more = " …" if self.missing > len(missing[:SHOWN]) else ""
         reason = f"{self.missing} requests are not in the journal: {names}{more}" if missing else ""
-        name = f"{NAME} {self.ranges.contract.name}"
-        self.ranges.contract.components.board.set("missing-requests", name, reason)
+        self.ranges.contract.components.board.set("missing-requests", self._name, reason)
+
+    @property
+    def _name(self) -> str:
+        return f"{NAME} {self.ranges.contract.name}"
 
     def _heed_losses(self) -> None:
         """Begin at the low-water mark again where a row was set aside, or left the chain: its id is to be found missing."""
@@ -139,34 +154,68 @@ class Completeness:
             self._lost = lost
             self._complete.clear()
             self._marks.clear()
+            self.unknown.forget()
 
     async def _raise_marks(self, final: int) -> None:
         """Remember in the journal what is complete up to a block that is final."""
         generation = self.ranges.generation
         for kind, complete in tuple(self._complete.items()):
             mark = self._marks.setdefault(kind, complete)
-            if mark.block <= final and generation == self.ranges.generation:
+            if mark.block <= self._highest_mark(kind, final) and generation == self.ranges.generation:
                 await self.ranges.contract.run(retention.raise_low_water, kind, mark)
+                self.unknown.pass_mark(kind, mark.id)
                 self._marks[kind] = complete
 
-    async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[tuple[Gap, Span]]:
-        found: list[tuple[Gap, Span]] = []
-        tag = self._numberings[kind].tag
+    def _highest_mark(self, kind: Kind, final: int) -> int:
+        """Return the block up to which the mark may rise: below a request in an unknown form for as long as one would be worked on.
+
+        A version that knows the form finds it missing above the mark, and answers it.
+        """
+        components, head = self.ranges.contract.components, self.ranges.contract.head
+        newest = self.unknown.newest(kind)
+        if newest is None:
+            return final
+        if not components.profile.operations[kind].expires:
+            return -1
+        expired = (head.number or 0) - head.blocks_in(components.checker.expiry.seconds())
+        return final if newest.block <= expired else min(final, expired)
+
+    async def _gaps(self, kind: Kind, newest: int, aside: Iterable[JournalPlace]) -> list[Missing]:
+        found: list[Missing] = []
+        tag, unknown = self._numberings[kind].tag, self.unknown
         place = self._complete.get(kind) or await self._low_water(kind, newest)
         end = (self.ranges.next_block or 1) - 1
+        is_proved = True
         while place.id < newest:
             known = await self.ranges.contract.run(queries.places, kind, (place.id + 1, newest), limit=CHUNK)
             high = known[-1].id if len(known) == CHUNK else newest
-            line = sorted({place, *known, *(one for one in aside if place.id < one.id <= high)}, key=_id)
-            for gap in gaps(tag, map(_id, line), high, place.id):
-                at = bisect_left(line, make_id(tag, gap.first), key=_id)
-                below, above = line[at - 1], line[at].block if at < len(line) else end
-                self._complete[kind] = self._complete[kind] if found else below
-                found.append((gap, (below.block, max(below.block, above))))
-            if not found:
-                self._complete[kind] = line[-1]
+            line = _line(place, high, (*known, *aside, *unknown.places(kind, place.id, sure=True)))
+            missing = list(_gaps_in(line, tag, high, end))
+            if missing:
+                await self._ask(kind, missing)
+                line = _line(place, high, (*line, *unknown.places(kind, place.id, sure=True)))
+                missing = list(_gaps_in(line, tag, high, end))
+            if is_proved:
+                self._complete[kind] = _last_before(line, missing)
+            is_proved = is_proved and not missing
+            line = _line(place, high, (*line, *unknown.places(kind, place.id, sure=False)))
+            found += _gaps_in(line, tag, high, end)
             place = JournalPlace(high, line[-1].block)
         return found
+
+    async def _ask(self, kind: Kind, missing: Sequence[Missing]) -> None:
+        """Ask for ids that are missing in whatever form they came.
+
+        Raises Retryable if no node answers: once, as nothing is proved without an answer; the next time they are missing.
+        """
+        try:
+            await self.unknown.hear(kind, missing)
+        except Retryable:
+            if kind not in self._unanswered:
+                self._unanswered.add(kind)
+                raise
+        else:
+            self._unanswered.discard(kind)
 
     async def _low_water(self, kind: Kind, newest: int) -> JournalPlace:
         """Return where the journal begins to be complete: nothing older was ever its business."""
@@ -184,3 +233,24 @@ class Completeness:
         logs = await self.ranges.contract.run(inspecting.undecodable_logs)
         read = ((id_of(one.log), one.log.block_number) for one in logs if one.log)
         return [JournalPlace(found, block) for found, block in read if found is not None]
+
+
+def _line(place: JournalPlace, high: int, known: Iterable[JournalPlace]) -> list[JournalPlace]:
+    """Return the ids that are known from a place up to ``high``, each once, in order."""
+    return sorted({place, *(one for one in known if place.id < one.id <= high)}, key=_id)
+
+
+def _gaps_in(line: Sequence[JournalPlace], tag: int, high: int, end: int) -> Iterator[Missing]:
+    """Yield what is missing between the ids of a line and up to ``high``; above its last id it stands up to the block ``end``."""
+    for gap in gaps(tag, map(_id, line), high, line[0].id):
+        at = bisect_left(line, make_id(tag, gap.first), key=_id)
+        below, above = line[at - 1], line[at].block if at < len(line) else end
+        yield gap, (below.block, max(below.block, above))
+
+
+def _last_before(line: Sequence[JournalPlace], missing: Sequence[Missing]) -> JournalPlace:
+    """Return the last id of a line up to which nothing is missing."""
+    if not missing:
+        return line[-1]
+    gap, _ = missing[0]
+    return line[bisect_left(line, make_id(gap.tag, gap.first), key=_id) - 1]

@@ -22,7 +22,7 @@ id in (low water, newest] must be known. What is missing is not necessarily lost
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -178,6 +178,32 @@ def gaps(tag: int, known: Iterable[int], newest: int, low_water: int = 0) -> tup
 
 Span = tuple[int, int]
 """Blocks, both ends included."""
+
+
+def pieces(span: Span, blocks: int) -> Iterator[Span]:
+    """Cut blocks into ranges of so many at most, in their order."""
+    first, last = span
+    for start in range(first, last + 1, blocks):
+        yield start, min(last, start + blocks - 1)
+
+
+def questions(missing: Iterable[tuple[int, Span]], ids: int, blocks: int) -> Iterator[tuple[list[int], Span]]:
+    """Put missing ids, each with the blocks where it must stand, together for one question each.
+
+    A question is for so many ``ids`` at most, over so many ``blocks`` at most; what may stand in more blocks has one of its own.
+    """
+    together: list[int] = []
+    over: Span = (0, 0)
+    for identifier, (first, last) in missing:
+        wider = (min(over[0], first), max(over[1], last)) if together else (first, last)
+        fits = wider == over or wider[1] - wider[0] < blocks
+        if together and (len(together) >= ids or not fits):
+            yield together, over
+            together, wider = [], (first, last)
+        together.append(identifier)
+        over = wider
+    if together:
+        yield together, over
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

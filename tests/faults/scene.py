@@ -223,9 +223,13 @@ class _OfOne(CoreFault, frozen=True):
 
 
 @asynccontextmanager
-async def open_scene(folder: Path, *, block_time: float = 1.0, shards: int = 1) -> AsyncIterator[Scene]:
+async def open_scene(
+    folder: Path, *, block_time: float = 1.0, shards: int = 1, nodes: int = 1
+) -> AsyncIterator[Scene]:
     """Run the dependencies while the block lasts; needs a virtual clock."""
-    dependencies = FhevmDependencies.make(wall, block_time=block_time, computing=0.1, shards=shards)
+    dependencies = FhevmDependencies.make(
+        wall, block_time=block_time, computing=0.1, shards=shards, nodes=nodes
+    )
     async with dependencies.run_in_memory() as network:
         yield Scene(dependencies, network, Traffic(dependencies, Random(0)), folder)
 

@@ -27,7 +27,7 @@ from kmsconn.emulator.execution import (
     revert,
     set_once,
 )
-from kmsconn.ethereum.abi import Domain, hash_struct, signing_digest
+from kmsconn.ethereum.abi import ContractEvent, Domain, hash_struct, signing_digest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import PUBLIC_DECRYPTION_TAG, USER_DECRYPTION_TAG, make_id
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, LATER_EVENTS
@@ -64,6 +64,18 @@ _G1_LATER = _LATER["PublicDecryptionRequest(uint256,bytes32[],bytes)"]
 _G2_LATER = _LATER["UserDecryptionRequest(uint256,bytes32[],address,bytes,bytes)"]
 _G3_LATER = _LATER[f"UserDecryptionRequest(uint256,(bytes32,address,address)[],{_PAYLOAD})"]
 
+UNHEARD_OF = ContractEvent.from_item(
+    {
+        "name": "UserDecryptionRequest",
+        "inputs": [
+            {"name": "decryptionId", "type": "uint256", "indexed": True},
+            {"name": "handles", "type": "bytes32[]", "indexed": False},
+            {"name": "userPublicKey", "type": "bytes32", "indexed": False},
+        ],
+    }
+)
+"""A request of users in a form that no release has: it has its number in the same place, and shares the counter."""
+
 # Seen on the real contract, without calldata and logs (fhevm-0.14.md, E.1, and the proofs of the vectors).
 _PUBLIC_REQUEST_GAS, _USER_REQUEST_GAS = 150_000, 250_000
 _HANDLE_GAS = 2_300
@@ -76,6 +88,13 @@ _NO_DIGEST = bytes(32)  # user shares differ, so they are counted under no diges
 _PUBLIC_REPLY_GAS, _USER_REPLY_GAS = 208_000, 180_000
 _FIRST_REPLY_GAS = 17_100  # a list begins, two for public replies
 _PUBLIC_CONSENSUS_GAS, _SIGNATURE_GAS, _USER_CONSENSUS_GAS = 33_000, 9_500, 20_000
+
+
+def unheard_of_request(frame: Frame) -> None:
+    """Take a user's request that no version of a connector knows."""
+    name = (frame.load(USER_COUNTER) or make_id(USER_DECRYPTION_TAG, 0)) + 1
+    frame.store(USER_COUNTER, name)
+    frame.emit(UNHEARD_OF, name, (), bytes(32))
 
 
 class DecryptionContract(AbiContract):

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from kmsconn.emulator.contracts.acl import Acl
-from kmsconn.emulator.contracts.decryption import DecryptionContract
+from kmsconn.emulator.contracts.decryption import DecryptionContract, unheard_of_request
 from kmsconn.emulator.contracts.generation_releases import LATER_0_2, MIGRATING_0_3, TAGGED_0_2
 from kmsconn.emulator.contracts.kms_generation import KEY_TAG, KmsGeneration
 from kmsconn.emulator.dependencies import address_for, key_for
@@ -141,6 +141,22 @@ class Upgrade:
             world.dependencies.gateway.evm.set_up(
                 decryption.address, decryption.emit_later_events, only=self.only
             )
+
+
+@attrs.frozen
+class AskUnheardOf:
+    """Users request ``count`` decryptions in a form that no version of a connector knows."""
+
+    at: float
+    count: int = 1
+
+    async def play(self, world: World) -> None:
+        """Queue them for the next block."""
+        await trio.lowlevel.checkpoint()
+        decryption = world.dependencies.decryption
+        if isinstance(decryption, DecryptionContract):  # the other generations have no such contract
+            for _ in range(self.count):
+                world.dependencies.gateway.actors.act(decryption.address, unheard_of_request)
 
 
 KEY_RELEASES = {"0.2.0": TAGGED_0_2, "later 0.2.0": LATER_0_2, "0.3.0": MIGRATING_0_3}

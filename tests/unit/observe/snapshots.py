@@ -29,6 +29,7 @@ EACH = (
     events.RequestsMoved(10901, 1, 0, 2),
     events.ChainReorganised(10901, 1000, 306, 6),
     events.LogQuarantined(10901, CONTRACT, 55, 3, "short data", USER),
+    events.UnknownRequestsHeard(10901, CONTRACT, PUBLIC, b"\x04" * 32, 3, 55),
     events.CursorMoved(10901, CONTRACT, 50, 55),
     events.BackfillProgressed(10901, CONTRACT, 400, 1000),
     events.StageFinished(1, PUBLIC, "check", 0.03),

@@ -82,6 +82,7 @@ def test_only_a_difference_is_a_warning_among_compared_replies(likeness: str, le
                 "reply_missing",
                 "requests_moved",
                 "chain_reorganised",
+                "unknown_requests_heard",
                 "answer_mismatch",
                 "attestation_mismatch",
                 "ciphertext_mismatch",

@@ -52,6 +52,7 @@ def test_every_event_is_counted_or_left_out_on_purpose() -> None:
     ("family", "labels", "value"),
     [
         (families.RECEIVED, ("public_decryption_request",), 1),
+        (families.REJECTED, ("public_decryption_request",), 3),
         (families.REJECTED, ("user_decryption_request",), 1),
         (families.REORGANISED, ("10901", "back"), 2),
         (families.LOGS_QUARANTINED, ("10901",), 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +22,17 @@ from kmsconn.journal.inspecting import UndecodableLog
 from kmsconn.journal.queries import JournalPlace
 from kmsconn.journal.rows import pack_log, place_of
 from kmsconn.model.alerts import Board
-from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
+from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity, UnknownRequestsHeard
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.httpz_rc7.profile import HttpzRc7
 from kmsconn.requests import completeness
 from kmsconn.requests.completeness import NAME, PROOF_INTERVAL, Completeness
+from kmsconn.requests.cursor import Cursor
 from tests.unit.requests.bench import PROFILE, SETTINGS
 from tests.vectors import httpz
 
 SUBSCRIPTION, *_ = PROFILE.subscriptions()
+UNHEARD_OF = "0x" + "be" * 32
 
 
 def public(counter: int) -> int:
@@ -39,6 +41,25 @@ def public(counter: int) -> int:
 
 def user(counter: int) -> int:
     return make_id(USER_DECRYPTION_TAG, counter)
+
+
+def unheard_logs(unheard: dict[int, int], criteria: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the logs that carry ids which are asked for, each under a topic that no release has."""
+    first, last = int(criteria["fromBlock"], 16), int(criteria["toBlock"], 16)
+    asked = criteria["topics"][1]
+    return [
+        {
+            "address": criteria["address"],
+            "topics": [UNHEARD_OF, to_hex(id_.to_bytes(32))],
+            "data": "0x",
+            "blockNumber": hex(block),
+            "blockHash": to_hex(bytes(32)),
+            "transactionHash": to_hex(bytes(32)),
+            "logIndex": "0x0",
+        }
+        for id_, block in unheard.items()
+        if first <= block <= last and to_hex(id_.to_bytes(32)) in asked
+    ]
 
 
 @attrs.define
@@ -69,6 +90,15 @@ class World:
     generation: int = 0
     gone: int = 0
     components: Any = None
+    cursor: Cursor = attrs.field(factory=lambda: Cursor(0, size=1000))
+    witnesses: Sequence[Any] = ()
+    unheard: dict[int, int] = attrs.field(factory=dict)
+    """What came in a form that nobody knows: id → block."""
+    refusal: RpcError | None = None
+    """What the node says instead of any logs."""
+    searched: int = 0
+    """How often it was asked for logs."""
+    reorg_window: float = SETTINGS.reading.reorg_window
 
     @property
     def follower(self) -> World:
@@ -98,7 +128,21 @@ class World:
         await trio.lowlevel.checkpoint()
         if self.down:
             raise Unreachable("down")
-        return [self.error or to_hex(counter.to_bytes(32)) for counter in self.counters[: len(calls)]]
+        counters = iter(self.counters)
+        return [self._answer(call, counters) for call in calls]
+
+    def _answer(self, call: Call, counters: Iterator[int]) -> Any:
+        """Answer for a counter, or for a block and what stands in the blocks under topics that nobody knows."""
+        if call.method == "eth_getLogs":
+            self.searched += 1
+            return self.refusal or unheard_logs(self.unheard, call.params[0])
+        if call.method == "eth_getBlockByNumber":
+            return {"number": call.params[0], "timestamp": "0x0", "hash": None}
+        return self.error or to_hex(next(counters).to_bytes(32))
+
+    async def headers(self, blocks: Collection[int]) -> dict[int, bytes]:
+        await trio.lowlevel.checkpoint()
+        return dict.fromkeys(blocks, bytes(32))
 
     async def run(self, operation: Any, *arguments: Any, **options: Any) -> Any:
         """Do what the journal's operation of this name does."""
@@ -161,6 +205,7 @@ async def proving(world: World) -> AsyncIterator[Completeness]:
         profile=world.profile, settings=SETTINGS, journal=world,
         on_event=world.events.append,
         board=Board(world.events.append, trio.current_time),
+        checker=SimpleNamespace(expiry=SimpleNamespace(seconds=lambda: 86_400.0)),
     )  # fmt: skip
     proof = Completeness(world)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
@@ -395,3 +440,132 @@ async def test_a_fork_in_the_middle_of_a_round_leaves_no_mark_and_accuses_nobody
         await rounds(1)
         assert world.generation == 1
         assert (world.marks, world.events) == ({}, [])
+
+
+# Requests in forms that nobody knows.
+
+
+@attrs.frozen
+class OtherNode:
+    """A witness that shows these, or does not answer."""
+
+    unheard: dict[int, int]
+    down: bool = False
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise Unreachable("no second connection")
+        block, logs = calls
+        return [
+            {"number": block.params[0], "timestamp": "0x0", "hash": None},
+            unheard_logs(self.unheard, logs.params[0]),
+        ]
+
+
+UNHEARD = {public(2): 20, public(3): 30}
+
+
+def with_unheard(*witnesses: OtherNode, **others: Any) -> World:
+    return numbered([1, 4], unheard=dict(UNHEARD), witnesses=witnesses, **others)
+
+
+def reported(world: World) -> list[int]:
+    return [event.count for event in world.events if isinstance(event, UnknownRequestsHeard)]
+
+
+async def test_what_came_in_an_unknown_form_is_told_once_not_missing_and_asked_for_until_it_is_sure() -> None:
+    world = with_unheard(OtherNode(UNHEARD))
+    async with proving(world) as proof:
+        await rounds(8)
+        assert (proof.missing, world.read, world.searched) == (0, [], 2)
+    told, raised = world.events
+    assert isinstance(raised, AlertRaised)
+    assert (raised.cause, raised.severity, raised.count) == ("unknown-event", Severity.WARNING, 2)
+    of = (SUBSCRIPTION.chain_id, SUBSCRIPTION.contract, Kind.PUBLIC_DECRYPTION)
+    assert told == UnknownRequestsHeard(*of, bytes.fromhex(UNHEARD_OF[2:]), 2, 30)
+
+
+@pytest.mark.parametrize(
+    ("witness", "missing", "heard"),
+    [(OtherNode({public(2): 20}), 1, [1]), (OtherNode({}), 2, []), (OtherNode({public(2): 20, public(3): 31}), 1, [1])],
+    ids=["one of them", "none", "elsewhere"],
+)  # fmt: skip
+async def test_what_another_node_does_not_show_is_missing(
+    witness: OtherNode, missing: int, heard: list[int]
+) -> None:
+    world = with_unheard(OtherNode(UNHEARD), witness)
+    async with proving(world) as proof:
+        await rounds(4)
+        assert proof.missing == missing
+    assert reported(world) == heard
+
+
+async def test_while_no_other_node_answers_it_is_not_missing_and_the_proof_stays_below() -> None:
+    world = with_unheard(OtherNode({}, down=True))
+    async with proving(world) as proof:
+        await rounds(4)
+        assert proof.missing == 0
+        assert proof._complete[Kind.PUBLIC_DECRYPTION].id == public(1)
+        world.unheard.clear()
+        await rounds(1)
+        assert proof.missing == 2
+
+
+async def test_a_node_that_refuses_such_a_question_leaves_the_ids_missing_from_the_second_look() -> None:
+    world = with_unheard(refusal=RpcError(-32602, "a topic must not be null"))
+    async with proving(world) as proof:
+        await rounds(1)
+        assert proof.missing == 0
+        await rounds(1)
+        assert proof.missing == 2
+
+
+async def test_a_wide_question_is_halved_for_a_node_that_takes_fewer_blocks() -> None:
+    honest = World._answer
+
+    class Narrow(World):
+        def _answer(self, call: Call, counters: Iterator[int]) -> Any:
+            criteria = call.params[0] if call.method == "eth_getLogs" else {}
+            if criteria and int(criteria["toBlock"], 16) - int(criteria["fromBlock"], 16) > 8:
+                return RpcError(-32602, "block range too large")
+            return honest(self, call, counters)
+
+    world = Narrow(unheard=dict(UNHEARD))
+    world.blocks([1, 4])
+    async with proving(world) as proof:
+        await rounds(4)
+        assert proof.missing == 0
+
+
+async def test_after_a_fork_they_are_asked_for_again_and_those_of_the_same_block_are_not_reported_twice() -> (
+    None
+):
+    world = with_unheard()
+    async with proving(world) as proof:
+        await rounds(4)
+        world.fork()
+        world.blocks([1, 4])
+        del world.unheard[public(3)]
+        await rounds(4)
+        assert proof.missing == 1
+    assert reported(world) == [2]
+
+
+async def test_the_low_water_mark_stays_below_them_until_nobody_would_work_on_them_and_then_they_are_over() -> (
+    None
+):
+    """A version that knows their form begins at the mark, and finds them."""
+    world = with_unheard()
+    async with proving(world) as proof:
+        await rounds(4)
+        world.head.note(100_000, 1000 + 36_000)
+        world.next_block = 100_001
+        await rounds(3)
+        assert world.marks == {}
+        world.head.note(1_000_000, 1000 + 360_000)
+        world.next_block = 1_000_001
+        await rounds(3)
+        assert world.marks == {Kind.PUBLIC_DECRYPTION: JournalPlace(public(4), 40)}
+        assert proof.missing == 0
+    assert world.told[-1] == "recovered"

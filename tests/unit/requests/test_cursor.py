@@ -21,7 +21,9 @@ from kmsconn.requests.cursor import (
     Span,
     gaps,
     merged,
+    pieces,
     plan,
+    questions,
     shrunk,
     took,
 )
@@ -163,3 +165,28 @@ def test_a_gap_knows_its_ids() -> None:
 )
 def test_blocks_are_merged_where_they_touch(spans: list[Span], expected: list[Span]) -> None:
     assert merged(spans) == expected
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [((5, 5), [(5, 5)]), ((1, 10), [(1, 10)]), ((0, 20), [(0, 9), (10, 19), (20, 20)]), ((3, 2), [])],
+)
+def test_blocks_are_cut_into_pieces_of_a_size(span: Span, expected: list[Span]) -> None:
+    assert list(pieces(span, 10)) == expected
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ([], []),
+        ([(1, (0, 3)), (2, (2, 5))], [([1, 2], (0, 5))]),
+        ([(1, (0, 3)), (2, (8, 12))], [([1], (0, 3)), ([2], (8, 12))]),
+        ([(1, (0, 50)), (2, (0, 50)), (3, (60, 61))], [([1, 2], (0, 50)), ([3], (60, 61))]),
+        ([(n, (0, 3)) for n in (1, 2, 3, 4)], [([1, 2, 3], (0, 3)), ([4], (0, 3))]),
+    ],
+    ids=["none", "near each other", "too far", "the same blocks, though many", "too many ids"],
+)
+def test_ids_are_asked_for_together_in_few_blocks_and_not_too_many_at_once(
+    missing: list[tuple[int, Span]], expected: list[tuple[list[int], Span]]
+) -> None:
+    assert list(questions(missing, 3, 10)) == expected
