@@ -78,10 +78,11 @@ def _included(in_time: str, late: str) -> dict[str, str]:
 HTTP_KIND: Final = "http_user_decryption"
 
 
-def _waiting(oldest: str, waiting: str, kind: str = KIND) -> dict[str, str]:
-    """Return the oldest open request, and how many are not included."""
+def _waiting(oldest: str, waiting: str, kind: str = KIND, *, answerable: str = "") -> dict[str, str]:
+    """Return the oldest open request, the oldest ``answerable`` one if that is another, and how many are not included."""
     return {
         series("kmsconn_oldest_open_seconds", kind=kind): oldest,
+        series("kmsconn_oldest_answerable_seconds", kind=kind): answerable or oldest,
         series("kmsconn_requests", kind=kind, state="pending"): waiting,
         series("kmsconn_requests", kind=kind, state="included"): "1x300",
     }
@@ -117,6 +118,11 @@ QUIET: Final[tuple[RuleScene, ...]] = (
     RuleScene(
         "a quiet chain, on which the last reply is never final",
         UP | _STILL | _included("0", "0") | _waiting("0+60x300", "0x300"),
+        150,
+    ),
+    RuleScene(
+        "a request of a stranger for a host chain that nobody has configured waits until it expires",
+        UP | _STILL | _included("0", "0") | _waiting("0+60x300", "1x300", answerable="0x300"),
         150,
     ),
     RuleScene(

@@ -121,9 +121,13 @@ def _late(window: str) -> Iterable[RecordingRule]:
 
 
 def _waiting_now() -> RecordingRule:
-    """Say whether a decryption waits. One whose reply is included waits for finality alone, and on a quiet chain for long."""
+    """Say whether a decryption waits that could be answered.
+
+    One whose reply is included waits for finality alone, and on a quiet chain for long. One for a host chain that is not configured, or not
+    served, is what any stranger can ask for: an alert of its own tells of the chain.
+    """
     states = 'state=~"pending|answered|signed"'
-    old = f"{select(gauges.OLDEST, _OF_BOTH_SOURCES)} > bool {WAITS_LONG:g}"
+    old = f"{select(gauges.ANSWERABLE, _OF_BOTH_SOURCES)} > bool {WAITS_LONG:g}"
     kinds = by("kind")
     there = f"sum {kinds} ({select(gauges.REQUESTS, _OF_BOTH_SOURCES, states)}) > bool 0"
     return RecordingRule(WAITING_NOW, f"({old}) * on (job, instance, kind) ({there})")

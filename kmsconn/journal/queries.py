@@ -83,8 +83,10 @@ _TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
 _OPEN_ON_CHAIN = "closed_at IS NULL AND on_chain = 1"
 _OLDEST = (
     "SELECT min(recorded_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
-    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {RowCause.REFUSED_BY_CORE.value}) = 0"
+    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {{causes}}) = 0"
 )
+_OLDEST_OPEN_ROW = _OLDEST.format(causes=RowCause.REFUSED_BY_CORE.value)
+_OLDEST_ANSWERABLE = _OLDEST.format(causes=(RowCause.REFUSED_BY_CORE | RowCause.CHAIN_NOT_SERVED).value)
 _WAITING = (
     "SELECT recorded_at, rid FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND recorded_at < ? ORDER BY recorded_at LIMIT ?"
@@ -141,6 +143,7 @@ class Due:
 class Counts:
     """Rows by kind and state, deferred ones by kind, the age of the oldest open one by kind in seconds, quarantined logs.
 
+    ``answerable`` is the age of the oldest open one by kind that names no host chain which is not configured or not served.
     ``deleted`` are rows that retention has taken out since the journal was made, by kind and the state they were in.
     """
 
@@ -150,6 +153,7 @@ class Counts:
     off_chain: int
     quarantined_logs: int
     deleted: Mapping[tuple[Kind, State], int] = attrs.field(factory=dict)
+    answerable: Mapping[Kind, float] = attrs.field(factory=dict)
 
 
 @reads
@@ -341,6 +345,11 @@ def counts(db: Database, now: float) -> Counts:
             deferred[key[0]] = deferred.get(key[0], 0) + waiting
         elif state in OPEN:  # waits for nobody: neither late nor deferred
             off_chain += rows
-    ages = zip(deferred, db.fetch_each(_OLDEST, [(kind.value,) for kind in deferred]), strict=True)
-    oldest = {kind: now - since for kind, ((since,),) in ages if since is not None}
-    return Counts(+states, deferred, oldest, off_chain, logs.fetchone()[0], +deleted)
+    oldest, answerable = (_ages(db, one, deferred, now) for one in (_OLDEST_OPEN_ROW, _OLDEST_ANSWERABLE))
+    return Counts(+states, deferred, oldest, off_chain, logs.fetchone()[0], +deleted, answerable)
+
+
+def _ages(db: Database, statement: str, kinds: Collection[Kind], now: float) -> dict[Kind, float]:
+    """Return the age of the oldest row of each kind that a statement finds."""
+    found = zip(kinds, db.fetch_each(statement, [(kind.value,) for kind in kinds]), strict=True)
+    return {kind: now - since for kind, ((since,),) in found if since is not None}

@@ -81,6 +81,8 @@ class RowCause(Flag):
     DEPENDENCY_FAILED = auto()  # a dependency does not do what is asked of it
     REFUSED_BY_CORE = auto()
     """A decryption that the Core refused or answered wrongly: it waits ever longer, and begins again there."""
+    CHAIN_NOT_SERVED = auto()
+    """It names a host chain that is not configured, or of a kind that this version does not serve."""
 
 
 REORGANISED = "the chain was reorganised below its block"

@@ -34,6 +34,11 @@ OLDEST = _gauge(
     "Age of the oldest request whose reply is not final yet, but for decryptions that the Core has refused, which an alert counts",
     "kind",
 )
+ANSWERABLE = _gauge(
+    "kmsconn_oldest_answerable_seconds",
+    "Likewise without requests that name a host chain which is not configured, or not served by this version",
+    "kind",
+)
 QUARANTINED = _gauge("kmsconn_quarantined_requests", "Requests in quarantine", "kind")
 QUARANTINED_LOGS = _gauge("kmsconn_quarantined_logs", "Logs in quarantine")
 OFF_CHAIN = _gauge("kmsconn_off_chain_requests", "Requests that a reorganisation took from the chain")

@@ -177,6 +177,7 @@ def _of_counts(counts: Counts, busy: Mapping[str, int]) -> dict[Family, Figure]:
         gauges.QUARANTINED: {kind: number(kind, State.QUARANTINED) for kind in Kind},
         gauges.DEFERRED: {kind: counts.deferred.get(kind, 0) for kind in Kind},
         gauges.OLDEST: {kind: counts.oldest.get(kind, 0.0) for kind in Kind},
+        gauges.ANSWERABLE: {kind: counts.answerable.get(kind, 0.0) for kind in Kind},
         gauges.OFF_CHAIN: counts.off_chain,
         gauges.QUARANTINED_LOGS: counts.quarantined_logs,
         gauges.UNPROCESSED: {

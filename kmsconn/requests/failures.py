@@ -74,6 +74,8 @@ TAKEN: Final = "taken-ids"
 """The cause of a result that does not come after a start that this connector did not make."""
 RESTART: Final = "restart this Core: a start that failed inside it leaves the id taken until then"
 NOT_A_NODE: Final = "not-a-node"
+NAMED_BY_REQUESTS: Final = frozenset({"not-configured", "not-served"})
+"""Causes that a request alone brings about, by the chain that it names."""
 
 RESULT_LATE_AFTER: Final = 300.0
 """Seconds since the first poll without a result: a decryption takes seconds."""
@@ -235,7 +237,15 @@ def _waits(rule: Rule, backoff: Backoff, error: BaseException, at: Circumstances
         seconds = min(seconds, max(LAST_LOOK, at.left + LAST_LOOK))
     if at.patience is not None and at.age < at.patience:  # the last try is at its end
         seconds = min(seconds, at.patience - at.age)
-    return Waits(seconds, RowCause.REFUSED_BY_CORE if backoff is SELDOM else RowCause.NONE, anew, rule.again)
+    return Waits(seconds, _cause(backoff, error), anew, rule.again)
+
+
+def _cause(backoff: Backoff, error: BaseException) -> RowCause:
+    """Return what the journal counts a waiting request under, if no alert shall take it for one that could be answered."""
+    if backoff is SELDOM:
+        return RowCause.REFUSED_BY_CORE
+    named = getattr(error, "cause", "") in NAMED_BY_REQUESTS
+    return RowCause.CHAIN_NOT_SERVED if named else RowCause.NONE
 
 
 def _is_another_wait(backoff: Backoff, error: BaseException, progress: RowProgress) -> bool:

@@ -25,7 +25,7 @@ from kmsconn.model.alerts import WINDOW, Lane, Progress, Reason
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.core_health import CoreHealth
-from kmsconn.requests.failures import NOT_A_NODE, Blames, reason_of, rule_of
+from kmsconn.requests.failures import NAMED_BY_REQUESTS, NOT_A_NODE, Blames, reason_of, rule_of
 
 T = TypeVar("T")
 
@@ -38,8 +38,6 @@ NEEDED = {"check": "checks", "gather": "buckets"}
 STEPS = {"check": 0, "gather": 1, "submit": 2, "answer": 3}
 """How far on its way a request is in a stage."""
 
-NAMED_BY_REQUESTS = frozenset({"not-configured", "not-served"})
-"""Causes that a request alone brings about, by the chain that it names."""
 MARK = "ALREADY_EXISTS, and no result yet: "
 """The beginning of the reason of a row whose id is taken."""
 

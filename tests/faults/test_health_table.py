@@ -23,6 +23,7 @@ from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.node_faults import FalseResults, NodeFault
 from kmsconn.model.events import AlertRaised, RequestClosed
+from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.transport.waiting import STALLED_AFTER
 from tests.faults.scene import BEGIN, Scene, open_scene
@@ -248,6 +249,10 @@ async def test_strangers_of_such_a_chain_are_one_warning_though_nothing_passes(
         )
     await trio.sleep(120)
     assert scene.http("/healthz").status == 200
+    counts = connector.statistics().queue.counts
+    assert counts is not None
+    assert counts.oldest[Kind.PUBLIC_DECRYPTION] > 110
+    assert counts.answerable == {}
     await scene.wait_answered(await scene.ask("public"))
     await trio.sleep(90)
     [found] = scene.monitor.health().alerts

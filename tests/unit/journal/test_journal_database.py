@@ -272,7 +272,7 @@ def test_each_index_is_named_beside_a_query_that_is_there() -> None:
         *((one, {"chain_id": 1, "now": 0, "limit": 1}) for one in (queries._UNSENT, queries._NEXT_UNSENT)),
         (queries._SIGNED, (1,)),
         (queries._INCLUDED, (1, 1, 1)),
-        (queries._OLDEST, ("",)),
+        *((one, ("",)) for one in (queries._OLDEST_OPEN_ROW, queries._OLDEST_ANSWERABLE)),
         (queries._WAITING, ("", 0, 1)),
         (queries._SIBLING, (1,)),
         (queries._ENDINGS, ("", 1)),

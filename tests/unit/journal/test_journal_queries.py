@@ -12,7 +12,7 @@ from kmsconn.journal import inspecting, moves, queries
 from kmsconn.journal.database import Database
 from kmsconn.journal.queries import Counts, Due
 from kmsconn.journal.sqlite import SqliteDriver
-from kmsconn.model.life import State
+from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Kind
 from tests.unit.journal.samples import (
     ANSWER,
@@ -223,6 +223,15 @@ def test_the_age_is_that_of_the_oldest_open_row_on_chain(db: Database) -> None:
     take(db, blocks=(50, 50))
     found = queries.counts(db, NOW)
     assert (found.oldest, found.off_chain) == ({KIND: 800.0}, 1)
+
+
+def test_the_oldest_answerable_row_names_no_chain_that_is_not_served(db: Database) -> None:
+    causes = (RowCause.REFUSED_BY_CORE, RowCause.CHAIN_NOT_SERVED, RowCause.NONE)
+    for number, (since, cause) in enumerate(zip((100.0, 200.0, 300.0), causes, strict=True), start=1):
+        ((rid, _),) = take(db, arrival(number, number), blocks=(1, 0), now=since).new
+        assert moves.defer(db, rid, NOW + 60, "it waits", cause=cause)
+    found = queries.counts(db, NOW)
+    assert (found.oldest, found.answerable) == ({KIND: 800.0}, {KIND: 700.0})
 
 
 def test_deferred_rows_are_counted_until_they_move(db: Database) -> None:

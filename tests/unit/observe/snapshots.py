@@ -61,6 +61,7 @@ COUNTS = Counts(
     off_chain=1,
     quarantined_logs=4,
     deleted={(PUBLIC, State.FINALIZED): 7},
+    answerable={PUBLIC: 3.5},
 )
 
 

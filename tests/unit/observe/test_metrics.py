@@ -136,6 +136,7 @@ def test_each_operation_has_begun_succeeded_failed_by_reason_and_lasted() -> Non
         ("kmsconn_open_requests", {"kind": "public_decryption"}, 7),
         ("kmsconn_deferred_requests", {"kind": "public_decryption"}, 2),
         ("kmsconn_oldest_open_seconds", {"kind": "public_decryption"}, 12.5),
+        ("kmsconn_oldest_answerable_seconds", {"kind": "public_decryption"}, 3.5),
         ("kmsconn_quarantined_requests", {"kind": "user_decryption"}, 1),
         ("kmsconn_quarantined_logs", {}, 4),
         ("kmsconn_off_chain_requests", {}, 1),

@@ -202,6 +202,17 @@ def test_what_was_waited_for_before_makes_a_rare_question_no_rarer(error: Except
     assert found.seconds < SOON.first
 
 
+@pytest.mark.parametrize("cause", ["not-configured", "not-served"])
+def test_what_names_a_chain_that_is_not_served_is_counted_apart(cause: str) -> None:
+    for error, expected in [
+        (Misconfigured("x").of("host chain 5", cause), RowCause.CHAIN_NOT_SERVED),
+        (Misconfigured("x").of("host chain 5"), RowCause.NONE),
+    ]:
+        found = decide(error, CHAINED)
+        assert isinstance(found, Waits)
+        assert found.cause is expected
+
+
 def test_nothing_waits_far_beyond_its_time_nor_a_client_beyond_its_patience() -> None:
     at = attrs.evolve(progressed(CHAINED, deferred=30, reason="no"), left=100.0)
     assert decide(Denied("no"), at) == Waits(160.0)
