@@ -188,6 +188,7 @@ _ANYWHERE: dict[str, st.SearchStrategy[PlanStep]] = {
     ),
     "broke": _strikes(st.just("gateway"), st.just(faults.Balance()), seconds(60)),
     "strange log": st.builds(faults.StrangeLog, moments()),
+    "unheard of": st.builds(faults.AskUnheardOf, moments(), st.integers(1, 3)),
     "upgrade": st.builds(faults.Upgrade, moments(), st.booleans()),
     "lie": st.builds(
         faults.Lying,
