@@ -20,7 +20,7 @@ import trio
 
 from kmsconn.errors import Unreachable
 from kmsconn.transport.grpc.frames import Allowance
-from kmsconn.transport.grpc.framing import MAX_MESSAGE, NotProcessed
+from kmsconn.transport.grpc.framing import MAX_MESSAGE, NotProcessed, StatusError
 from kmsconn.transport.grpc.headers import Header
 from kmsconn.transport.grpc.link import Link
 
@@ -28,7 +28,8 @@ ALPN = "h2"
 CONNECT_TIME = 10.0  # seconds for dialling and TLS together
 REFUSALS = 2  # so often a call is made again that the server did not process
 REFUSED_PAUSE = 0.05  # seconds before that
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between dials that lead to nothing
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between dials that lead to nothing
+MOST_DOUBLINGS = 8  # beyond LONGEST_PAUSE; keeps the power small
 
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
@@ -46,6 +47,36 @@ class _Attempt:
     def end(self, reason: str) -> None:
         self.reason = reason
         self.done.set()
+
+
+@attrs.define
+class _Pauses:
+    """The pauses before dials: none after a connection, and longer ones the more dials in a row led to nothing.
+
+    A connection on which no call was answered is forgiven once, since a server that restarts sends its clients away.
+    Each further one in a row counts as a dial that led to nothing.
+    """
+
+    jitter: Callable[[], float]
+    failed: int = 0
+    """Dials since the last connection."""
+    unanswered: int = 0
+    """Connections since a call was last answered."""
+
+    def connected(self) -> None:
+        self.failed = 0
+        self.unanswered += 1
+
+    def answered(self) -> None:
+        self.unanswered = 0
+
+    def seconds(self) -> float:
+        """Return how long to wait before the next dial."""
+        in_vain = self.failed + max(self.unanswered - 1, 0)
+        if not in_vain:
+            return 0.0
+        full = min(FIRST_PAUSE * 2.0 ** min(in_vain - 1, MOST_DOUBLINGS), LONGEST_PAUSE)
+        return full * (0.5 + self.jitter() / 2)
 
 
 @attrs.frozen
@@ -73,13 +104,13 @@ class Channel:
         max_message: int,
         allowance: Allowance,
     ) -> None:
-        self._address, self._dial, self._jitter = address, dial, jitter
+        self._address, self._dial = address, dial
         self._max_message, self._allowance = max_message, allowance
         # One place: there is never a second attempt while one is under way.
         self._wanted, self._to_do = trio.open_memory_channel[_Attempt](1)
         self._attempt: _Attempt | None = None
         self._link: Link | None = None
-        self._failures = 0
+        self._pauses = _Pauses(jitter)
         self._closed = False
         self.connections = 0
         """How many connections there have been."""
@@ -107,10 +138,16 @@ class Channel:
                     link.slots.release()
                     continue
             try:
-                return await link.unary(path, parts, metadata)
+                reply = await link.unary(path, parts, metadata)
             except NotProcessed:
                 if refusals == REFUSALS:
                     raise
+            except StatusError:
+                self._pauses.answered()
+                raise
+            else:
+                self._pauses.answered()
+                return reply
             finally:
                 link.slots.release()
             refusals += 1
@@ -128,7 +165,7 @@ class Channel:
         """Connect whenever a call wants it, and keep what was connected. Runs until it is cancelled."""
         async with trio.open_nursery() as links:
             async for attempt in self._to_do:
-                await trio.sleep(self._pause())
+                await trio.sleep(self._pauses.seconds())
                 await self._try(attempt, links)
                 self._link, self._attempt = attempt.link, None
                 attempt.done.set()
@@ -140,15 +177,9 @@ class Channel:
         if self._attempt is not None:
             self._attempt.end(f"{self._address.authority}: the channel was closed")
 
-    def _pause(self) -> float:
-        """Return how long to wait before the next dial: nothing after a connection, more after each failure."""
-        if not self._failures:
-            return 0.0
-        return min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE) * (0.5 + self._jitter() / 2)
-
     async def _try(self, attempt: _Attempt, links: trio.Nursery) -> None:
         """Connect and put the link, or the reason why there is none, into the attempt."""
-        self._failures += 1
+        self._pauses.failed += 1
         try:
             with trio.fail_after(CONNECT_TIME):
                 link = await self._connect(links)
@@ -159,7 +190,8 @@ class Channel:
         else:
             attempt.reason = link.lost or ""
             if link.usable:
-                attempt.link, self._failures = link, 0
+                attempt.link = link
+                self._pauses.connected()
                 self.connections += 1
 
     async def _connect(self, links: trio.Nursery) -> Link:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
+
 import h2.settings
 import pytest
 import trio
@@ -14,6 +17,7 @@ from kmsconn.transport.grpc.channel import (
     CONNECT_TIME,
     LONGEST_PAUSE,
     REFUSALS,
+    REFUSED_PAUSE,
     Address,
     Channel,
     open_channel,
@@ -108,6 +112,38 @@ async def test_a_peer_that_hangs_up_at_once_is_dialled_with_pauses() -> None:
             await unreachable(channel)
     assert dials <= 21
     assert trio.current_time() > 10
+
+
+async def test_a_peer_that_is_gone_for_half_an_hour_is_dialled_again() -> None:
+    async with world(Peer().methods) as (network, channel):
+        network.refuse = True
+        while trio.current_time() < 2000:
+            await unreachable(channel)
+        network.refuse = False
+        await channel.unary("/t.P/Echo", [b"x"])
+
+
+async def test_a_peer_that_sends_each_connection_away_is_dialled_with_pauses() -> None:
+    """GOAWAY once is a server that restarts, so the next dial is at once; a server that goes on so is left in peace."""
+
+    async def go_away(_: bytes) -> bytes:
+        raise GoAway
+
+    async with world({**Peer().methods, "/t.P/GoAway": go_away}) as (network, channel):
+        with trio.move_on_after(6):
+            while True:
+                with suppress(NotProcessed):
+                    await channel.unary("/t.P/GoAway", [b"x"])
+        gaps = [later - earlier for earlier, later in pairwise(network.dials)]
+        assert gaps[0] == pytest.approx(REFUSED_PAUSE)
+        assert gaps[-1] == pytest.approx(LONGEST_PAUSE * 0.75, abs=2 * REFUSED_PAUSE)
+        assert len(gaps) < 10
+        await channel.unary("/t.P/Echo", [b"x"])
+        await network.cut()
+        await wait_all_tasks_blocked()
+        before = trio.current_time()
+        await channel.unary("/t.P/Echo", [b"x"])
+        assert trio.current_time() == before
 
 
 async def test_a_dial_that_hangs_ends() -> None:
