@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from kmsconn.errors import JournalTooNew, StartRefused
-from kmsconn.journal.schema import AUDITED, INDICES, NEW_ROW, TABLES, Table, shard_index
+from kmsconn.journal.schema import (
+    AUDITED,
+    BEGIN_AGAIN,
+    EARLIER,
+    INDICES,
+    NEW_ROW,
+    TABLES,
+    Table,
+    shard_index,
+)
 
 if TYPE_CHECKING:
     from kmsconn.journal.postgres import BatchResult
@@ -29,6 +38,8 @@ PLAIN_SCHEMA: Final = re.compile("[a-z_][a-z0-9_]*")
 
 SCHEMA_KEY: Final = "kmsconn_tables"
 """The row of ``meta`` that has the version of the tables, and the oldest one whose programs may use them."""
+FORMER_SCHEMA_KEY: Final = "kmsconn_schema"
+"""The same row in a journal of before the first release."""
 
 TABLE_COUNTS: Final = "SELECT count(*), count(*) FILTER (WHERE tablename = 'meta') FROM pg_tables WHERE schemaname = current_schema()"
 """Asks how many tables stand in the schema, and whether one of them is called as ours is that tells whose they are."""
@@ -307,6 +318,17 @@ def server_fault(number: int, encoding: str) -> tuple[str, str] | None:
     return None if encoding == "UTF8" else (f"it stores text as {encoding}", "create it with ENCODING 'UTF8'")
 
 
+def tables_fault(*, is_former: bool) -> tuple[str, str]:
+    """Return whose the tables are that are no journal for us, and what to do.
+
+    ``is_former``: a kmsconn of before the first release made them.
+    """
+    elsewhere = "name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)"
+    if is_former:
+        return f"an earlier kmsconn, {EARLIER}", f"{elsewhere}, {BEGIN_AGAIN}"
+    return "another program", elsewhere
+
+
 def _check_server(execute: Execute, where: str, *, make: bool) -> None:
     """Refuse what the journal cannot use; make the schema that the search path names, where it is a single one in plain letters."""
     ((version, encoding, schema, path),) = _do(execute, _SURROUNDINGS)
@@ -330,9 +352,8 @@ def _known_version(execute: Execute, where: str, *, make: bool) -> int:
     if not tables and not make:
         raise StartRefused(f"there is no journal in {where}")
     if tables and not found:
-        raise StartRefused(
-            f"{where} has the tables of another program; name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)"
-        )
+        is_former = bool(metas) and bool(_do(execute, _VERSION, FORMER_SCHEMA_KEY))
+        raise StartRefused(f"{where} has the tables of {'; '.join(tables_fault(is_former=is_former))}")
     if not found:
         return 0
     version, compatible_from = map(int, found[0][0].split())

@@ -11,6 +11,14 @@ from typing import Final
 import attrs
 
 APPLICATION_ID = 0x6B6D736A  # "kmsj": tells a journal from any other SQLite file, one of before the first release among them
+FORMER_ID: Final = 0x6B6D7363  # "kmsc": the journals of before the first release
+EARLIER: Final = "of before 0.1.0 was released (its --version may say 0.1.0 too)"
+"""Which kmsconn wrote a journal that no migration leads on from."""
+BEGIN_AGAIN: Final = (
+    "and set decryption_from_block_number to a block before the oldest open request: "
+    "what it held is read again from the chain"
+)
+"""What to do where a journal is given up, after where the new one is made."""
 
 
 @attrs.frozen

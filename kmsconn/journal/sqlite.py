@@ -19,15 +19,8 @@ from typing import ClassVar, Literal
 
 from kmsconn.errors import StartRefused
 from kmsconn.journal.database import Tally
-from kmsconn.journal.schema import (
-    APPLICATION_ID,
-    CAPTURE,
-    COUNTING,
-    MIGRATIONS,
-    STOP_CAPTURING,
-    VERSION,
-    shard_index,
-)
+from kmsconn.journal.schema import CAPTURE, COUNTING, MIGRATIONS, STOP_CAPTURING, shard_index
+from kmsconn.journal.sqlite_faults import Execute, file_fault, layout_of, refusal_of
 
 Synchronous = Literal["FULL", "OFF"]
 
@@ -147,8 +140,6 @@ _LOOKING = ("locking_mode = EXCLUSIVE",)
 _ALWAYS = f"cache_size = -{CACHE}", "temp_store = MEMORY"
 """A container's root is read-only: there is no folder for temporary files."""
 
-Execute = Callable[..., sqlite3.Cursor]
-
 
 def _index_shards(execute: Execute, shards: int) -> None:
     """Make the index of due rows for our number of shards; drop that of another number or an older layout."""
@@ -166,18 +157,11 @@ def _do_together(execute: Execute, statements: Sequence[str]) -> None:
 
 
 def _known_version(execute: Execute, path: Path) -> int:
-    version, owner, tables = (
-        int(execute(question).fetchone()[0])
-        for question in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
-    )
-    if tables and owner != APPLICATION_ID:
-        raise StartRefused(f"{path} is the database of another program; name another journal path")
-    if version > VERSION:
-        raise StartRefused(
-            f"the journal {path} was written by a newer version (its layout is {version}, ours {VERSION}); "
-            "run that version or name another journal path"
-        )
-    return version
+    """Return the version of the layout. Raises StartRefused for a file that is no journal for us."""
+    if wrong := file_fault(execute):
+        words, remedy = wrong
+        raise StartRefused(f"the journal {path} {words}; {remedy}")
+    return layout_of(execute)
 
 
 def lock_path(journal: Path) -> Path:
@@ -219,12 +203,6 @@ def _identity(file: Path) -> tuple[int, int] | None:
         found = file.stat()
         return found.st_dev, found.st_ino
     return None
-
-
-def refusal_of(path: Path, error: Exception) -> StartRefused:
-    """Say why a journal cannot be opened."""
-    why = error.strerror if isinstance(error, OSError) else error
-    return StartRefused(f"the journal {path} cannot be opened: {why}")
 
 
 def _prepare(path: Path) -> tuple[str, ...]:

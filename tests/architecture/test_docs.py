@@ -254,7 +254,7 @@ VARIABLE = (  # what stands in a text of an error for this run, or comes from el
     "…", "tx sender … there", "acc.toml", "0644", "54321", "54322", "Address already in use", "file is not a database", "httpz-rc7",
     "fhevm", "core[0]", "aws_kms_config.key_id", "task_limit", "pools.public_decryption and pools.user_decryption", "private_key",
     "all attempts to connect to", "failed", "private_key_file, or KMS_CONNECTOR_PRIVATE_KEY", "gateway", "warning: ", "checks", "funds",
-    "journal: ", "261131", "AWS kms",
+    "journal: ", "261131", "AWS kms", "database disk image is malformed",
 )  # fmt: skip
 
 

@@ -62,6 +62,7 @@ MODULES_WITHOUT_TRIO = frozenset(
         "kmsconn.journal.retention",
         "kmsconn.journal.schema",
         "kmsconn.journal.sqlite",
+        "kmsconn.journal.sqlite_faults",
         "kmsconn.transport.grpc.frames",
         "kmsconn.transport.grpc.framing",
         "kmsconn.transport.grpc.headers",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import attrs
@@ -24,6 +24,7 @@ from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Binding, differences
 from kmsconn.journal.sqlite import lock_path
+from kmsconn.journal.sqlite_faults import file_fault, is_damage, layout_of, opening_fault
 from kmsconn.model.events import Severity
 from kmsconn.operate.doctor.postgres import (
     PostgresPlace,
@@ -49,7 +50,10 @@ MONITORING_LIMIT = 3.0  # seconds for the answer of a monitoring port of this ma
 
 @attrs.frozen
 class JournalFiles:
-    """What the file system says of a journal's place. ``holder``: the process that has its lock; ``refusal``: why it cannot be written."""
+    """What the file system and the file say of a journal. ``holder``: the process that has its lock.
+
+    ``refusal``: why a start would be refused, and its ``remedy``, which is empty where only the place is wrong.
+    """
 
     exists: bool
     refusal: str = ""
@@ -57,6 +61,7 @@ class JournalFiles:
     holder: str = ""
     stored: Mapping[str, str] = attrs.field(factory=dict)
     """The binding that stands in it."""
+    remedy: str = ""
 
 
 @attrs.frozen
@@ -106,16 +111,18 @@ def journal_probe(
 def judge_place(checked: str, place: JournalFiles) -> Diagnosis:
     """Judge whether a journal can be written."""
     if place.refusal:
-        remedy = (
-            "name a writable place on a local disk in journal, or give this user the right to write there"
-        )
-        return fault(checked, place.refusal, remedy)
+        return fault(checked, place.refusal, place.remedy or _ELSEWHERE)
     used = f", in use by {place.holder}" if place.holder else ""
     free = f"{place.free / (1 << 30):.1f} GiB" if place.free >= 1 << 30 else f"{place.free >> 20} MiB"
     found = f"{'there' if place.exists else 'not there yet, can be made'}{used}, {free} free"
     if place.free < LEAST_FREE:
         return (fault if place.free < FULL else warning)(checked, found, "make room on this file system")
     return ok(checked, found)
+
+
+_ELSEWHERE: Final = (
+    "name a writable place on a local disk in journal, or give this user the right to write there"
+)
 
 
 def judge_binding(checked: str, stored: Mapping[str, str], ours: Mapping[str, str]) -> Diagnosis:
@@ -140,8 +147,8 @@ def look_at_journal(path: Path) -> JournalFiles:
         return JournalFiles(exists, f"this user may not write in {folder}", free)
     if exists and not os.access(path, os.R_OK | os.W_OK):
         return JournalFiles(exists, f"this user may not write {path}", free)
-    holder = lock_holder(path)
-    return JournalFiles(exists, "", free, holder, _stored(path, in_use=bool(holder)) if exists else {})
+    place = JournalFiles(exists, "", free, lock_holder(path))
+    return _look_into(path, place) if exists else place
 
 
 def lock_holder(journal: Path) -> str:
@@ -155,14 +162,35 @@ def lock_holder(journal: Path) -> str:
     return ""
 
 
-def _stored(path: Path, *, in_use: bool) -> Mapping[str, str]:
-    """Read the binding; of a journal that nobody has open, without the files that SQLite would make to read it."""
-    mode = "mode=ro" if in_use else "mode=ro&immutable=1"
+def _look_into(path: Path, place: JournalFiles) -> JournalFiles:
+    """Add the binding, or what is wrong with the file.
+
+    A file that no process has open is read without the files that SQLite would make to read it.
+    """
+    mode = "mode=ro" if place.holder else "mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=1.0)) as file:
-            return dict(file.execute("SELECT key, value FROM meta").fetchall())
-    except sqlite3.Error:
-        return {}
+            refusal, remedy = file_fault(file.execute) or ("", "")
+            stored = (
+                dict(file.execute(_BINDING).fetchall()) if not refusal and layout_of(file.execute) else {}
+            )
+    except sqlite3.Error as error:
+        # A busy file is in use, and one beside its write-ahead log may lack what stands there.
+        if not is_damage(error) or (not place.holder and _has_log(path)):
+            return place
+        refusal, remedy = opening_fault(error)
+        stored = {}
+    return attrs.evolve(place, refusal=refusal, remedy=remedy, stored=stored)
+
+
+_BINDING: Final = "SELECT key, value FROM meta"
+
+
+def _has_log(journal: Path) -> bool:
+    """Say whether commits stand beside a journal that are not in it yet."""
+    with suppress(OSError):
+        return journal.with_name(journal.name + "-wal").stat().st_size > 0
+    return False
 
 
 # --- the monitoring address

@@ -15,7 +15,14 @@ from kmsconn.config.places import is_loopback
 from kmsconn.config.working import Pools
 from kmsconn.extras import require_extra
 from kmsconn.journal.members import MEMBERS, MemberRow, member_of
-from kmsconn.journal.postgres_schema import PLAIN_SCHEMA, SCHEMA_KEY, TABLE_COUNTS, server_fault
+from kmsconn.journal.postgres_schema import (
+    FORMER_SCHEMA_KEY,
+    PLAIN_SCHEMA,
+    SCHEMA_KEY,
+    TABLE_COUNTS,
+    server_fault,
+    tables_fault,
+)
 from kmsconn.operate.doctor.probing import Diagnosis, fault, ok, warning
 
 if TYPE_CHECKING:
@@ -71,7 +78,8 @@ class TablesState:
     """The schema in use (None: there is none), the rights in it, and the tables there.
 
     ``path``: the search path, where it leads to no schema; then ``creatable`` says whether one can be made.
-    ``stored`` is the journal's ``meta``; empty where there is no journal. ``foreign``: there are tables, and no journal among them.
+    ``stored`` is the journal's ``meta``; empty where there is no journal. ``foreign``: there are tables, and no journal among them;
+    ``former``: these are a journal of before the first release.
     """
 
     schema: str | None
@@ -79,6 +87,7 @@ class TablesState:
     creatable: bool = True
     owned: bool = True
     foreign: bool = False
+    former: bool = False
     stored: Mapping[str, str] = attrs.field(factory=dict)
     path: str = ""
 
@@ -139,7 +148,7 @@ def _look(session: Session) -> PostgresPlace:
     stored = dict(_rows(session, _META)) if metas and usable else {}
     is_journal = SCHEMA_KEY in stored
     foreign, meta = bool(tables) and not is_journal, stored if is_journal else {}
-    found = TablesState(schema, usable, creatable, owned, foreign, meta)
+    found = TablesState(schema, usable, creatable, owned, foreign, FORMER_SCHEMA_KEY in stored, meta)
     members = _rows(session, MEMBERS) if is_journal else ()
     return PostgresPlace("", "", server, found, ahead, tuple(map(member_of, members)))
 
@@ -228,8 +237,8 @@ def _tables(checked: str, tables: TablesState, members: tuple[str, ...]) -> Diag
     if tables.schema is None:
         return _no_schema(checked, tables)
     if tables.foreign:
-        remedy = "name an empty database, or a schema of its own (?options=-csearch_path%3DNAME)"
-        return fault(checked, f"the schema {tables.schema} has the tables of another program", remedy)
+        owner, remedy = tables_fault(is_former=tables.former)
+        return fault(checked, f"the schema {tables.schema} has the tables of {owner}", remedy)
     if not tables.usable or (tables.versions is None and not tables.creatable):
         remedy = f"GRANT USAGE, CREATE ON SCHEMA {tables.schema} TO this user, or make it the owner of the database"
         return fault(checked, f"this user may not make tables in the schema {tables.schema}", remedy)

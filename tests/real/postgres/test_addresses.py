@@ -91,6 +91,19 @@ def test_beside_the_tables_of_another_program_no_journal_is_made(theirs: Postgre
         opened(theirs)
 
 
+def test_beside_the_tables_of_an_earlier_kmsconn_no_journal_is_made(
+    postgresql: Cluster, database: str
+) -> None:
+    postgresql.run(
+        "CREATE TABLE meta (key text, value text); INSERT INTO meta VALUES ('kmsconn_schema', '3 1')",
+        database,
+    )
+    with pytest.raises(
+        StartRefused, match=r"has the tables of an earlier kmsconn, .*decryption_from_block_number"
+    ):
+        opened(postgresql.address(database))
+
+
 def test_a_schema_of_its_own_is_made_beside_them(theirs: PostgresAddress, postgresql: Cluster) -> None:
     db = opened(in_schema(theirs, "kmsconn"))
     db.begin()

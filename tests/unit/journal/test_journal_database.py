@@ -159,14 +159,71 @@ def test_a_database_of_something_else_is_refused_untouched(path: Path) -> None:
     other.close()
 
 
+def test_the_journal_of_an_earlier_kmsconn_is_called_so(path: Path) -> None:
+    earlier = raw_connection(path)
+    for statement in (
+        "CREATE TABLE request (x)",
+        "PRAGMA application_id = 1802335075",
+        "PRAGMA user_version = 14",
+    ):
+        earlier.execute(statement)
+    earlier.close()
+    with pytest.raises(StartRefused) as caught:
+        opened(path)
+    said = str(caught.value)
+    assert "an earlier kmsconn" in said
+    assert "layout is 14" in said
+    assert "another program" not in said
+    assert "move it away" in said
+    assert "decryption_from_block_number" in said
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
+def test_a_truncated_journal_is_refused_with_what_helps(path: Path, share: float) -> None:
+    opened(path).close()
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(StartRefused) as caught:
+        opened(path)
+    said = str(caught.value)
+    assert "malformed" in said
+    assert "put a backup in its place" in said
+    assert "move it away" in said
+    assert "decryption_from_block_number" in said
+
+
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_bytes(b"no database at all " * 100)
-    with pytest.raises(StartRefused, match="cannot be opened"):
+    with pytest.raises(
+        StartRefused, match=r"cannot be opened: file is not a database; name another journal path"
+    ):
+        opened(path)
+
+
+def test_a_journal_that_another_program_holds_is_refused_by_that(path: Path) -> None:
+    opened(path).close()
+    other = raw_connection(path)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StartRefused, match=r"cannot be opened: database is locked; close the program"):
+        opened(path)
+    other.close()
+
+
+def test_a_folder_in_the_place_of_a_journal_is_refused_by_that(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(StartRefused, match=r"cannot be opened: Is a directory; name a file in journal"):
+        opened(path)
+
+
+def test_a_journal_on_a_full_disk_is_refused_with_what_helps(path: Path) -> None:
+    with full_disk(), pytest.raises(StartRefused, match=r"cannot be opened: disk I/O error; check its disk"):
         opened(path)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StartRefused, match=r"nowhere/journal\.db cannot be opened"):
+    with pytest.raises(
+        StartRefused,
+        match=r"nowhere/journal\.db cannot be opened: No such file or directory; make its folder",
+    ):
         opened(tmp_path / "nowhere" / "journal.db")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,11 +92,58 @@ def test_who_holds_the_lock_is_told_and_keeps_it(tmp_path: Path) -> None:
     assert not lock_holder(journal)
 
 
-def test_a_file_that_is_no_journal_has_no_owner(tmp_path: Path) -> None:
-    """The start would say so; the doctor does not fail on it."""
-    path = tmp_path / "journal.db"
+def made_journal(path: Path) -> Path:
+    with closing(Database(SqliteDriver(path, 1, "OFF"), lambda: 0.0)) as database:
+        database.open(BINDING)
+    return path
+
+
+def text_of(path: Path) -> None:
     path.write_text("not a database, but some text")
-    assert look_at_journal(path).stored == {}
+
+
+def half_of(path: Path) -> None:
+    os.truncate(made_journal(path), path.stat().st_size // 2)
+
+
+def former(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(
+            f"CREATE TABLE meta (key, value); PRAGMA application_id = {0x6B6D7363}; PRAGMA user_version = 14"
+        )
+
+
+def foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE theirs (x)")
+
+
+@pytest.mark.parametrize(
+    ("make", "found", "remedy"),
+    [
+        (text_of, "file is not a database", "name another journal path; "),
+        (half_of, "database disk image is malformed", "put a backup in its place, or move it away"),
+        (former, "was written by an earlier kmsconn", "move it away, "),
+        (foreign, "is the database of another program", "name another journal path"),
+    ],
+)
+def test_a_file_that_a_start_would_refuse_is_a_fault(
+    tmp_path: Path, make: Callable[[Path], None], found: str, remedy: str
+) -> None:
+    path = tmp_path / "journal.db"
+    make(path)
+    line = judge_place("journal", look_at_journal(path))
+    assert (line.status, look_at_journal(path).stored) == (CheckStatus.FAULT, {})
+    assert found in line.found
+    assert remedy in line.remedy
+
+
+def test_a_journal_whose_newest_commits_stand_beside_it_is_not_judged(tmp_path: Path) -> None:
+    """The file alone may lack pages then, which a start would find in the write-ahead log."""
+    path = tmp_path / "journal.db"
+    half_of(path)
+    path.with_name("journal.db-wal").write_bytes(b"x")
+    assert judge_place("journal", look_at_journal(path)).status is CheckStatus.OK
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_a_state_of_the_server_is_named(changes: dict[str, Any], status: CheckSt
         (TablesState(None, path='"$user", public'), "no schema on the search path"),
         (TablesState(None, creatable=False, path="mine"), "no schema mine, and this user may not make one"),
         (TablesState("public", foreign=True), "tables of another program"),
+        (TablesState("public", foreign=True, former=True), "tables of an earlier kmsconn"),
         (TablesState("public", usable=False), "may not make tables in the schema public"),
         (TablesState("public", creatable=False), "may not make tables in the schema public"),
         (TablesState("public", owned=False, stored={"kmsconn_tables": "1 1"}), "belong to another user"),
