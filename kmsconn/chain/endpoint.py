@@ -169,7 +169,8 @@ class Endpoint:
                 await self.keeper.changed.wait()
             if scope.cancelled_caught:
                 failed = Down if self.is_down else Unreachable  # an alert says so once every URL has failed
-                raise failed(f"{self.name}: {self.keeper.reason}").of(self.name)
+                failure = self.keeper.failure
+                raise failed(f"{self.name}: {failure.reason}").of(self.name, remedy=failure.remedy)
 
     async def _websocket(self) -> WebSocketLink:
         await trio.lowlevel.checkpoint()

@@ -24,21 +24,25 @@ from kmsconn.chain.port import (
     RpcError,
     batch_results,
     call_result,
+    clean,
     decode,
     encode,
 )
+from kmsconn.chain.remedies import node_remedy
 from kmsconn.chain.websocket import WebSocketLink, run_websocket
 from kmsconn.config.parties import Chain
 from kmsconn.errors import KmsconnError, Retryable, StartRefused, Unreachable
 from kmsconn.ethereum.hexes import from_quantity
 from kmsconn.model.alerts import Board
 from kmsconn.transport.dialling import way_of
-from kmsconn.transport.http import HttpClient, status_error
+from kmsconn.transport.http import HttpClient, Response, status_error
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.urls import parse, show_origin
 from kmsconn.transport.waiting import Backoff
 
-_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+_BAD_REQUEST, _CLIENT_ERROR, _SERVER_ERROR = 400, 400, 500
+_PAGE_HEAD = 1024  # bytes of a page of an error that are looked at
+_LONGEST_KIND = 64  # characters of a content type
 
 
 class HttpLink:
@@ -86,12 +90,20 @@ class HttpLink:
         refusal = status_error(response.status, self.origin)
         if refusal is not None and not (response.status == _SERVER_ERROR and response.body.startswith(b"{")):
             raise refusal  # some nodes send their JSON-RPC errors with a 500
-        if response.status >= _CLIENT_ERROR and not response.body.lstrip().startswith((b"{", b"[")):
-            raise Unreachable(f"{self.origin}: HTTP {response.status}")
+        if not response.body.lstrip().startswith((b"{", b"[")):
+            if response.status >= _CLIENT_ERROR:
+                raise Unreachable(f"{self.origin}: HTTP {response.status}{_hint(response)}")
+            kind = clean(response.headers.get("content-type", "") or "no content type")[:_LONGEST_KIND]
+            raise Unreachable(f"{self.origin}: the answer is no JSON-RPC ({kind})")
         return response.body
 
     def _outcomes(self, body: bytes, ids: range) -> list[Any]:
-        messages = decode(body)
+        try:
+            messages = decode(body)
+        except Unreachable as error:
+            raise Unreachable(f"{self.origin}: {error}") from error
+        if not messages:
+            raise Unreachable(f"{self.origin}: the answer is JSON, and no JSON-RPC")
         answers = (one for one in reversed(messages) if isinstance(one, RpcAnswer))
         outcomes = {one.id: one.outcome for one in answers}
         complaint = outcomes.get(None)
@@ -114,13 +126,27 @@ LONGEST_PAUSE = 5.0
 DIAL_BACKOFF = Backoff(0.25, LONGEST_PAUSE)
 
 
+def _hint(response: Response) -> str:
+    """Return what the page of an error gives away: servers of TLS answer plain HTTP with one that says so."""
+    is_of_tls = response.status == _BAD_REQUEST and b"HTTPS" in response.body[:_PAGE_HEAD]
+    return ", plain HTTP at a port of HTTPS" if is_of_tls else ""
+
+
 RpcLink = HttpLink | WebSocketLink
 """A way to one node."""
 
 
+@attrs.frozen
+class LinkFailure:
+    """Why a link ended or could not be made; ``remedy``: what was found at its URL, and what an operator can do."""
+
+    reason: str = ""
+    remedy: str = ""
+
+
 @attrs.define(eq=False, repr=False)  # URLs have keys in them
 class LinkKeeper:
-    """Makes the links of one chain. ``reason`` says why the last one ended or could not be made."""
+    """Makes the links of one chain. ``failure`` says why the last one ended or could not be made."""
 
     chain: Chain
     name: str
@@ -130,7 +156,7 @@ class LinkKeeper:
     wait_limit: float = math.inf
     """For how many seconds a call waits for a link: not at all while every URL is given a pause, a moment after that."""
     link: RpcLink | None = None
-    reason: str = ""
+    failure: LinkFailure = LinkFailure()
     links: int = 0
     """How many connections were made so far; renewals of HTTP are none."""
     wanted: trio.Event = attrs.field(factory=trio.Event)
@@ -187,7 +213,7 @@ class LinkKeeper:
                 self._wait(math.inf)
                 self.board.set("unreachable", self.name, None)
                 self.links += not renewing
-                lived, renew = await self._serve(link)
+                lived, renew = await self._serve(link, url)
             nursery.cancel_scope.cancel()
         return lived, renew
 
@@ -200,11 +226,14 @@ class LinkKeeper:
                     link = await nursery.start(run_websocket, way_of(self.ports), url)
                 await self._compare_chain(link, url)
             except (RpcError, Retryable, StartRefused) as error:
-                self.reason = str(error)
+                self._note(str(error), url)
                 return None
             return link
-        self.reason = f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s"
+        self._note(f"{show_origin(url)}: no connection in {ATTEMPT_SECONDS:g} s", url)
         return None
+
+    def _note(self, reason: str, url: str) -> None:
+        self.failure = LinkFailure(reason, node_remedy(reason, url, self.chain.option))
 
     async def aside(self, calls: Sequence[Call], place: int) -> list[Any]:
         """Ask in one batch over a connection of its own, to the URLs in turn by ``place``, the one in use last.
@@ -217,7 +246,7 @@ class LinkKeeper:
             with suppress(Retryable):
                 if (results := await self._ask_aside(url, calls)) is not None:
                     return results
-        raise Unreachable(f"{self.name}: no second connection is answered: {self.reason}")
+        raise Unreachable(f"{self.name}: no second connection is answered: {self.failure.reason}")
 
     async def _ask_aside(self, url: str, calls: Sequence[Call]) -> list[Any] | None:
         results: list[Any] | None = None
@@ -227,7 +256,8 @@ class LinkKeeper:
             try:
                 results = None if link is None else await link.exchange(calls, batch=True)
             except Retryable as error:
-                failure, self.reason = error, str(error)
+                failure = error
+                self._note(str(error), url)
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -241,18 +271,19 @@ class LinkKeeper:
         except (TypeError, ValueError) as error:
             raise Unreachable(f"{origin}: eth_chainId is no quantity") from error
         wrong = "" if found == configured else f"{origin} is on chain {found}, configured is {configured}"
-        self.board.set("wrong-chain", f"{self.name} {origin}", wrong)
+        remedy = f"name a node of chain {configured} in {self.chain.option}, or correct the chain id"
+        self.board.set("wrong-chain", f"{self.name} {origin}", wrong, remedy=remedy)
         _, times = self._wrong.pop(url, ("", 0))
         if wrong:
             self._wrong[url] = wrong, times + 1
             raise StartRefused(wrong)
 
-    async def _serve(self, link: RpcLink) -> tuple[float, bool]:
+    async def _serve(self, link: RpcLink, url: str) -> tuple[float, bool]:
         began = trio.current_time()
         with trio.move_on_after(float("inf") if isinstance(link, WebSocketLink) else RENEW_SECONDS) as scope:
             await link.ended.wait()
         if not scope.cancelled_caught:
-            self.reason = link.reason
+            self._note(link.reason, url)
             self.wanted = trio.Event()
             self._wait(math.inf)
         return trio.current_time() - began, scope.cancelled_caught
@@ -260,7 +291,8 @@ class LinkKeeper:
     async def _pause(self, failures: int) -> None:
         self.link = None
         self._wait(0.0)
-        self.board.set("unreachable", self.name, self.reason)
+        remedy = f"{self.failure.remedy}; requests wait and none is lost"
+        self.board.set("unreachable", self.name, self.failure.reason, remedy=remedy)
         await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self.ports.random()))
         self.wanted = trio.Event()
         self._wait(MOMENT)

@@ -29,6 +29,7 @@ from kmsconn.chain.websocket_wire import PING, TEXT, NoWebsocket, WebSocketWire,
 from kmsconn.errors import KmsconnError, Unreachable
 from kmsconn.transport.ports import Dial
 from kmsconn.transport.urls import parse
+from kmsconn.transport.wrong_peers import words_of
 
 Take = Callable[[int, Any], object]
 
@@ -317,7 +318,7 @@ class WebSocketLink:
 def _describe(error: Exception) -> str:
     if isinstance(error, NoWebsocket):
         return str(error)
-    return f"{type(error).__name__} {error}".rstrip()
+    return f"{type(error).__name__} {words_of(error)}".rstrip()
 
 
 async def run_websocket(  # noqa: ASYNC128 - hands its task_status on

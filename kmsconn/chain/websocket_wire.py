@@ -16,6 +16,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 
 from kmsconn.transport.urls import Url
+from kmsconn.transport.wrong_peers import protocol_of
 
 _FINAL, _MASKED, _OPCODE = 0x80, 0x80, 0x0F  # bits of the first two bytes
 # Opcodes: those from 8 on may stand between the pieces of a message.
@@ -26,7 +27,7 @@ _LONG_SIZES = {_TWO_BYTES: (2, _TWO_BYTES), _EIGHT_BYTES: (8, 1 << 16)}
 """In how many bytes it stands there, and the least one that does."""
 _HEAD = 2  # bytes at least
 _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
-_END_OF_HEAD = b"\r\n\r\n"
+_BEGINNING, _END_OF_HEAD = b"HTTP/", b"\r\n\r\n"  # of the answer to the handshake
 
 
 def client_frame(opcode: int, body: bytes) -> bytes:
@@ -69,6 +70,8 @@ class WebSocketWire:
         """Take what came of the server's answer, and say whether the websocket is open. Raises NoWebsocket."""
         seen = len(self._received)
         self._received += data
+        if not self._received.startswith(_BEGINNING[: len(self._received)]):
+            raise NoWebsocket(f"no websocket, the answer is {protocol_of(self._received) or 'no HTTP'}")
         end = self._received.find(_END_OF_HEAD, max(0, seen - len(_END_OF_HEAD)))
         end = len(self._received) if end < 0 else end + len(_END_OF_HEAD)
         try:

@@ -199,8 +199,8 @@ def chains_of(written: Written) -> Chains:
             what = f"chain {entry.chain_id} is of Solana"
             written.findings.warn(place, f"{what}, which is not served by this version: its requests wait")
     hosts = tuple(
-        HostChain(Chain(one.chain_id, one.url), one.acl_address)
-        for one in entries
+        HostChain(Chain(one.chain_id, one.url, f"host_chains[{index}].url"), one.acl_address)
+        for index, one in enumerate(entries)
         if isinstance(one, HostChainEntry)
     )
     not_served = {one.chain_id: at for at, one in enumerate(entries) if isinstance(one, NotServedEntry)}
@@ -210,8 +210,10 @@ def chains_of(written: Written) -> Chains:
 
 def _chain(values: Mapping[str, Any], name: str) -> Chain:
     """Websockets come first: calls, sends and the wake-up share one connection there (options.md)."""
-    urls = (*(values[f"{name}_ws_url"] or ()), *(values[f"{name}_url"] or ()))
-    return Chain(values[f"{name}_chain_id"], tuple(dict.fromkeys(urls)))
+    options = [f"{name}_ws_url", f"{name}_url"]
+    urls = [url for option in options for url in values[option] or ()]
+    named = " or ".join(option for option in options if values[option])
+    return Chain(values[f"{name}_chain_id"], tuple(dict.fromkeys(urls)), named)
 
 
 def core_tls_of(written: Written) -> CoreTls | None:

@@ -93,7 +93,7 @@ def chains_of(written: Written) -> Chains:
     if values["tolerant_digests"]:
         found = "is on: the connector sends ciphertexts to the Core although their digest differs from the one on chain"
         findings.warn(written.place("tolerant_digests"), found)
-    gateway = Chain(values["chain_id"], values["gwl2_url"] or ())
+    gateway = Chain(values["chain_id"], values["gwl2_url"] or (), "gwl2_url")
     return Chains(gateway, gateway, ())
 
 

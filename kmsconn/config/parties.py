@@ -27,10 +27,11 @@ from kmsconn.transport.urls import show_origin
 
 @attrs.frozen
 class Chain:
-    """One chain and how to reach it: URLs in order of preference, ``http(s)`` or ``ws(s)``."""
+    """One chain and how to reach it: URLs in order of preference, ``http(s)`` or ``ws(s)``. ``option`` names them for operators."""
 
     chain_id: int
     urls: tuple[str, ...] = attrs.field(repr=lambda urls: f"<{len(urls)} urls>")
+    option: str = attrs.field(default="the option with its URL", eq=False, repr=False)
 
 
 @attrs.frozen

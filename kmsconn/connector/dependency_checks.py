@@ -78,7 +78,8 @@ class ContractWatch:
                 said = ""
             except Retryable as error:
                 said = f"has not answered yet: {error}"
-                components.board.set(SILENT, endpoint.name, None if isinstance(error, Down) else said)
+                text = None if isinstance(error, Down) else said
+                components.board.set(SILENT, endpoint.name, text, remedy=error.remedy)
                 await trio.sleep(AGAIN)
         components.board.set(SILENT, endpoint.name, None)
         confirmed = Binding.of(components.settings, components.tx_sender).confirmed_by(endpoint.chain_id)

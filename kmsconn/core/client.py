@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from kmsconn.config.parties import CoreTls
+from kmsconn.core.remedies import core_remedy
 from kmsconn.core.statuses import result_error, start_error
 from kmsconn.errors import NotYet, RejectedByCore, RequestError, StartRefused, Undecodable, Unreachable
 from kmsconn.frozen import frozen
@@ -82,7 +83,7 @@ class CoreClient:
             if meaning is Meaning.WAIT:
                 raise NotYet(f"{where}: {error}") from error
             if meaning is None and (failure := start_error(error, where)):
-                raise failure from error
+                raise failure.of(remedy=self._remedy_for(index, error)) from error
             if meaning is Meaning.UNCERTAIN:
                 return Started(f"{where}: {error}")
             return Started(existed=error.status is Status.ALREADY_EXISTS)
@@ -136,7 +137,7 @@ class CoreClient:
         except StatusError as error:
             meaning = result_error(error, f"{self.endpoints[index]} {call.method}")
             assert meaning is not None, "a StatusError is never OK"
-            raise meaning from error
+            raise meaning.of(remedy=self._remedy_for(index, error)) from error
 
     async def health(self, index: int) -> str:
         """Return nothing for an endpoint that says that it serves, else what is wrong with it.
@@ -171,6 +172,14 @@ class CoreClient:
             meaning = result_error(error, f"{self.endpoints[index]} {method}")
             assert meaning is not None, "a StatusError is never OK"
             raise meaning from error
+
+    def remedy(self, index: int, words: str) -> str:
+        """Return what an endpoint was found to be, and what to do, by the words of a failure; empty where they tell nothing."""
+        return core_remedy(words, is_tls=self._channels[index].is_tls)
+
+    def _remedy_for(self, index: int, error: StatusError) -> str:
+        """Return the remedy for a call that failed on the way: what a Core itself says is of its own dependencies."""
+        return "" if error.spoken else self.remedy(index, str(error))
 
     def connections(self, index: int) -> int:
         """Return how many connections to an endpoint there have been."""

@@ -16,6 +16,7 @@ import trio
 
 from kmsconn.core.client import CoreClient
 from kmsconn.errors import Unreachable
+from kmsconn.model.causes import cause_of
 from kmsconn.model.events import AlertRaised
 from kmsconn.requests.snapshot import CoreStatistics
 
@@ -71,7 +72,10 @@ class CoreHealth:
         waits = f"; {100 / shards:.0f} % of the requests are of this shard, and wait" if shards > 1 else ""
         for index, (since, text) in self._wrong.items():
             if now - since >= ENDPOINT_FAILURE_GRACE:
-                yield AlertRaised(self.core.endpoints[index], CAUSE, f"{text}{waits}")
+                usual = cause_of(CAUSE).remedy
+                remedy = self.core.remedy(index, text)
+                remedy = f"{remedy}; requests wait and none is lost" if remedy else usual
+                yield AlertRaised(self.core.endpoints[index], CAUSE, f"{text}{waits}", remedy=remedy)
 
     def statistics(self) -> Mapping[str, CoreStatistics]:
         """Return what is known of each endpoint."""

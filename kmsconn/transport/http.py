@@ -33,6 +33,7 @@ from kmsconn.transport.http11 import (
 from kmsconn.transport.ports import Ports
 from kmsconn.transport.proxies import Proxy
 from kmsconn.transport.urls import Url, parse, show, show_origin, without_user_info
+from kmsconn.transport.wrong_peers import words_of
 
 CONNECTIONS = 8  # to one origin
 MAX_BODY = 64 * 1024 * 1024
@@ -61,7 +62,7 @@ FOREIGN_ERRORS: tuple[type[Exception], ...] = (
 
 
 def _unreachable(shown: str, error: Exception) -> Unreachable:
-    return Unreachable(f"{shown}: {type(error).__name__} {error}".rstrip())
+    return Unreachable(f"{shown}: {type(error).__name__} {words_of(error)}".rstrip())
 
 
 def status_error(status: int, shown: str) -> Unreachable | Overloaded | None:
@@ -455,7 +456,7 @@ class _HttpConnection:
             data = (at_once and self._at_once(RECEIVE)) or await self._stream.receive_some(RECEIVE)
         except (trio.BrokenResourceError, OSError) as error:
             if isinstance(taker, HttpExchange):
-                raise NoAnswer(str(error)) from error
+                raise NoAnswer(words_of(error)) from error
             raise
         if not data:
             taker.receive_end()

@@ -18,6 +18,7 @@ import attrs
 import h11
 
 from kmsconn.frozen import frozen
+from kmsconn.transport.wrong_peers import protocol_of
 
 MAX_PLAIN_HEAD = 4096
 """Bytes of a head that is read here."""
@@ -204,7 +205,7 @@ class _AnyAnswer:
 
     def receive(self, data: bytes) -> bytes:
         if self._is_first and data[:1] != b"H":
-            raise HttpError("the answer is no HTTP/1")
+            raise HttpError(f"the answer is {protocol_of(data) or 'no HTTP/1'}")
         self._is_first = False
         pieces: list[bytes] = []
         at = 0

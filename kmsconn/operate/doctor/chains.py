@@ -236,14 +236,14 @@ async def open_chains(settings: Settings, ports: Ports) -> AsyncIterator[tuple[C
     """Open every chain of the settings, each once, connecting to nobody yet: the gateway, Ethereum, the host chains."""
     async with AsyncExitStack() as stack:
 
-        async def node(name: str, chain: Chain, url: str) -> NodeAtUrl:
+        async def node(name: str, chain: Chain, url: str, option: str) -> NodeAtUrl:
             http = await stack.enter_async_context(open_http(ports))
-            one = open_endpoint(attrs.evolve(chain, urls=(url,)), name, ports, http)
+            one = open_endpoint(attrs.evolve(chain, urls=(url,), option=option), name, ports, http)
             return NodeAtUrl(url, await stack.enter_async_context(one))
 
         opened = []
         for name, chain, option, id_option, steady in _named_chains(settings):
-            several = tuple([await node(name, chain, url) for url in chain.urls])
+            several = tuple([await node(name, chain, url, option) for url in chain.urls])
             opened.append(CheckedChain(name, chain, option, id_option, steady, ports, several))
         yield tuple(opened)
 
@@ -267,7 +267,7 @@ async def _look_at_url(chain: CheckedChain, node: NodeAtUrl) -> Diagnosis:
         remedy = f"name a node of this chain in {chain.option}, or correct {chain.id_option}"
         return fault(checked, str(error), remedy)
     except Unreachable as error:
-        remedy = f"check {chain.option}, that the node runs, and the way to it"
+        remedy = error.remedy or f"check {chain.option}, that the node runs, and the way to it"
         if other := await find_scheme(node.url, chain.ports):
             remedy = f"write {other}://… in {chain.option}: this address speaks that"
         return fault(checked, str(error), remedy)

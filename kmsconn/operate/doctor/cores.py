@@ -70,10 +70,14 @@ class CheckedCore:
 
         async def look() -> Discovery[bool]:
             wrong = f"accepts calls and does not answer for {self.limit:g} s"
-            with trio.move_on_after(self.limit):
-                wrong = await self.client.health(self.index)
+            try:
+                with trio.move_on_after(self.limit):
+                    wrong = await self.client.health(self.index)
+            except Unreachable as error:
+                wrong = str(error)
             if wrong:
-                return Discovery(None, [fault(checked, wrong, START_CORE)])
+                remedy = self.client.remedy(self.index, wrong) or START_CORE
+                return Discovery(None, [fault(checked, wrong, remedy)])
             return Discovery(True, [ok(checked, "serves")])
 
         return Probe(checked, look, limit=self.limit + 5.0, remedy=START_CORE)

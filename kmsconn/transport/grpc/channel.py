@@ -115,6 +115,11 @@ class Channel:
         self.connections = 0
         """How many connections there have been."""
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether TLS is asked for."""
+        return self._address.context is not None
+
     async def unary(self, path: str, parts: Sequence[bytes], metadata: Sequence[Header] = ()) -> bytes:
         """Send a message given in pieces, and ``metadata``, and return the reply's message.
 

@@ -161,6 +161,7 @@ class Cutter:
             high, low, kind, flags, stream = HEADER.unpack_from(view, at)
             size = (high << 8) | low
             if size > self._limit:
+                _check_protocol(view[at : at + HEADER.size])
                 raise size_error(f"a frame of {size} bytes, more than {self._limit}")
             start = at + HEADER.size
             if end - start < size:
@@ -168,7 +169,22 @@ class Cutter:
                 break
             at = start + size
             yield kind, flags, stream & STREAM_MASK, view[start:at]
+        if end - at < HEADER.size:
+            _check_protocol(view[at:])
         self._rest += view[at:]
+
+
+_OTHER_PROTOCOLS: Final = {b"HTTP/1.": "HTTP/1", b"\x15\x03": "TLS"}  # with an alert, in TLS
+
+
+def _check_protocol(beginning: memoryview) -> None:
+    """Raise Http2Error for the first bytes of another protocol; read as a frame they are larger than any.
+
+    An alert of TLS is shorter than the header of a frame, and nothing comes after it.
+    """
+    for start, other in _OTHER_PROTOCOLS.items():
+        if beginning[: len(start)] == start:
+            raise protocol_error(f"the answer is {other}")
 
 
 HEADER_TABLE_SIZE: Final = 0x1

@@ -14,6 +14,7 @@ from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
 from kmsconn.chain.port import Call, RpcError
+from kmsconn.chain.remedies import node_remedy
 from kmsconn.config.parties import Chain
 from kmsconn.errors import Overloaded, StartRefused, Unreachable
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
@@ -29,7 +30,7 @@ WS, HTTP = "ws://a:8546/key", "http://a/key"
 async def endpoint_of(
     *urls: str, events: list[Event] | None = None, **nodes: Node
 ) -> AsyncIterator[Endpoint]:
-    chain = Chain(CHAIN_ID, urls)
+    chain = Chain(CHAIN_ID, urls, "gateway_url")
     on_event = (lambda _: None) if events is None else events.append
     async with (
         serving(**nodes) as ports,
@@ -285,7 +286,8 @@ async def test_trouble_is_told_once_and_recovery_once() -> None:
         await endpoint.call("echo", 1)
         await endpoint.call("echo", 1)
     about, text = ("gateway", "unreachable"), "ws://a:8546: ConnectionRefusedError refused"
-    assert events == [AlertRaised(*about, text, Severity.CRITICAL), AlertCleared(*about)]
+    remedy = f"{node_remedy(text, WS, 'gateway_url')}; requests wait and none is lost"
+    assert events == [AlertRaised(*about, text, Severity.CRITICAL, remedy), AlertCleared(*about)]
 
 
 async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble() -> None:
@@ -326,7 +328,8 @@ async def test_a_wrong_chain_is_never_asked() -> None:
             await wait_all_tasks_blocked()
     assert {method for method, _ in a.asked} == {"eth_chainId"}
     text = "ws://a:8546 is on chain 1, configured is 54321"
-    assert events == [AlertRaised("gateway ws://a:8546", "wrong-chain", text, Severity.CRITICAL)]
+    remedy = f"name a node of chain {CHAIN_ID} in gateway_url, or correct the chain id"
+    assert events == [AlertRaised("gateway ws://a:8546", "wrong-chain", text, Severity.CRITICAL, remedy)]
 
 
 async def test_a_url_that_comes_right_is_used() -> None:

@@ -31,6 +31,9 @@ class Core:
     def connections(self, index: int) -> int:
         return self.connected
 
+    def remedy(self, index: int, words: str) -> str:
+        return f"mend {self.endpoints[index]}" if "page" in words else ""
+
     async def health(self, index: int) -> str:
         await trio.lowlevel.checkpoint()
         self.asked.append((index, trio.current_time()))
@@ -172,6 +175,9 @@ async def test_a_node_that_never_gives_logs_is_named(components: FewComponents) 
 
 class SilentCore:
     endpoints = ("core[0]",)
+
+    def remedy(self, index: int, words: str) -> str:
+        return ""
 
     def connections(self, index: int) -> int:
         return 0

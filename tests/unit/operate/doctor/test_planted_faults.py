@@ -66,6 +66,26 @@ def serves_http_only(one: Patient) -> None:
     )
 
 
+async def gives_a_page(request: HttpRequest) -> HttpResponse:
+    """Answer as the web server of somebody else."""
+    del request
+    await trio.lowlevel.checkpoint()
+    return HttpResponse(200, (), b"<html>")
+
+
+def has_a_page_for_a_node(one: Patient) -> None:
+    one.network.serve("page", 80, partial(serve_http, handler=gives_a_page))
+    one.changes["gateway"] = Chain(GATEWAY_ID, ("http://page:80",))
+
+
+def has_a_page_for_a_core(one: Patient) -> None:
+    one.network.serve("core0", 80, partial(serve_http, handler=gives_a_page))
+
+
+def has_a_core_for_a_node(one: Patient) -> None:
+    one.changes["gateway"] = Chain(GATEWAY_ID, ("http://core0:80",))
+
+
 def has_a_private_bucket(one: Patient) -> None:
     """The other bucket has the ciphertext."""
     one.network.serve("bucket.example", 80, one.dependencies.handler("bucket0"))
@@ -110,6 +130,18 @@ PLANTED: dict[str, Planted] = {
     ),
     "a websocket url of an address that speaks http only": (
         serves_http_only, FAULT, "gateway ws://gateway: chain id", "", "write http://… in gateway_url: this address speaks that",
+    ),
+    "a page in place of a node": (
+        has_a_page_for_a_node, FAULT, "gateway http://page: chain id", "the answer is no JSON-RPC",
+        "a page answers there, as those of web servers and proxies: name the node's JSON-RPC itself in gateway_url",
+    ),
+    "a Core in place of a node": (
+        has_a_core_for_a_node, FAULT, "gateway http://core0: chain id", "the answer is HTTP/2",
+        "HTTP/2 is spoken there, as gRPC has it: a Core's port may be meant by kms_core_endpoints",
+    ),
+    "a web server in place of a Core": (
+        has_a_page_for_a_core, FAULT, "core[0] http://core0: health", "the answer is HTTP/1",
+        "HTTP/1 is spoken there: a node, a web server or a proxy may be there; name the Core's gRPC port in kms_core_endpoints",
     ),
     "a contract of another network": (
         set_one("decryption_contract", OF_ANOTHER_NETWORK), FAULT, "", f"has no code on chain {GATEWAY_ID}",
@@ -212,13 +244,7 @@ async def test_only_private_buckets_are_a_fault(one: Patient) -> None:
 
 async def test_a_monitoring_port_that_another_program_has(one: Patient) -> None:
     """A web server of somebody else."""
-
-    async def page(request: HttpRequest) -> HttpResponse:
-        del request
-        await trio.lowlevel.checkpoint()
-        return HttpResponse(200, (), b"<html>")
-
-    one.network.serve(*MONITORING, partial(serve_http, handler=page))
+    one.network.serve(*MONITORING, partial(serve_http, handler=gives_a_page))
     line = fault_of(await one.only_fault())
     assert line.found == "taken by another program"
     assert line.remedy.startswith("name another port in monitoring_endpoint")
