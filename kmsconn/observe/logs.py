@@ -215,6 +215,10 @@ _WITHOUT_PLACE: Final = _fields(
 )
 
 
+_RAISES_TOO = frozenset({"aiobotocore.credentials"})
+"""Libraries that log the traceback of an error that they also raise: the kind of the error is enough."""
+
+
 class LibraryLogs(logging.Handler):
     """Sends what libraries log through the standard library's logging to our logger, under the library's name."""
 
@@ -224,10 +228,7 @@ class LibraryLogs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record with the traceback it carries, if any."""
-        self._log(
-            record.levelno,
-            "library",
-            library=record.name,
-            message=record.getMessage(),
-            exc_info=record.exc_info,
-        )
+        message, exc_info = record.getMessage(), record.exc_info
+        if record.name in _RAISES_TOO and exc_info and exc_info[0]:
+            message, exc_info = f"{message} {exc_info[0].__name__}", None
+        self._log(record.levelno, "library", library=record.name, message=message, exc_info=exc_info)

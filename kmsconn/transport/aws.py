@@ -7,6 +7,7 @@ to ask again. Deadlines are the caller's scopes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
@@ -15,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from kmsconn.errors import Misconfigured, Overloaded, Retryable, Unreachable
+from kmsconn.transport.aws_credentials import WEB_IDENTITY, SdkCredentials
 from kmsconn.transport.proxies import NO_PROXIES, Proxies
 from kmsconn.transport.urls import parse
 
@@ -23,8 +25,8 @@ READ_SECONDS: Final = 30.0  # a scope of the caller comes first
 REGION_BESIDE_ENDPOINT: Final = "us-east-1"  # an SDK does not start without a region; an endpoint needs none
 
 _LONGEST_MESSAGE = 200
-_NOT_OF_AWS = (AttributeError, TypeError, ValueError, LookupError, RecursionError)
-"""What the SDK's parsers fall over with where the answer is JSON of another shape, or nested without end."""
+_NOT_OF_AWS = (AttributeError, TypeError, ValueError, LookupError, RecursionError, OSError)
+"""What the SDK's parsers fall over with where the answer is JSON of another shape, or nested without end; OSError is of its files."""
 
 _MODELS = ("service-2", "endpoint-rule-set-1")  # of each service
 _DATA = ("endpoints", "partitions", "sdk-default-configuration", "_retry")  # of all
@@ -50,6 +52,7 @@ class AwsService:
 
     name: str
     _client: Any
+    _credentials: SdkCredentials | None = None
 
     async def ask(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """Call an operation, in snake case, and return what it answers.
@@ -58,11 +61,9 @@ class AwsService:
         """
         try:
             answer: Mapping[str, Any] = await getattr(self._client, operation)(**parameters)
-        except errors_of_the_sdk() as error:
+        except errors_of_the_sdk() + _NOT_OF_AWS as error:
             # not chained: an answer of AWS may quote what was signed, a session token among it
-            raise read_error(self.name, error) from None
-        except _NOT_OF_AWS as error:
-            raise Unreachable(f"{self.name}: the answer is not one of AWS KMS") from error
+            raise _meaning(self.name, error, self._credentials) from None
         return answer
 
 
@@ -125,16 +126,21 @@ async def open_aws(
     region = region or session.get_config_variable("region") or (endpoint and REGION_BESIDE_ENDPOINT)
     make = partial(session.create_client, service, region_name=region, endpoint_url=endpoint)
     name = f"AWS {service}"
+    credentials = SdkCredentials(session, os.environ)
     async with AsyncExitStack() as stack:
         try:
             found = await _proxies_of_the_sdk(make, config, proxies)
             client = make(config=config.merge(AioConfig(proxies=found)))
             entered = await stack.enter_async_context(client)
+            used = await session.get_credentials()
         except errors_of_the_sdk() as error:
-            raise read_error(name, error) from None
+            raise _meaning(name, error, credentials) from None
         except ValueError as error:
             raise Misconfigured(f"{name}: {type(error).__name__}") from None
-        yield AwsService(name, entered)
+        # Said before the SDK asks for credentials with the token: its own words are a traceback.
+        if used is not None and used.method == WEB_IDENTITY and (fault := credentials.token_fault()):
+            raise Misconfigured(f"{name}: {fault}")
+        yield AwsService(name, entered, credentials)
 
 
 async def _proxies_of_the_sdk(make: Callable[..., Any], config: Any, proxies: Proxies) -> dict[str, str]:
@@ -156,6 +162,18 @@ def errors_of_the_sdk() -> tuple[type[Exception], ...]:
     from botocore.parsers import ResponseParserError
 
     return BotoCoreError, ClientError, ResponseParserError
+
+
+def _meaning(service: str, error: Exception, credentials: SdkCredentials | None) -> Retryable:
+    """Return what an error of a call means, or of its credentials."""
+    if credentials is not None and (fault := credentials.fault_behind(error)):
+        return Misconfigured(f"{service}: {fault}")
+    if isinstance(error, errors_of_the_sdk()):
+        token = credentials.token_refused_by(error) if credentials is not None else ""
+        return read_error(f"{service}: {token}" if token else service, error)
+    if isinstance(error, OSError):
+        return Unreachable(f"{service}: {type(error).__name__}")
+    return Unreachable(f"{service}: the answer is not one of AWS KMS")
 
 
 def read_error(service: str, error: Exception) -> Retryable:

@@ -17,7 +17,7 @@ from tests.installations import locked, packages_of
 
 PAGE = DOCS / "dependencies.md"
 MOST = 40
-OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.replies.wallet"})
+OF_AWS = frozenset({"kmsconn.transport.aws", "kmsconn.transport.aws_credentials", "kmsconn.replies.wallet"})
 """The modules that import the packages of the extra aws, inside functions."""
 
 OF_POSTGRES = frozenset(

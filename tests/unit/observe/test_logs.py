@@ -169,6 +169,19 @@ def test_the_traceback_of_a_library_is_one_text_without_what_its_urls_hide() -> 
     assert "hunter2" not in stream.getvalue()
 
 
+def test_of_credentials_that_the_sdk_could_not_renew_the_kind_of_error_is_logged_and_no_traceback() -> None:
+    """The error itself comes out of the call, and an alert says what to do."""
+    stream = io.StringIO()
+    try:
+        raise FileNotFoundError("a token")
+    except FileNotFoundError as error:
+        known = (type(error), error, error.__traceback__)
+        record = logging.LogRecord("aiobotocore.credentials", logging.WARNING, "", 0, "failed.", (), known)
+    LibraryLogs(LineLog(stream, "info", LogFormat.JSON).log).emit(record)
+    line = json.loads(stream.getvalue())
+    assert (line["message"], "exception" in line) == ("failed. FileNotFoundError", False)
+
+
 def test_a_request_over_http_has_no_place_on_a_chain() -> None:
     (line,) = lines(events.RequestRecorded(1, Kind.HTTP_PUBLIC_DECRYPTION, 7, 10901, NO_BLOCK, b"", 0))
     assert line.keys() == {"event", "level", "timestamp", "rid", "kind", "id"}
