@@ -31,6 +31,7 @@ REMEDIES: Final[Mapping[WrongPeer, str]] = {
     WrongPeer.HTTP2: f"a Core's port may be meant by kms_core_endpoints; {_PORT}",
     WrongPeer.OTHER_PROTOCOL: _PORT,
     WrongPeer.PAGE: "name the node's JSON-RPC itself in {option}, with its path and key",
+    WrongPeer.EMPTY_PROXY: "check that the node behind it runs, or name the node itself in {option}",
     WrongPeer.NO_WEBSOCKET: (
         "write {http}:// in place of {scheme}:// in {option}, or name the port of the node's websocket"
     ),

@@ -32,6 +32,7 @@ REMEDIES: Final[Mapping[WrongPeer, str]] = {
     WrongPeer.NOBODY: f"start the Core, or correct its host and port in {_OPTION}",
     WrongPeer.HTTP1: f"a node, a web server or a proxy may be there; {_PORT}",
     WrongPeer.OTHER_PROTOCOL: _PORT,
+    WrongPeer.EMPTY_PROXY: f"check that the Core behind it runs, or {_PORT}",
     WrongPeer.PAGE: f"{_PORT}, or let the proxy before it pass gRPC on",
 }
 """By what was found."""

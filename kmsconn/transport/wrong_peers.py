@@ -29,6 +29,7 @@ class WrongPeer(Enum):
     HTTP2 = "HTTP/2 is spoken there, as gRPC has it"
     OTHER_PROTOCOL = "another protocol is spoken there"
     PAGE = "a page answers there, as those of web servers and proxies"
+    EMPTY_PROXY = "a proxy answers there, and reaches nothing behind it"
     NO_WEBSOCKET = "it answers HTTP, and opens no websocket"
     NO_POST = "it takes no JSON-RPC by POST"
     FORBIDDEN = "it refuses the key or the password"
@@ -51,11 +52,12 @@ _KINDS: Final = (
     ("the answer is HTTP/2", WrongPeer.HTTP2),
     ("the answer is HTTP/1|no HTTP/2 by ALPN", WrongPeer.HTTP1),
     ("the answer is no HTTP|HTTP/2: a frame of [0-9]|no websocket, [^H]", WrongPeer.OTHER_PROTOCOL),
+    ("HTTP 50[24]|HTTP status 50[234]", WrongPeer.EMPTY_PROXY),
     ("no JSON-RPC|no grpc-status", WrongPeer.PAGE),
     ("HTTP 40[13]", WrongPeer.FORBIDDEN),
     ("no websocket, HTTP", WrongPeer.NO_WEBSOCKET),
-    ("HTTP 4(00|05|15|26)", WrongPeer.NO_POST),
-    ("HTTP 4(04|10)", WrongPeer.NOT_THERE),
+    ("HTTP (400|405|415|426|501)", WrongPeer.NO_POST),
+    ("HTTP (404|410)", WrongPeer.NOT_THERE),
     ("ended without an answer|hung up during the handshake|closed the connection", WrongPeer.HANGS_UP),
     ("reset by peer|(reading|writing) failed", WrongPeer.HANGS_UP),
     ("no connection (with[^;]* )?(with)?in|no answer to", WrongPeer.SILENT),

@@ -209,6 +209,27 @@ CASES: Mapping[str, tuple[str, Callable[[Path], Met], str]] = {
         plain(answer("426 Upgrade Required", "")),
         "it takes no JSON-RPC by POST: check the path in gateway_url, or write ws:// if it is the port of a websocket",
     ),
+    "a proxy with nothing behind it": (
+        "http://peer",
+        plain(answer("502 Bad Gateway", "<html>")),
+        (
+            "a proxy answers there, and reaches nothing behind it: check that the node behind it runs, "
+            "or name the node itself in gateway_url"
+        ),
+    ),
+    "a proxy with nothing behind it, by websocket": (
+        "ws://peer",
+        plain(answer("504 Gateway Timeout", "<html>")),
+        (
+            "a proxy answers there, and reaches nothing behind it: check that the node behind it runs, "
+            "or name the node itself in gateway_url"
+        ),
+    ),
+    "a web server without POST": (
+        "http://peer",
+        plain(answer("501 Not Implemented", "<html>")),
+        "it takes no JSON-RPC by POST: check the path in gateway_url, or write ws:// if it is the port of a websocket",
+    ),
     "a wrong key": (
         "http://peer",
         plain(answer("401 Unauthorized", "who?")),

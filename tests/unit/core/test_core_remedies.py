@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,14 @@ def asks_clients(folder: Path) -> Met:
     return Met(asks_for_certificate(pem), CoreTls(pem))
 
 
-async def gives_a_page(stream: trio.abc.Stream) -> None:
+async def gives_a_page(stream: trio.abc.Stream, status: bytes = bytes([0x8D])) -> None:
     """A web server of HTTP/2: SETTINGS, and its headers end the stream: ``:status 404`` of HPACK's table (RFC 7541, annex A)."""
     await stream.receive_some(4096)
     await stream.send_all(bytes.fromhex("000000040000000000"))
     asked = b""
     while START_OF_HEADERS not in asked:
         asked += await stream.receive_some(4096)
-    await stream.send_all(bytes.fromhex("0000010105000000018d"))
+    await stream.send_all(bytes([0, 0, len(status)]) + bytes.fromhex("010500000001") + status)
     await stream.aclose()
 
 
@@ -155,6 +156,13 @@ CASES: Mapping[str, tuple[Callable[[Path], Met], str]] = {
         (
             "a page answers there, as those of web servers and proxies: name the Core's gRPC port in kms_core_endpoints, "
             "or let the proxy before it pass gRPC on"
+        ),
+    ),
+    "a proxy with nothing behind it": (
+        plain(partial(gives_a_page, status=b"\x08\x03502")),
+        (
+            "a proxy answers there, and reaches nothing behind it: check that the Core behind it runs, "
+            "or name the Core's gRPC port in kms_core_endpoints"
         ),
     ),
     "one that hangs up": (
