@@ -85,6 +85,8 @@ class RequestError(KmsconnError):
     dependency = ""
     cause = ""
     remedy = ""
+    for_all = False
+    """Whether no request that needs the same can pass while this holds."""
 
     def of(self, dependency: str = "", cause: str = "", remedy: str = "") -> Self:
         """Return this error with what its alert says."""

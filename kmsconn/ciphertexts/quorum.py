@@ -113,11 +113,28 @@ class AttestationQuorum:
         silent: list[str] = []
         told = await self.told(reference.handle, silent=silent.append)
         if reason := self.mismatch(reference, told):
-            raise _fault(told, silent)(f"ciphertext {reference.handle.hex()} is not attested: {reason}")
+            raise self._fault(f"ciphertext {reference.handle.hex()} is not attested: {reason}", told, silent)
         group = self.agreed(reference.handle, told)
         said, senders = group[0], self.registry.senders_of({one.signer for one in group})
         named = CiphertextReference(reference.handle, said.key_id, said.sns_ciphertext_digest, senders)
         return named, said
+
+    def _fault(self, text: str, told: Sequence[Attestation], silent: Sequence[str]) -> Unreachable:
+        """Return the error for a ciphertext without a quorum: disagreement, no ciphertext anywhere, or buckets that say nothing.
+
+        If fewer buckets answer than a quorum needs, no other ciphertext has a quorum either.
+        """
+        buckets, threshold = len(self.registry.all_buckets), self.registry.threshold
+        answering = buckets - len(silent)
+        for_all = answering < threshold
+        if for_all:
+            text = f"{text}; {answering} of {buckets} buckets answer, and a quorum needs {threshold}"
+        if told:
+            error: Unreachable = NotAttested(text)
+        else:
+            error = Unreachable(text) if silent else NoCiphertext(text)
+        error.for_all = for_all
+        return error
 
     async def _attestation(
         self, bucket: str, handle: bytes, silent: Callable[[str], object]
@@ -132,13 +149,6 @@ class AttestationQuorum:
                 return []
         silent(bucket)
         return []
-
-
-def _fault(told: Sequence[Attestation], silent: Sequence[str]) -> type[Unreachable]:
-    """Return what it means that no quorum was found: disagreement, no ciphertext anywhere, or buckets that say nothing."""
-    if told:
-        return NotAttested
-    return Unreachable if silent else NoCiphertext
 
 
 def _read(header: str) -> list[Attestation]:

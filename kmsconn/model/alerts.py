@@ -120,7 +120,7 @@ class Lane:
 class Reason:
     """What holds work up: the alert's dependency and cause, what was said, what to do; told once it has held for ``after`` seconds.
 
-    ``critical``: even where other work passes.
+    ``critical``: even where other work passes; then ``after`` counts from the first time that it was.
     """
 
     dependency: str
@@ -193,6 +193,8 @@ class Progress:
             self.free(rid)
         held = self._lanes[lane].held
         if (known := held.get(rid)) is not None:
+            if reason.critical and not known.reason.critical:
+                known.since = now
             known.step, known.at, known.until, known.reason = max(known.step, step), now, now + keep, reason
         elif len(held) < REMEMBERED:
             self._order += 1
@@ -235,7 +237,9 @@ class Progress:
                 if one.told(now):
                     key = one.reason.dependency, one.reason.cause
                     counts[key] += 1
-                    latest[key] = max(one, latest.get(key, one), key=lambda held: held.at)
+                    latest[key] = max(
+                        one, latest.get(key, one), key=lambda held: (held.reason.critical, held.at)
+                    )
             if (blamed := _blamed(lane, state, now)) is not None:
                 stopped[blamed].add(lane.what)
         return tuple(

@@ -82,6 +82,9 @@ RESULT_LATE_AFTER: Final = 300.0
 TAKEN_KEY_ID_AFTER: Final = 3600.0
 """Likewise of an id that the Core had already, for a key or an epoch, which may take that long."""
 
+FOR_ALL_AFTER: Final = 10.0
+"""Seconds for which one request meets what would hold up every other one, until that is critical: buckets restart, connections break."""
+
 SECOND_CHANCE: Final = "second chance: "
 """The beginning of the reason of a row that has one."""
 UNEXPECTED: Final = "an unexpected error, which this node has noted"
@@ -277,9 +280,13 @@ def reason_of(error: RequestError, stage: str, needed: str, *, expires: bool, ta
     A result takes its time, and that of what never expires as long as it likes: of the latter only an id that was ``taken`` is told.
     """
     blames = rule_of(error).blames
-    if blames is Blames.NEEDED:  # of other content only an operator can free the Core
-        stands = error.cause == OTHER_CONTENT
-        return Reason(error.dependency or needed, error.cause, str(error), error.remedy, critical=stands)
+    if blames is Blames.NEEDED:
+        # Of other content only an operator can free the Core.
+        stands = error.for_all or error.cause == OTHER_CONTENT
+        after = FOR_ALL_AFTER if error.for_all else 0.0
+        return Reason(
+            error.dependency or needed, error.cause, str(error), error.remedy, after, critical=stands
+        )
     if blames is Blames.NOBODY:
         return None
     waits = stage == "answer" and getattr(error, "again_in", None) is None

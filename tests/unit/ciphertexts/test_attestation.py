@@ -360,6 +360,19 @@ async def test_buckets_that_all_have_no_ciphertext_are_told_from_silent_ones(sce
     assert type(caught.value) is Unreachable
 
 
+@both
+async def test_buckets_that_answer_are_compared_with_what_a_quorum_needs(
+    scene: Scene, reference: CiphertextReference
+) -> None:
+    for index, for_all in ((0, False), (1, True)):
+        scene.place.buckets[index].strike(bucket_faults.RefusingBucket(code=500))
+        scene.place.buckets[2].bucket.objects.clear()
+        with pytest.raises(Unreachable) as caught:
+            await scene.fetch(reference)
+        assert caught.value.for_all is for_all
+    assert "1 of 3 buckets answer, and a quorum needs 2" in str(caught.value)
+
+
 async def test_coprocessors_that_disagree_are_told_from_missing_ones(scene: Scene) -> None:
     scene.place.store(0, key_id=9)
     scene.place.store(1, key_id=8)

@@ -159,6 +159,20 @@ def test_held_up_work_goes_on_by_its_step_and_is_forgiven_by_its_cause() -> None
     assert [*held] == []
 
 
+def test_what_stops_everybody_is_critical_once_it_has_held_itself_for_as_long() -> None:
+    """What the same work waited for before does not count, and what holds up one request alone hides nothing."""
+    one, everybody = (
+        Reason("buckets", "calls-fail", "x"),
+        Reason("buckets", "calls-fail", "all", "", 10.0, True),
+    )
+    held = Progress()
+    held.hold(LANE, 1, one, now=0.0)
+    held.hold(LANE, 1, everybody, now=100.0)
+    assert held.holdups(109.0) == ()
+    held.hold(LANE, 2, one, now=110.0)
+    assert [(found.reason.critical, found.count) for found in held.holdups(110.0)] == [(True, 2)]
+
+
 def test_of_each_lane_so_much_work_is_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "REMEMBERED", 2)
     held = Progress()

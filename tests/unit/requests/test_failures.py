@@ -49,6 +49,7 @@ from kmsconn.model.requests import EventPlace, Kind, Request
 from kmsconn.protocols.fhevm.http_decryption import read_public, read_user
 from kmsconn.requests.failures import (
     DENIED,
+    FOR_ALL_AFTER,
     OTHER_CONTENT,
     RESULT_LATE_AFTER,
     RULES,
@@ -250,6 +251,14 @@ def test_an_alert_blames_a_dependency_for_its_failures_and_for_what_takes_long(
         assert found.dependency == "core[0]"
         assert found.cause == (error.cause or StageTimeout.cause)
         assert str(error) in found.text
+
+
+def test_what_holds_up_every_request_is_critical_after_some_seconds() -> None:
+    error = NotAttested("one of two buckets is silent")
+    error.for_all = True
+    found = reason_of(error, "gather", "buckets", expires=True, taken=False)
+    assert found is not None
+    assert (found.critical, found.after) == (True, FOR_ALL_AFTER)
 
 
 # --- clients
