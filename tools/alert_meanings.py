@@ -73,7 +73,7 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
     ),
     "too-slow": AlertMeaning(
         "checks, buckets, core[N]",
-        'A stage passed its deadline, a dependency says "not yet" for a minute, or a Core gives no result of decryptions for 5 minutes',
+        'A stage passed its deadline, a dependency says "not yet" for 8 s, or a Core gives no result of decryptions for 5 minutes',
     ),
     "overloaded": AlertMeaning(
         "gateway, ethereum, host chain N, buckets, core[N]",

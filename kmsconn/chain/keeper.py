@@ -121,6 +121,8 @@ class HttpLink:
 MOMENT = 1.0  # seconds for a connection to a chain whose every URL has just failed, while a call waits for it
 ATTEMPT_SECONDS = 10.0  # for a connection
 STABLE_SECONDS = 5.0  # a link that lived this long owes its end to something new
+TOLD_AFTER = 2.0
+"""Seconds without a link, where there was one, until that is told while the next one is being made."""
 RENEW_SECONDS = 30.0  # of an HTTP link
 LONGEST_PAUSE = 5.0
 DIAL_BACKOFF = Backoff(0.25, LONGEST_PAUSE)
@@ -207,7 +209,11 @@ class LinkKeeper:
     async def _try(self, url: str, *, renewing: bool) -> tuple[float, bool]:
         """Make a link and offer it until it ends: how many seconds it lived, and whether it is only to be renewed."""
         async with trio.open_nursery() as nursery:
+            made = trio.CancelScope()
+            if self.links and not renewing:
+                nursery.start_soon(self._tell_gone, made)
             lived, renew, link = 0.0, False, await self._make(nursery, url)
+            made.cancel()
             if link is not None:
                 self.link = link  # until then the one before serves
                 self._wait(math.inf)
@@ -216,6 +222,12 @@ class LinkKeeper:
                 lived, renew = await self._serve(link, url)
             nursery.cancel_scope.cancel()
         return lived, renew
+
+    async def _tell_gone(self, made: trio.CancelScope) -> None:
+        """Say that there is no link any more, unless the next one is made soon: a node that hangs takes both in turn for long."""
+        with made:
+            await trio.sleep(TOLD_AFTER)
+            self.board.set("unreachable", self.name, self.reason)
 
     async def _make(self, nursery: trio.Nursery, url: str) -> RpcLink | None:
         """Connect, in a task of ``nursery``, and compare the chain id; None, and the reason kept, when that fails."""

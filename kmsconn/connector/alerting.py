@@ -110,7 +110,9 @@ def _finality(chains: Iterable[ChainContext]) -> Iterator[AlertRaised]:
 
 def _holdups(components: Components, now: float) -> Iterator[AlertRaised]:
     """Return what requests meet; that calls to a Core fail only where its health check says otherwise."""
-    health, holdups = components.core_health, components.pipeline.runner.progress.holdups(now)
+    health, runner = components.core_health, components.pipeline.runner
+    runner.note_hanging(now)
+    holdups = runner.progress.holdups(now)
     reasons = [one.reason for one in holdups]
     failing = {reason.dependency for reason in reasons if reason.cause in CONNECTION}
     serving = health.suspect(failing & set(health.core.endpoints), now)

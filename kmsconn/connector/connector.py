@@ -176,7 +176,7 @@ class Connector:
         watches = [ContractWatch(components, endpoint) for endpoint in components.endpoints]
         nursery.start_soon(wait_for_dependencies, components, watches, self._ready)
         for one in watches:
-            nursery.start_soon(keep_looking, one.look, one.interval)
+            nursery.start_soon(one.keep_looking)
         nursery.start_soon(keep_looking, self.watch.look)
         if isinstance(components.settings.storage.journal, PostgresAddress):
             nursery.start_soon(follow_pauses, components)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Never
 
 import attrs
 import trio
@@ -64,6 +64,25 @@ class ContractWatch:
         """Seconds between looks."""
         heard = self.endpoint.chain_id in self.components.chain_contexts
         return CONTRACTS_INTERVAL if heard else HOST_CONTRACTS_INTERVAL
+
+    async def keep_looking(self) -> Never:
+        """Look again after each interval, and at once after the chain went back: a reset of the chain takes its contracts with it.
+
+        Cancellation: at any time.
+        """
+        seen = self._generation
+        due = trio.current_time() + self.interval
+        while True:
+            await trio.sleep(AGAIN)
+            if self._generation != seen or trio.current_time() >= due:
+                seen = self._generation
+                due = await self.look() + trio.current_time()
+
+    @property
+    def _generation(self) -> int:
+        """How often the chain went back; a chain that nothing is heard of is not followed."""
+        followed = self.components.chain_contexts.get(self.endpoint.chain_id)
+        return 0 if followed is None else followed.follower.generation
 
     async def begin(self) -> None:
         """Ask until the chain and its contracts are right; only then does a new journal say that it belongs to them.

@@ -7,8 +7,10 @@ a severity at once. Every owner has its own keys: nobody clears what somebody el
 ``Progress`` tells whether work passes, and what holds it up where it does not. A *lane* is work that passes together or not at all: the
 requests of a kind at one shard of the Core, the replies of a chain. One rule:
 
-- Where at least ``several`` pieces of work of a lane are held up, each since after the lane's last pass, and the oldest so many of them for
-  ``patience`` seconds, nothing passes there: what holds up most of them is to blame.
+- Where at least ``several`` pieces of work of a lane are held up, each since after the lane's last pass, and for ``patience`` seconds,
+  nothing passes there: what holds up most of them is to blame.
+- ``STANDSTILL`` seconds are enough for work whose step nothing of the lane has passed since: what that step needs answers nothing, or
+  refuses all. Longer patience is for a dependency that works, and holds up some.
 
 It counts from the first failure, so nothing has to be known of how long work takes; and it asks nobody for a reason, so that an unknown
 cause is told as well as a known one. What is held up beside others that pass is counted, and is no more than that.
@@ -16,6 +18,7 @@ cause is told as well as a known one. What is held up beside others that pass is
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
@@ -99,6 +102,9 @@ SEVERAL = 3
 PATIENCE = 60.0
 """Seconds for which each of them is held up by then: a node that lags, or a Core that restarts, holds up none for as long."""
 
+STANDSTILL = 8.0
+"""Likewise, where nothing of the lane has passed that step: a connection that breaks, or a node that is replaced, comes back sooner."""
+
 WINDOW = 600.0
 """Seconds after its last failure for which work counts: it is tried again every five minutes at least, and a try may take minutes."""
 
@@ -120,7 +126,8 @@ class Lane:
 class Reason:
     """What holds work up: the alert's dependency and cause, what was said, what to do; told once it has held for ``after`` seconds.
 
-    ``critical``: even where other work passes; then ``after`` counts from the first time that it was.
+    ``critical``: even where other work passes; then ``after`` counts from the first time that it was. ``answers``: the dependency does its
+    part, and says that something is not there yet.
     """
 
     dependency: str
@@ -129,6 +136,7 @@ class Reason:
     remedy: str = ""
     after: float = 0.0
     critical: bool = False
+    answers: bool = False
 
 
 @attrs.frozen
@@ -158,6 +166,8 @@ class _Held:
 @attrs.define
 class _LaneState:
     passed: int = 0
+    worked: dict[int, float] = attrs.field(factory=dict)
+    """When any work passed a step last."""
     held: dict[int, _Held] = attrs.field(factory=dict)
 
 
@@ -182,8 +192,11 @@ class Progress:
         step: int = 0,
         keep: float = WINDOW,
         order: int | None = None,
+        since: float | None = None,
     ) -> None:
         """Note that work failed at a step of its way; if it does not fail again it is forgotten after ``keep`` seconds.
+
+        ``since``: when it got to that step, where it has waited there for long before it failed.
 
         ``order`` is compared with that of passes, where both have one that is not the order in which they are noted.
 
@@ -198,13 +211,22 @@ class Progress:
             known.step, known.at, known.until, known.reason = max(known.step, step), now, now + keep, reason
         elif len(held) < REMEMBERED:
             self._order += 1
-            held[rid] = _Held(step, self._order if order is None else order, now, now, now + keep, reason)
+            began = now if since is None else since
+            held[rid] = _Held(step, self._order if order is None else order, began, now, now + keep, reason)
             self._lane_of[rid] = lane
 
     def went_on(self, rid: int, step: int) -> None:
         """Note that a step was passed, or that what it needs has answered: who was held up there, or before, is not any more."""
         if (lane := self._lane_of.get(rid)) is not None and self._lanes[lane].held[rid].step <= step:
             self.free(rid)
+
+    def worked(self, lane: Lane, step: int, now: float) -> None:
+        """Note that any work of a lane has passed a step: what that step needs does not refuse all."""
+        self._lanes[lane].worked[step] = now
+
+    def stands_still(self, lane: Lane, step: int, since: float) -> bool:
+        """Say whether nothing of a lane has passed a step since."""
+        return self._lanes[lane].worked.get(step, -math.inf) <= since
 
     def passed(self, lane: Lane, rid: int, order: int | None = None) -> None:
         """Note that work has got to the end of its lane; ``order`` as in ``hold``."""
@@ -256,11 +278,20 @@ class Progress:
 
 def _blamed(lane: Lane, state: _LaneState, now: float) -> tuple[str, str] | None:
     """Return the dependency and cause that hold up most in a lane where nothing passes; of several the one that was there first."""
-    held = [one for one in state.held.values() if one.order > state.passed and one.told(now, lane.patience)]
+    held = [
+        one
+        for one in state.held.values()
+        if one.order > state.passed and one.told(now, _patience(lane, state, one))
+    ]
     if len(held) < lane.several:
         return None
     [(key, _)] = Counter((one.reason.dependency, one.reason.cause) for one in held).most_common(1)
     return key
+
+
+def _patience(lane: Lane, state: _LaneState, held: _Held) -> float:
+    still = not held.reason.answers and state.worked.get(held.step, -math.inf) <= held.since
+    return min(STANDSTILL, lane.patience) if still else lane.patience
 
 
 def alert_of(found: Holdup, one: str, several: str) -> AlertRaised:

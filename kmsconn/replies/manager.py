@@ -6,6 +6,7 @@ A round looks at the chain, loads what that makes due from the journal, decides,
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -13,16 +14,17 @@ import attrs
 import trio
 
 from kmsconn.chain.looking import DETAILS_EVERY, NOT_FINAL, ChainObserver, ChainView, is_listed
-from kmsconn.errors import JournalFailed, NonceTaken, Retryable
+from kmsconn.errors import Down, JournalFailed, NonceTaken, Retryable
 from kmsconn.journal import queries
+from kmsconn.model.alerts import STANDSTILL
 from kmsconn.model.life import State
 from kmsconn.replies.asking import Questioner, judge_market
 from kmsconn.replies.attesting import NonceAttesting
 from kmsconn.replies.plan import decide
 from kmsconn.replies.sending import Sender
 from kmsconn.replies.shadow import Shadow
-from kmsconn.replies.state import TxManager, TxState, TxStatistics
-from kmsconn.replies.view import Action, IncludedReply, View, top
+from kmsconn.replies.state import INCLUDED, NOT_INCLUDED, REPLY, TxManager, TxState, TxStatistics
+from kmsconn.replies.view import Action, IncludedReply, Track, View, top
 from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, Hold
 
@@ -37,6 +39,8 @@ STEPS_AT_ONCE = 8  # decisions that follow from each other before the chain is l
 REPLIES_AT_ONCE = 256  # replies that are asked about and signed at once
 NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS = 300.0, 60
 """Seconds, and blocks at least, until a reply in flight is named."""
+PASSED_BY = 12
+"""Blocks that pass by several replies, of which none takes one, until no reply passes; a chain that makes no blocks shows nothing."""
 NAMED_AT_ONCE = 16  # replies that an alert is about, the oldest ones
 INCLUDED_AT_ONCE = 512  # included replies that are looked at for each head
 BLOCKS_AT_ONCE = 32  # headers of final blocks in one look: more than any chain makes between two of them
@@ -60,6 +64,48 @@ async def run_txmanager(manager: TxManager) -> None:
 
 
 @attrs.define
+class Lateness:
+    """Names the replies of one transaction manager that no block takes, and knows since when no look is answered."""
+
+    state: TxState
+    blind_since: float | None = None
+    """When a look was made first, since one was answered last."""
+    _head: int = 0
+    """The highest head that a look has seen."""
+
+    def name(self, chain: ChainView) -> None:
+        """Say which replies no block has taken for long, whatever nodes say to their bytes."""
+        state, now = self.state, trio.current_time()
+        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.follower.head.block_time)
+        signed = state.tracks.in_state(State.SIGNED)
+        is_later, self._head = chain.number > self._head, max(chain.number, self._head)
+        for track in signed:
+            track.in_flight_since = min(track.in_flight_since, now)
+            track.heads += is_later
+        for track in islice((one for one in signed if now - one.in_flight_since >= late), NAMED_AT_ONCE):
+            minutes, row = (now - track.in_flight_since) / 60, track.row
+            text = f"no block has included it for {minutes:.0f} minutes, with nonce {row.reply.nonce}"
+            state.alerts.hold(row, NOT_INCLUDED, text, now)
+        self._name_passed_by(signed, now)
+
+    def _name_passed_by(self, signed: Sequence[Track], now: float) -> None:
+        """Name the replies that blocks pass by, if there are several and none was included since."""
+        alerts = self.state.alerts
+        passed_by = [
+            track
+            for track in signed
+            if track.heads >= PASSED_BY
+            and now - track.in_flight_since >= STANDSTILL
+            and alerts.to_a_block.stands_still(REPLY, INCLUDED, track.in_flight_since)
+        ]
+        if len(passed_by) >= REPLY.several:
+            text = f"{PASSED_BY} blocks have passed and none of them has included it"
+            for track in passed_by[:NAMED_AT_ONCE]:
+                since = track.in_flight_since
+                alerts.hold(track.row, NOT_INCLUDED, text, now, since=since)
+
+
+@attrs.define
 class Rounds:
     """The rounds of one transaction manager: each looks, decides, acts, and rests until there may be something to do."""
 
@@ -70,6 +116,7 @@ class Rounds:
     questioner: Questioner
     backoff: Hold
     attesting: NonceAttesting
+    lateness: Lateness
     heard: bool = False
     """The last rest ended by a notification: heads are heard."""
     owed: bool = True
@@ -90,6 +137,7 @@ class Rounds:
             Questioner(state),
             Hold(ROUND_BACKOFF, manager.ports.random),
             NonceAttesting(state),
+            Lateness(state),
         )
 
     async def wait_until_empty(self) -> None:
@@ -143,7 +191,10 @@ class Rounds:
         ahead = 2 + int(DETAILS_EVERY / block_time)  # these may be final by then
         due = sorted(block for block in state.tracks.standing if block <= known + ahead)[:BLOCKS_AT_ONCE]
         asked = {block: state.tracks.standing.pop(block) for block in due}  # once, if the node hangs at one
+        if self.lateness.blind_since is None:
+            self.lateness.blind_since = now
         chain = state.chain = await self.observer.look(due)
+        self.lateness.blind_since = None
         state.tracks.standing.update(asked)
         if isinstance(self.moves, Sender):  # to a shadow its transactions are another connector's
             first = state.nonces.first_block
@@ -161,7 +212,7 @@ class Rounds:
         for states, cause in (({State.SIGNED}, "funds"), ({State.SIGNED, State.ANSWERED}, "wallet")):
             if not waiting & states:  # it was said of a reply that has passed
                 state.alerts.set(cause, None)
-        self._name_late()
+        self.lateness.name(chain)
         state.alerts.show(trio.current_time())
 
     async def _load_included(self, chain: ChainView) -> None:
@@ -252,18 +303,6 @@ class Rounds:
             sends_held=now < state.sends.until,
         )
 
-    def _name_late(self) -> None:
-        """Say which replies no block has taken for long, whatever nodes say to their bytes."""
-        state, now = self.state, trio.current_time()
-        late = max(NOT_INCLUDED_AFTER, NOT_INCLUDED_BLOCKS * state.manager.endpoint.follower.head.block_time)
-        signed = state.tracks.in_state(State.SIGNED)
-        for track in signed:
-            track.in_flight_since = min(track.in_flight_since, now)
-        for track in islice((one for one in signed if now - one.in_flight_since >= late), NAMED_AT_ONCE):
-            minutes, row = (now - track.in_flight_since) / 60, track.row
-            text = f"no block has included it for {minutes:.0f} minutes, with nonce {row.reply.nonce}"
-            state.alerts.hold(row, "not-included", text, now)
-
     def statistics(self) -> TxStatistics:
         """Return the figures of the last look and of what is in view."""
         state, chain, price = self.state, self.state.chain, self.state.market.price
@@ -283,9 +322,16 @@ class Rounds:
         self.state.backlog.loaded = False  # something may have moved that was not noted here
         self.looked_at = float("-inf")
         if not (isinstance(error, JournalFailed) and self.state.manager.journal.failures.text):
-            self.state.alerts.set("rounds", str(error))
+            self.state.alerts.set("rounds", str(error), critical=self._is_blind(error))
         self.backoff.failed(trio.current_time())
         await trio.sleep_until(self.backoff.until)
+
+    def _is_blind(self, error: Exception) -> bool:
+        """Say whether no look at the chain was answered for so long that no reply passes; one that is gone has an alert of its own."""
+        if self.lateness.blind_since is None:
+            return False
+        lasts = trio.current_time() - self.lateness.blind_since >= STANDSTILL
+        return lasts and isinstance(self.moves, Sender) and not isinstance(error, Down)
 
     async def _rest(self) -> None:
         """Wait for an answer, a wake-up, or the time of the next look."""

@@ -17,7 +17,7 @@ from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal import moves
 from kmsconn.journal.moves import FIRST, Signing
 from kmsconn.journal.rows import Row, RowReply
-from kmsconn.model.alerts import PATIENCE
+from kmsconn.model.alerts import STANDSTILL
 from kmsconn.model.events import (
     ReplyFinalized,
     ReplyIncluded,
@@ -40,7 +40,7 @@ from kmsconn.replies.answers import (
 from kmsconn.replies.asking import call_for, read_finding
 from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.plan import Steps
-from kmsconn.replies.state import REPLY, UNSIGNED, TxState, tell_sent
+from kmsconn.replies.state import INCLUDED, REPLY, UNSIGNED, TxState, tell_sent
 from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import (
     Action,
@@ -121,6 +121,7 @@ class ReplyMoves:
         history.signed_once = history.lost = False
         state.tracks.drop(track)
         state.alerts.to_a_block.passed(REPLY, row.rid)
+        state.alerts.to_a_block.worked(REPLY, INCLUDED, trio.current_time())
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
         own = None if foreign else row.reply.hash
         told = ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
@@ -195,7 +196,7 @@ class ReplyMoves:
         """Let a reply wait in the journal, without a nonce."""
         row, manager, seconds = track.row, self.state.manager, self._delay(track.row.progress.deferred)
         if found.alert:  # where others may be refused for the same, it has patience
-            after, now = PATIENCE if found.alert == REFUSED else 0.0, trio.current_time()
+            after, now = STANDSTILL if found.alert == REFUSED else 0.0, trio.current_time()
             self.state.alerts.hold(row, found.alert, found.reason, now, critical=found.critical, after=after)
         self.state.tracks.drop(track)
         self.state.backlog.unsure = True
@@ -315,6 +316,7 @@ class Sender(ReplyMoves):
         row, history = track.row, track.history
         history.signed_once = row.state is State.ANSWERED and row.reply.raw is None
         self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
+        self.state.alerts.to_a_block.worked(REPLY, UNSIGNED, trio.current_time())
         reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
         kept = row.on_chain, row.event, row.progress, row.answer, reply, row.times
         track.moved(Row(row.rid, row.id, row.kind, State.SIGNED, *kept))

@@ -41,8 +41,9 @@ from kmsconn.transport.waiting import Backoff, Hold, WakeUp
 ALERT_KEPT_FOR = 120.0  # seconds after which a reply that was not heard of again keeps no alert; the longest wait of a deferred one is 60
 LAST_USED = 16  # included replies of a kind whose gas is remembered; what one wrong receipt said is forgotten after as many
 MOST_STANDING = 4096  # blocks with replies that are not final yet
+NOT_INCLUDED = "not-included"
 REPLY = Lane("reply")
-UNSIGNED, SENT = range(2)  # how far on its way to a block a reply is
+UNSIGNED, SENT, INCLUDED = range(3)  # how far on its way a reply is
 
 CAUSES = {
     Question.ESTIMATE: "gas-estimate-unanswered",
@@ -56,9 +57,10 @@ CAUSES = {
 class TxAlerts:
     """The alerts of one transaction manager, under its name: another one's recovery is not its own.
 
-    An alert about replies lasts while one of them has its cause. It is critical while several wait for a minute and none has got further
-    since: then no reply passes at all. On its way to a block a reply passes when it is included. That proves nothing of one that was taken
-    back: its node may show receipts of what it swallows. Such a one passes when it is final.
+    An alert about replies lasts while one of them has its cause. It is critical while several wait for a minute and none was included
+    since, and after ``STANDSTILL`` seconds if none has even got as far: then no reply passes at all. On its way to a block a reply passes
+    when it is included. That proves nothing of one that was taken back: its node may show receipts of what it swallows. Such a one passes
+    when it is final.
     """
 
     dependency: str
@@ -77,17 +79,27 @@ class TxAlerts:
         self._board.set(cause, self.dependency, text, critical=critical, remedy=remedy)
 
     def hold(
-        self, row: Row, cause: str, text: str, now: float, *, critical: bool = False, after: float = 0.0
+        self,
+        row: Row,
+        cause: str,
+        text: str,
+        now: float,
+        *,
+        critical: bool = False,
+        after: float = 0.0,
+        since: float | None = None,
     ) -> None:
-        """Note that a reply waits on its way to a block."""
+        """Note that a reply waits on its way to a block; ``since`` as in ``Progress.hold``."""
         reason = Reason(self.dependency, cause, _about(row, text), after=after, critical=critical)
-        step = SENT if row.state is State.SIGNED else UNSIGNED
-        self.to_a_block.hold(REPLY, row.rid, reason, now=now, step=step, keep=ALERT_KEPT_FOR)
+        step = UNSIGNED
+        if row.state is State.SIGNED:
+            step = INCLUDED if cause == NOT_INCLUDED else SENT
+        self.to_a_block.hold(REPLY, row.rid, reason, now=now, step=step, keep=ALERT_KEPT_FOR, since=since)
 
     def returned(self, row: Row, text: str, now: float, head: int, finality: float) -> None:
         """Note that a reply that was included is not there. Honest ones have as long again as a block takes to be final, in seconds."""
         after = PATIENCE + finality
-        reason = Reason(self.dependency, "not-included", _about(row, text), after=after)
+        reason = Reason(self.dependency, NOT_INCLUDED, _about(row, text), after=after)
         self.to_finality.hold(REPLY, row.rid, reason, now=now, keep=WINDOW + after, order=head)
 
     def show(self, now: float) -> None:
@@ -117,6 +129,7 @@ def tell_sent(state: TxState, row: Row, said: Sent, result: object) -> None:
     if said in THERE:
         alerts.set("funds", None)
         alerts.to_a_block.free(row.rid, {"broadcast"})
+        alerts.to_a_block.worked(REPLY, SENT, trio.current_time())
     elif said is Sent.FUNDS:
         balance = None if state.chain is None else state.chain.balance
         account = checksum(state.manager.account)

@@ -171,6 +171,8 @@ class Track:
     """When this process signed it last; never, for what an earlier one did."""
     in_flight_since: float = math.inf
     """When a look first saw it signed, whatever bytes it has had since."""
+    heads: int = 0
+    """How many later heads the looks have seen since."""
     used: deque[int] = attrs.field(factory=deque)
     """The gas that the last included replies of its kind used, shared by all of them. An estimate below the least of it is wrong."""
     broadcast: Broadcast | None = None

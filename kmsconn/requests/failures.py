@@ -50,7 +50,7 @@ from kmsconn.errors import (
     WrongSignature,
 )
 from kmsconn.journal.rows import Row, RowProgress
-from kmsconn.model.alerts import PATIENCE, Reason
+from kmsconn.model.alerts import STANDSTILL, Reason
 from kmsconn.model.http_answers import FailureCode, HttpFailure
 from kmsconn.model.life import RowCause, State
 from kmsconn.model.requests import Request
@@ -284,9 +284,10 @@ def reason_of(error: RequestError, stage: str, needed: str, *, expires: bool, ta
         # Of other content only an operator can free the Core.
         stands = error.for_all or error.cause == OTHER_CONTENT
         after = FOR_ALL_AFTER if error.for_all else 0.0
-        return Reason(
-            error.dependency or needed, error.cause, str(error), error.remedy, after, critical=stands
-        )
+        # Buckets that answer wait for a coprocessor that is late.
+        answers = isinstance(error, NotAttested)
+        about = error.dependency or needed
+        return Reason(about, error.cause, str(error), error.remedy, after, critical=stands, answers=answers)
     if blames is Blames.NOBODY:
         return None
     waits = stage == "answer" and getattr(error, "again_in", None) is None
@@ -296,7 +297,7 @@ def reason_of(error: RequestError, stage: str, needed: str, *, expires: bool, ta
         return Reason(needed, TAKEN, text, RESTART, after)
     if not expires:
         return None
-    after = RESULT_LATE_AFTER if waits else PATIENCE
+    after = RESULT_LATE_AFTER if waits else STANDSTILL
     text = f"no result for {after / 60:.0f} minutes: {error}" if waits else str(error)
     return Reason(needed, StageTimeout.cause, text, after=after)
 

@@ -21,7 +21,7 @@ from kmsconn.errors import (
     cause_of,
 )
 from kmsconn.journal.rows import Row
-from kmsconn.model.alerts import WINDOW, Lane, Progress, Reason
+from kmsconn.model.alerts import STANDSTILL, WINDOW, Lane, Progress, Reason
 from kmsconn.model.events import OnEvent, StageFailed, StageFinished
 from kmsconn.protocols.profile import Profile
 from kmsconn.requests.core_health import CoreHealth
@@ -59,6 +59,8 @@ class StageRunner:
     """Takes the row, the stage and its seconds, whatever came of it."""
     running: dict[int, tuple[str, float]] = attrs.field(factory=dict)
     """The stage that each row at work is in, and since when, in Trio's time; between two of them the one before, and when it ended."""
+    _rows: dict[int, Row] = attrs.field(factory=dict)
+    """The rows that are in a stage."""
     progress: Progress = attrs.field(factory=Progress)
     taken: set[int] = attrs.field(factory=set)
     """The open requests whose ids the Core had already, each until it has a result, is started anew, or ends."""
@@ -77,7 +79,7 @@ class StageRunner:
         """
         _, started = self.running[row.rid]
         seconds = max(seconds, self.profile.operations[row.kind].stages.get(stage, 0.0))
-        self.running[row.rid] = stage, started
+        self.running[row.rid], self._rows[row.rid] = (stage, started), row
         with trio.CancelScope(deadline=started + seconds) as scope:
             try:
                 result = await step()
@@ -87,10 +89,12 @@ class StageRunner:
             finally:
                 ended = trio.current_time()
                 self.running[row.rid] = stage, ended
+                del self._rows[row.rid]
                 self.note(row.rid, stage, ended - started)
             if stage not in NEEDED:
                 self.core_health.note_call(self.shard(row), reached=True)
             self.progress.went_on(row.rid, STEPS[stage])
+            self.progress.worked(self.lane(row), STEPS[stage], ended)
             self.on_event(StageFinished(row.rid, row.kind, stage, ended - started, id=row.id))
             if keep is not None:
                 scope.deadline, scope.shield = ended + KEEPING, True
@@ -105,7 +109,23 @@ class StageRunner:
     def _failed(self, row: Row, stage: str, error: RequestError, started: float) -> None:
         error.stage, took = stage, trio.current_time() - started
         self.on_event(StageFailed(row.rid, row.kind, stage, cause_of(error), took, id=row.id))
-        self.blame(row, stage, error)
+        self.blame(row, stage, error, started)
+
+    def note_hanging(self, now: float) -> None:
+        """Note what holds up decryptions that hang in a stage which none of their lane has passed since.
+
+        A result takes its time: the long poll for it ends by itself.
+        """
+        for row in self._rows.values():
+            stage, since = self.running[row.rid]
+            if now - since < STANDSTILL or stage == "answer" or not self.profile.operations[row.kind].expires:
+                continue
+            if self.progress.stands_still(self.lane(row), STEPS[stage], since):
+                text = f"{stage} has taken longer than {STANDSTILL:g} s"
+                self._hold(row, stage, Reason(self._needed(row, stage), StageTimeout.cause, text), since)
+
+    def _needed(self, row: Row, stage: str) -> str:
+        return NEEDED.get(stage) or f"core[{self.shard(row)}]"
 
     def started(self, rid: int, *, existed: bool) -> None:
         """Note the outcome of a start call; one that the Core took makes the id ours."""
@@ -125,16 +145,18 @@ class StageRunner:
         self.progress.free(rid)
         self.taken.discard(rid)
 
-    def blame(self, row: Row, stage: str, error: RequestError) -> None:
-        """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more."""
+    def blame(self, row: Row, stage: str, error: RequestError, since: float | None = None) -> None:
+        """Note what an alert blames a failure on; a dependency that has answered about the request holds it up no more.
+
+        ``since``: when the stage began.
+        """
         expires, taken = self.profile.operations[row.kind].expires, row.rid in self.taken
-        needed = NEEDED.get(stage) or f"core[{self.shard(row)}]"
-        reason = reason_of(error, stage, needed, expires=expires, taken=taken)
+        reason = reason_of(error, stage, self._needed(row, stage), expires=expires, taken=taken)
         if stage not in NEEDED and rule_of(error).blames is Blames.NEEDED:
             reached = not isinstance(error, (Unreachable, StageTimeout))
             self.core_health.note_call(self.shard(row), reached=reached)
         if reason is not None:
-            self._hold(row, stage, reason)
+            self._hold(row, stage, reason, since)
         elif not isinstance(error, Down):  # which has an alert of its own
             self.progress.went_on(row.rid, STEPS[stage])
             self._note_outsider(row, error)
@@ -146,13 +168,14 @@ class StageRunner:
             keep = WINDOW + (error.again_in or 0.0)
             self.progress.hold(lane, row.rid, reason, now=trio.current_time(), keep=keep)
 
-    def _hold(self, row: Row, stage: str, reason: Reason) -> None:
+    def _hold(self, row: Row, stage: str, reason: Reason, since: float | None) -> None:
         operation = self.profile.operations[row.kind]
         keep = WINDOW + operation.longest_wait
         # Whoever asks names the chain: strangers of one that is not served here do not show that nothing passes.
         by_request = reason.cause in NAMED_BY_REQUESTS
         lane = Lane(row.kind, reason.dependency, several=sys.maxsize) if by_request else self.lane(row)
-        self.progress.hold(lane, row.rid, reason, now=trio.current_time(), step=STEPS[stage], keep=keep)
+        now, step = trio.current_time(), STEPS[stage]
+        self.progress.hold(lane, row.rid, reason, now=now, step=step, keep=keep, since=since)
 
     def passed(self, row: Row) -> None:
         """Note that a row is answered, here or by another process: what comes after it on its way can pass, too."""

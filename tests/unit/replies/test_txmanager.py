@@ -454,14 +454,17 @@ async def test_an_included_reply_with_an_open_nonce_that_nobody_can_tell_of_hold
         await until(lambda: world.answered_on_chain(3), 10)
 
 
-async def test_an_outage_is_said_once_and_waited_out(world: World) -> None:
+async def test_an_outage_is_said_once_of_each_severity_and_waited_out(world: World) -> None:
     world.request(1)
     world.node.fault = lambda calls: Fault(lost="question")
     async with running(world):
         await trio.sleep(60)
         world.node.fault = lambda calls: HEALTHY
         await until(lambda: all_in(world, State.FINALIZED))
-    assert [(t.dependency, t.cause) for t in world.said(AlertRaised)] == [("txmanager gateway", "rounds")]
+    assert [(one.cause, one.critical) for one in world.said(AlertRaised)] == [
+        ("rounds", False),
+        ("rounds", True),
+    ]
     assert [(r.dependency, r.cause) for r in world.said(AlertCleared)] == [("txmanager gateway", "rounds")]
 
 
