@@ -63,6 +63,13 @@ class ExecutionOutcome:
     logs: tuple[Emitted, ...] = ()
     revert_data: bytes | None = None
     error: str = ""
+    ran: bool = True
+    """Whether code ran: a transaction to an address without any succeeds, and changes nothing there."""
+
+    @property
+    def took_effect(self) -> bool:
+        """Whether the contract took the transaction."""
+        return self.status == 1 and self.ran
 
 
 @attrs.frozen

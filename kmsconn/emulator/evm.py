@@ -41,7 +41,8 @@ def execute(
         return ExecutionOutcome(0, meter.used, revert_data=refusal.data, error=text)
     except OutOfGas:
         return ExecutionOutcome(0, meter.limit, error="out of gas")
-    return ExecutionOutcome(1, meter.used, tuple(frame.logs))
+    ran = transaction.action is not None or transaction.to in contracts
+    return ExecutionOutcome(1, meter.used, tuple(frame.logs), ran=ran)
 
 
 def place(

@@ -1,6 +1,6 @@
 """The ground truth about the work of one node, or of a committee, read from the emulated Gateway alone. Changes nothing.
 
-A request becomes visible with the block of its event and is answered by the first reply of this node that is included with status 1.
+A request becomes visible with the block of its event and is answered by the first reply of this node that the contract took.
 Every further transaction for the same request is a double, whatever its status: the node paid for it. What the Core and the node say
 about the moments on the way (`note_started` and its dependencies) only completes the traces. Never asks the connector.
 """
@@ -211,7 +211,7 @@ class GroundTruth:
             return
         reply = ReplyOnChain(mined.transaction.hash, mined.outcome.status, mined.block_number, at)
         trace.replies.append(reply)
-        if reply.status and trace.answer is None:
+        if mined.outcome.took_effect and trace.answer is None:
             trace.answer = reply
         self.on_reply(trace, mined)
 

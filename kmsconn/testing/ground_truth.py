@@ -72,7 +72,7 @@ class SignedReplies:
         """Say whether a reply failed, or cannot be included unless the chain goes back: its nonce is used by something else."""
         mined = self.chain.history.find(transaction_hash)
         if mined is not None:
-            return not mined.outcome.status
+            return not mined.outcome.took_effect
         return reply.nonce < self.chain.evm.account(self.sender).nonce
 
     def excuse(self, first: Mined, later: Mined) -> bool:
@@ -90,8 +90,8 @@ class GroundTruthReport:
     """Requests of the canonical chain by name, answered by this node, still open, and doubled; for answered ones the blocks it took.
 
     ``doubled``: a reply of ours was included although an earlier one of the same id had succeeded; the contract reverts it, but it
-    was paid. A reply that failed *before* the one that succeeded (out of gas, another content under the id) is none, nor is one that
-    has an excuse (``doubles``).
+    was paid. A reply that failed *before* the one that succeeded (out of gas, another content under the id, no code at the address)
+    is none, nor is one that has an excuse (``doubles``).
     """
 
     requested: tuple[int, ...]
@@ -111,7 +111,7 @@ def read_ground_truth(dependencies: EmulatedDependencies, excuse: Excuse = no_ex
     for identifier, mined in replies_of(dependencies):
         if identifier in answered:
             doubled += [] if excuse(answered[identifier], mined) else [identifier]
-        elif mined.outcome.status == 1:
+        elif mined.outcome.took_effect:
             answered[identifier] = mined
     open_ = tuple(identifier for identifier in begun if identifier not in answered)
     blocks = {one: mined.block_number - begun.get(one, mined.block_number) for one, mined in answered.items()}

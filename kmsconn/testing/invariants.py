@@ -116,7 +116,7 @@ class ChainChanges:
         """Note which replies are old where the chain, or a node, shows them now: to be called before a head is taken away."""
         for view in self._views():
             replies = replies_of(self.dependencies, view)
-            old = (name for name, one in replies if one.outcome.status and self._is_old(one, view.head))
+            old = (name for name, one in replies if one.outcome.took_effect and self._is_old(one, view.head))
             self._shown_old.update(dict.fromkeys(old, trio.current_time()))
 
     def was_shown_old(self, identifier: int) -> bool:
@@ -190,7 +190,7 @@ class Invariants:
         replies = {
             found
             for one in mined
-            if one.outcome.status and (found := reply_to(self.dependencies, one)) is not None
+            if one.outcome.took_effect and (found := reply_to(self.dependencies, one)) is not None
         }
         generation_events = self.dependencies.generation_events
         logs = (log for one in mined for log in one.logs)
@@ -248,7 +248,7 @@ class Invariants:
 
     def _finalize(self, rid: int) -> None:
         identifier, head = self._ids.get(rid, -1), self.dependencies.gateway.head
-        included = [m for i, m in replies_of(self.dependencies) if i == identifier and m.outcome.status == 1]
+        included = [m for i, m in replies_of(self.dependencies) if i == identifier and m.outcome.took_effect]
         if not included:
             found = self._changes.reply_must_be_missed(identifier)
             self._expect(not found, f"S15: finalized row {rid}, which the contract does not have")

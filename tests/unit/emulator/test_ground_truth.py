@@ -108,6 +108,19 @@ def test_replies_of_other_senders_do_not_count(watched: Watched) -> None:
     assert trace.replies == []
 
 
+def test_a_reply_to_a_contract_without_code_answers_nothing(watched: Watched) -> None:
+    """A chain includes it with status 1."""
+    trace = asked(watched)
+    contract = watched.world.chain.evm.contracts.pop(DECRYPTION_ADDRESS)
+    watched.reply(1)
+    watched.block(2.0)
+    assert ([reply.status for reply in trace.replies], watched.verdict.answered) == ([1], 0)
+    watched.world.chain.evm.contracts[DECRYPTION_ADDRESS] = contract
+    watched.reply(1)
+    watched.block(3.0)
+    assert watched.verdict.answered == 1
+
+
 def test_latency_is_from_the_events_block_to_the_replys(watched: Watched) -> None:
     asked(watched)
     watched.block(2.0)
