@@ -79,3 +79,28 @@ async def test_a_receipt_of_another_branch_makes_no_reply_final(
     shown = found(Receipt(44, succeeded=True), trusted=trusted, asked_at=asked_at, again=SINCE)
     findings = {Question.CALL: found(HAS_IT), Question.RECEIPT: shown}
     assert await assessed(world, findings, TABLE) == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"), [(CHAIN.final, Action.FINALIZE), (CHAIN.final + 1, Action.WAIT)]
+)
+async def test_a_reply_is_final_only_once_the_block_of_its_receipt_is(block: int, expected: Action) -> None:
+    """A branch that came back may have it later than the block where it was included first."""
+    world = World()
+    world.request(1)
+    world.journal.change(1, state=State.INCLUDED, reply_hash=bytes(32), included_block=44)
+    findings = {Question.CALL: found(HAS_IT), Question.RECEIPT: found(Receipt(block, succeeded=True))}
+    assert await assessed(world, findings, TABLE) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"), [(CHAIN.final, Action.FINALIZE), (CHAIN.final + 1, Action.WAIT)]
+)
+async def test_a_reply_that_was_found_is_final_only_once_the_block_of_the_look_is(
+    block: int, expected: Action
+) -> None:
+    """Another transaction brought it: there is no receipt to ask for."""
+    world = World()
+    world.request(1)
+    world.journal.change(1, state=State.INCLUDED, included_block=block)
+    assert await assessed(world, {Question.CALL: found(HAS_IT)}, TABLE) == (expected, ())

@@ -195,6 +195,25 @@ async def a_reply_moves_to_a_later_block() -> bool:
     return world.chain.head.number < world.ours()[0].block_number + 20
 
 
+async def a_reply_moves_to_a_later_block_while_nobody_looks() -> bool:
+    """No process runs when its block is replaced, and no hash is kept of before: only the new receipt tells where it stands."""
+    world = World(pool="arbitrum at once")
+    # so many that they take longer than the reorg window, which a process watches before it believes that a block is final
+    world.node.finality = 60
+    world.chain.mine_many(10)
+    world.request(1)
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.INCLUDED)
+    included = world.journal.rows[1].reply.included_block or 0
+    world.chain.mine_many(included + 62 - world.chain.head.number)
+    world.chain.reorg(63)
+    world.follower.kept = ()
+    world.journal.db.execute("DELETE FROM checkpoint")
+    async with running(world):
+        await until(lambda: world.journal.rows[1].state is State.FINALIZED, 60)
+    return world.chain.head.number < world.ours()[0].block_number + 60
+
+
 async def a_node_lags_below_a_reply_in_flight() -> bool:
     """Five replies are included and one waits for its block; then only nodes answer that are behind, and a new reply is due."""
     world = World(pool="geth")
@@ -298,6 +317,21 @@ def old_block_finalizes(monkeypatch: Any) -> None:
         for row in plan.TABLE[view.Phase.INCLUDED]
     ]
     monkeypatch.setattr(retention, "_take_back", lambda *_: None)
+    monkeypatch.setitem(plan.TABLE, view.Phase.INCLUDED, tuple(rows))
+
+
+def finality_not_awaited(monkeypatch: Any) -> None:
+    """A reply that the contract has is final, in whichever block."""
+
+    def in_any_block(seen: view.View, track: Any, call: Any) -> Any:
+        return table._final(
+            attrs.evolve(seen, chain=attrs.evolve(seen.chain, final=seen.chain.number)), track, call
+        )
+
+    rows = [
+        attrs.evolve(row, when=in_any_block) if row.when is table._final else row
+        for row in plan.TABLE[view.Phase.INCLUDED]
+    ]
     monkeypatch.setitem(plan.TABLE, view.Phase.INCLUDED, tuple(rows))
 
 
@@ -410,6 +444,7 @@ TRIALS: list[tuple[Patch, Callable[[], Awaitable[bool]]]] = [
     (l19_the_full_window_ignored, more_is_answered_than_the_window_holds),
     (finalized_unasked, a_block_goes_and_others_take_its_nonces),
     (old_block_finalizes, a_reply_moves_to_a_later_block),
+    (finality_not_awaited, a_reply_moves_to_a_later_block_while_nobody_looks),
     (gaps_of_a_lagging_node_awaited, a_node_lags_below_a_reply_in_flight),
     (looks_of_before_known_nonces_believed, a_journal_is_lost_and_a_node_lags),
     (pools_not_looked_at, a_journal_is_lost_while_replies_wait_in_a_pool),
