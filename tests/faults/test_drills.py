@@ -16,7 +16,7 @@ from tests.faults.scene import Scene
 from tests.sampling import points_of
 from tools.drills_page import SHOWN, Shown
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.points]
 
 FORMS = ("public", "direct", "unified", "wallet") * 3
 SETTINGS = {"kms_operation_from_block_number": 0, "key_management_polling": 1.0}
