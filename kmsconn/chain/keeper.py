@@ -145,6 +145,10 @@ class LinkFailure:
     reason: str = ""
     remedy: str = ""
 
+    def tell(self, board: Board, name: str) -> None:
+        """Raise the alert that a chain has no link, for this reason."""
+        board.set("unreachable", name, self.reason, remedy=f"{self.remedy}; requests wait and none is lost")
+
 
 @attrs.define(eq=False, repr=False)  # URLs have keys in them
 class LinkKeeper:
@@ -227,7 +231,7 @@ class LinkKeeper:
         """Say that there is no link any more, unless the next one is made soon: a node that hangs takes both in turn for long."""
         with made:
             await trio.sleep(TOLD_AFTER)
-            self.board.set("unreachable", self.name, self.reason)
+            self.failure.tell(self.board, self.name)
 
     async def _make(self, nursery: trio.Nursery, url: str) -> RpcLink | None:
         """Connect, in a task of ``nursery``, and compare the chain id; None, and the reason kept, when that fails."""
@@ -303,8 +307,7 @@ class LinkKeeper:
     async def _pause(self, failures: int) -> None:
         self.link = None
         self._wait(0.0)
-        remedy = f"{self.failure.remedy}; requests wait and none is lost"
-        self.board.set("unreachable", self.name, self.failure.reason, remedy=remedy)
+        self.failure.tell(self.board, self.name)
         await trio.sleep(DIAL_BACKOFF.seconds(failures - 1, self.ports.random()))
         self.wanted = trio.Event()
         self._wait(MOMENT)

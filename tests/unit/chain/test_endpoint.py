@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from kmsconn.chain.endpoint import Endpoint, open_endpoint
 from kmsconn.chain.follower import HeadTracker
-from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS
+from kmsconn.chain.keeper import ATTEMPT_SECONDS, LONGEST_PAUSE, MOMENT, RENEW_SECONDS, TOLD_AFTER
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.chain.remedies import node_remedy
 from kmsconn.config.parties import Chain
@@ -288,6 +288,22 @@ async def test_trouble_is_told_once_and_recovery_once() -> None:
     about, text = ("gateway", "unreachable"), "ws://a:8546: ConnectionRefusedError refused"
     remedy = f"{node_remedy(text, WS, 'gateway_url')}; requests wait and none is lost"
     assert events == [AlertRaised(*about, text, Severity.CRITICAL, remedy), AlertCleared(*about)]
+
+
+async def test_a_node_that_hangs_is_told_with_its_remedy_while_it_is_dialled() -> None:
+    node, events = Node(), list[Event]()
+    async with endpoint_of(WS, events=events, a=node) as endpoint:
+        await endpoint.call("echo", 1)
+        await trio.sleep(60)
+        node.hang.add("eth_chainId")
+        node.hang_up()
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(TOLD_AFTER + 1):
+            await endpoint.call("echo", 1)
+    [alert] = events
+    assert isinstance(alert, AlertRaised)
+    remedy = f"{node_remedy(alert.text, WS, 'gateway_url')}; requests wait and none is lost"
+    assert (alert.cause, alert.remedy) == ("unreachable", remedy)
 
 
 async def test_a_lost_connection_that_comes_back_at_once_is_no_trouble() -> None:
