@@ -4,6 +4,8 @@
 first: ``KMSCONN_SAMPLE`` (worlds for each kind of fault), ``KMSCONN_POINTS`` (points of each scenario), ``KMSCONN_HOSTILE`` (hostile
 answers in each kind of world), ``KMSCONN_LONG`` (``all`` that is marked), ``KMSCONN_EXAMPLES`` (examples of each law).
 
+Where all points are played, one test takes longer than the limit for one that hangs: ``make long POINTS=all`` has none.
+
 ``KMSCONN_TURN`` says which sample is played: 0 where nobody says it, so that every run of ``make test`` plays the same one.
 ``.ci/run`` takes it from the commit and prints it, and a failed test tells it.
 """
