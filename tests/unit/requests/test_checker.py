@@ -16,6 +16,7 @@ from kmsconn.chain.port import RpcError
 from kmsconn.errors import (
     AlreadyDone,
     Destroyed,
+    DestroyedOnce,
     Misconfigured,
     NotMember,
     NotYet,
@@ -27,15 +28,16 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import Checked, Seen
 from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
-from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
+from kmsconn.protocols.fhevm.contracts import CONFIG_BASE, DECRYPTION_BASE
 from kmsconn.protocols.fhevm.decryptions import PublicDecryption
 from kmsconn.protocols.fhevm.http_decryption import HTTP_LIFETIME, HttpPublicDecryption
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.checker import DAY, HOUR, Checker, DecryptionExpiry
-from kmsconn.requests.contexts import Contexts, Suspicions
+from kmsconn.requests.contexts import WITHOUT_BLOCKS, Contexts, Suspicions
 from kmsconn.requests.identity import NodeIdentity
 from kmsconn.testing.endings import cancel_everywhere
 from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, confirmed, later, request_of
+from tests.unit.requests.test_contexts import Clock
 from tests.vectors import load, request
 
 GATEWAY = SETTINGS.chains.gateway.chain_id
@@ -111,6 +113,18 @@ async def test_a_context_that_was_destroyed_since_its_check_ends_the_answer_with
     with pytest.raises(Destroyed):
         await place.checker.recheck(request)
     assert len(place.ethereum.asked) == asked
+
+
+async def test_an_answer_waits_while_one_node_says_that_its_context_was_destroyed() -> None:
+    place = made(LEGACY)
+    request = request_of(LEGACY)
+    place.ethereum.slots[mapping_slot(CONFIG_BASE + 10, request.content.context[0] or 0)] = 1
+    with pytest.raises(DestroyedOnce):
+        await place.checker.recheck(request)
+    later(place.head)
+    await trio.sleep(WITHOUT_BLOCKS)
+    with pytest.raises(Destroyed):
+        await place.checker.recheck(request)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -384,6 +398,34 @@ async def test_a_window_is_over_only_when_a_second_look_says_so() -> None:
     await trio.sleep(CONFIRMING)
     with pytest.raises(Rejected):
         await place.checker.check(Seen(request_of(UNIFIED, deadline=deadline)))
+
+
+async def test_a_window_is_over_only_by_two_clocks() -> None:
+    """All nodes of a chain may tell a wrong time, and a machine's clock may be wrong for hours."""
+    place = made(UNIFIED)
+    deadline = place.now + EXPIRY
+    late, clock = place.now + 400 * 86_400, Clock(deadline - 1.0)
+    place.checker.wall = clock
+    for number in range(111, 121):
+        place.head.note(number, int(late))
+        await trio.sleep(CONFIRMING)
+        with pytest.raises(NotYet, match="by the time of one node"):
+            await place.checker.check(Seen(request_of(UNIFIED, deadline=deadline)))
+    clock.seconds = late
+    with pytest.raises(Rejected):
+        await confirmed(place.head, lambda: place.checker.check(Seen(request_of(UNIFIED, deadline=deadline))))
+
+
+async def test_no_request_grows_old_by_one_head() -> None:
+    """A contract wallet says no for good to a request of some age."""
+    place = made()
+    request = request_of(PUBLIC, deadline=place.now + EXPIRY)
+    place.head.note(111, int(place.now) + 400 * 86_400)
+    assert place.checker._facts(request).age == 0.0
+    place.head.note(112, int(request.deadline - EXPIRY) + 1)
+    await trio.sleep(CONFIRMING)
+    place.head.note(113, int(request.deadline - EXPIRY) + 7)
+    assert place.checker._facts(request).age <= 7.0
 
 
 async def test_the_age_of_a_request_over_http_is_that_since_it_was_recorded() -> None:

@@ -10,6 +10,7 @@ import trio
 
 from kmsconn.chain.follower import HeadTracker
 from kmsconn.errors import Destroyed, DestroyedOnce, NotYet, Rejected, Unreachable
+from kmsconn.model.debounce import CONFIRMING
 from kmsconn.protocols.fhevm.contracts import CONFIG_BASE
 from kmsconn.protocols.queries import mapping_slot
 from kmsconn.requests.contexts import TIME_TO_LIVE, WITHOUT_BLOCKS, Contexts, Suspicions
@@ -117,6 +118,77 @@ async def test_one_node_that_says_destroyed_ends_nothing() -> None:
         contexts._valid.clear()
 
 
+@attrs.define
+class Attested:
+    """Contexts of which the node in use says that one was destroyed, and the witnesses."""
+
+    contexts: Contexts
+    others: list[Answers]
+
+    @classmethod
+    def by(cls, *says: bool) -> Attested:
+        contexts, chain, _ = made()
+        chain.slots[DESTROYED] = 1
+        others = [made()[1] for _ in says]
+        contexts.witnesses = others
+        at = cls(contexts, others)
+        at.say(*says)
+        return at
+
+    def say(self, *says: bool | None) -> None:
+        """Let the witnesses say whether it was destroyed; None: they say nothing."""
+        for other, one in zip(self.others, says, strict=True):
+            other.slots = {DESTROYED: int(bool(one))}
+            other.views["isValidKmsContext"] = Unreachable("no second connection") if one is None else True
+
+    async def check_twice(self) -> None:
+        """Ask, see that it is waited for, and raise what comes of it at a later head."""
+        with pytest.raises(DestroyedOnce, match="asked again at a later head"):
+            await self.contexts.check(CONTEXT, EPOCH)
+        await self.check_later()
+
+    async def check_later(self) -> None:
+        later(head_of(self.contexts))
+        await trio.sleep(CONFIRMING)
+        await self.contexts.check(CONTEXT, EPOCH)
+
+
+async def test_what_every_other_node_calls_destroyed_too_is() -> None:
+    at = Attested.by(True, True, True)
+    with pytest.raises(Destroyed):
+        await at.check_twice()
+    assert at.contexts.is_destroyed(CONTEXT)
+    assert [other.batches for other in at.others] == [[3], [3], [3]]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+async def test_a_witness_that_calls_it_valid_lets_it_wait_for_a_window_anew(place: int) -> None:
+    """Behind one URL the next witnesses may all be the node that lies."""
+    says = [True, True, True]
+    says[place] = False
+    at = Attested.by(*says)
+    with pytest.raises(DestroyedOnce, match="another one does not"):
+        await at.check_twice()
+    assert not at.contexts.is_destroyed(CONTEXT)
+    at.say(True, True, True)
+    await trio.sleep(60.0)
+    with pytest.raises(DestroyedOnce, match="asked again at a later head"):
+        await at.contexts.check(CONTEXT, EPOCH)
+    with pytest.raises(Destroyed):
+        await at.check_later()
+
+
+async def test_a_silent_witness_lets_it_wait_for_one_that_speaks() -> None:
+    at = Attested.by(True, True)
+    at.say(True, None)
+    with pytest.raises(DestroyedOnce, match="another one says: no second connection"):
+        await at.check_twice()
+    assert not at.contexts.is_destroyed(CONTEXT)
+    at.say(True, True)
+    with pytest.raises(Destroyed):
+        await at.check_later()
+
+
 async def test_without_a_later_head_time_confirms() -> None:
     """A chain without traffic makes no blocks."""
     contexts, chain, _ = made()
@@ -127,6 +199,32 @@ async def test_without_a_later_head_time_confirms() -> None:
     with pytest.raises(DestroyedOnce):
         await contexts.check(CONTEXT, None)
     await trio.sleep(2)
+    with pytest.raises(Destroyed):
+        await contexts.check(CONTEXT, None)
+
+
+async def test_a_later_head_confirms_nothing_before_the_window_is_over() -> None:
+    """One block later the same node may answer again."""
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    for seconds in (0.0, CONFIRMING - 1.0):
+        await trio.sleep(seconds)
+        with pytest.raises(DestroyedOnce, match="asked again at a later head"):
+            await contexts.check(CONTEXT, None)
+        later(head_of(contexts))
+    await trio.sleep(1.0)
+    with pytest.raises(Destroyed):
+        await contexts.check(CONTEXT, None)
+
+
+async def test_what_was_said_at_a_head_that_went_is_said_for_the_first_time() -> None:
+    contexts, chain, _ = made()
+    chain.slots[DESTROYED] = 1
+    for number in (100, 90):
+        head_of(contexts).follow_down(number, 1000)
+        with pytest.raises(DestroyedOnce, match="asked again at a later head"):
+            await contexts.check(CONTEXT, None)
+        await trio.sleep(WITHOUT_BLOCKS)
     with pytest.raises(Destroyed):
         await contexts.check(CONTEXT, None)
 

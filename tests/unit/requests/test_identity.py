@@ -15,7 +15,7 @@ from kmsconn.model.requests import NO_BLOCK, EventPlace, Request
 from kmsconn.protocols.fhevm.contracts import DECRYPTION_BASE
 from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryption
 from kmsconn.protocols.queries import mapping_slot
-from kmsconn.requests.identity import CURRENT_FOR, UNATTESTED_FOR, NodeIdentity
+from kmsconn.requests.identity import ATTESTING_SECONDS, CURRENT_FOR, UNATTESTED_FOR, NodeIdentity
 from tests.unit.requests.answers import PROFILE, SETTINGS, Answers, request_of
 
 SENDER, SIGNER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
@@ -60,6 +60,27 @@ HONEST, LYING = (SENDER, SIGNER, "ip", "url"), (SENDER, b"\x0c" * 20, "ip", "url
 async def test_a_signer_that_one_node_named_is_asked_for_again_after_a_while(others: tuple[Any, ...]) -> None:
     identity, _ = await lied_to(*others)
     assert await identity.signer_for(request_of(NAMED)) == SIGNER
+
+
+async def test_a_slow_witness_keeps_nobody_waiting_and_names_no_signer() -> None:
+    identity, chain = made(getKmsNodeForContext=(SENDER, ROTATED, "ip", "url"))
+    slow = Answers({"getKmsNodeForContext": LYING}, delay=2 * ATTESTING_SECONDS)
+    identity.witnesses = [{SETTINGS.chains.gateway.chain_id: slow}]
+    assert await identity.signer_for(request_of(NAMED)) == ROTATED
+    assert trio.current_time() == ATTESTING_SECONDS
+    chain.views["getKmsNodeForContext"] = HONEST
+    await trio.sleep(UNATTESTED_FOR)
+    assert await identity.signer_for(request_of(NAMED)) == SIGNER
+
+
+async def test_a_pinned_context_that_one_node_named_is_asked_for_again_after_a_while() -> None:
+    signers = {PINNED: SIGNER, CURRENT: SENDER}
+    identity, chain = made(getKmsNodeForContext=lambda context, _: (SENDER, signers[context], "", ""))
+    pin(chain, CURRENT)
+    assert await identity.signer_for(request_of(SILENT)) == SENDER
+    pin(chain, PINNED)
+    await trio.sleep(UNATTESTED_FOR)
+    assert await identity.signer_for(request_of(SILENT)) == SIGNER
 
 
 async def test_a_signer_that_witnesses_name_too_is_kept() -> None:

@@ -518,6 +518,15 @@ async def test_between_two_polls_no_more_than_seconds_pass(bench: Bench) -> None
     assert max(event.seconds for event in bench.told(RequestDeferred)) == 5.0
 
 
+async def test_a_context_is_known_as_destroyed_before_its_core_is_told(bench: Bench) -> None:
+    """Nothing is answered under it in the meantime, whatever its node is asked."""
+    content = keys.content("context_1_destroyed")
+    bench.let(submit=Unreachable("connection lost"))
+    assert not bench.pipeline.outcomes.contexts.is_destroyed(content.id)
+    await bench.run(await bench.record_key_request("context_1_destroyed"))
+    assert bench.pipeline.outcomes.contexts.is_destroyed(content.id)
+
+
 @pytest.mark.parametrize("error", [Unreachable("connection lost"), NotYet("INTERNAL")])
 async def test_an_end_is_told_until_a_core_takes_it_however_long_that_lasts(
     error: Exception, bench: Bench

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from kmsconn.chain.follower import HeadTracker
-from kmsconn.errors import Aborted, AlreadyDone, NotMember, NotYet, Over
+from kmsconn.errors import Aborted, AlreadyDone, Destroyed, DestroyedOnce, NotMember, NotYet, Over
 from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.model.life import Seen
 from kmsconn.model.requests import EventPlace, Kind, Request
@@ -159,6 +159,47 @@ async def test_one_node_that_says_so_ends_nothing(name: str, consensus: bool) ->
             await checker.check(seen(name))
         later(head)
         await trio.sleep(60.0)
+
+
+async def test_another_end_than_before_is_named_for_the_first_time() -> None:
+    """A block that went may have held the one, and its successor the other."""
+    name = GENERATIONS[0]
+    checker, head = made(over(keys.content(name).id, consensus=False))
+    ethereum = checker.chains[ETHEREUM]
+    assert isinstance(ethereum, Answers)
+    with pytest.raises(NotYet, match="asked again"):
+        await checker.check(seen(name))
+    ethereum.slots = over(keys.content(name).id, consensus=True)
+    later(head)
+    await trio.sleep(REORG_WINDOW)
+    with pytest.raises(NotYet, match="asked again"):
+        await checker.check(seen(name))
+    later(head)
+    await trio.sleep(REORG_WINDOW)
+    with pytest.raises(Over):
+        await checker.check(seen(name))
+
+
+async def test_what_one_node_calls_destroyed_is_made_until_others_say_so() -> None:
+    """What makes a context does not stand under it, so that no check of it says so."""
+    name = "context_2_new"
+    ended = {mapping_slot(CONFIG_BASE + 10, keys.content(name).id): 1}
+    (checker, head), (witness, _) = made(ended), made()
+    other = witness.chains[ETHEREUM]
+    assert isinstance(other, Answers)
+    checker.contexts.witnesses = [other]
+    with pytest.raises(DestroyedOnce, match="asked again"):
+        await checker.check(seen(name))
+    for slots, error in (({}, "another one does not"), (ended, "asked again")):
+        other.slots = slots
+        later(head)
+        await trio.sleep(REORG_WINDOW)
+        with pytest.raises(DestroyedOnce, match=error):
+            await checker.check(seen(name))
+    later(head)
+    await trio.sleep(REORG_WINDOW)
+    with pytest.raises(Destroyed):
+        await checker.check(seen(name))
 
 
 def answered(name: str) -> dict[int, int]:

@@ -344,10 +344,11 @@ async def test_the_network_is_later_from_decryption_0_7_0_on(
         assert connector.components.checker.expiry.later is later
 
 
-async def test_one_node_alone_makes_no_later_network(components: FewComponents) -> None:
+@pytest.mark.parametrize("others", ["Decryption v0.6.0", "Something v0.7.0"])
+async def test_one_node_alone_makes_no_later_network(components: FewComponents, others: str) -> None:
     """What is recorded then would expire after an hour for good."""
     said = iter(["Decryption v0.7.0"])
     decryption = components.dependencies.decryption
-    decryption.offer(DECRYPTION.function("getVersion"), lambda _: (next(said, "Decryption v0.6.0"),))
+    decryption.offer(DECRYPTION.function("getVersion"), lambda _: (next(said, others),))
     async with components.running() as (connector, _):
         assert not connector.components.checker.expiry.later
