@@ -140,3 +140,20 @@ async def test_a_time_years_ahead_makes_no_wait_of_years() -> None:
     head.note(1, 1000)
     head.note(2, 1000 + 10 * 365 * 86_400)
     assert head.block_time == SLOWEST
+
+
+@pytest.mark.parametrize(
+    ("settled", "block", "sure"),
+    [
+        (None, 5, 5),
+        (1000, 1010, 1010),
+        (1000, 5, 1000),
+        (1000, 1 << 50, 1000 + int(LAGGING)),
+    ],
+    ids=["nothing is settled", "a block near by", "long ago", "far ahead"],
+)
+def test_a_sure_time_is_near_what_several_notes_agree_on(settled: int | None, block: int, sure: int) -> None:
+    """One wrong block gives no request a deadline that is over, or none that comes."""
+    heads = HeadTracker()
+    heads.settled_timestamp = settled
+    assert heads.sure(block) == sure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from kmsconn.replies.answers import (
     Sent,
 )
 from kmsconn.replies.plan import plan
-from kmsconn.replies.view import NonceTracker, ReplyHistory, Track, gaps
+from kmsconn.replies.view import FILLS, NonceTracker, ReplyHistory, Track, gaps
 from kmsconn.replies.wallet import Wallet
 from tests.unit.replies.world import KEY, SECRET, World
 
@@ -171,3 +172,28 @@ def test_a_nonce_that_jumps_is_believed_once_all_looks_of_some_seconds_have_said
         with nullcontext() if believed else pytest.raises(Unreachable, match="expected"):
             nonces.look(look, {5}, 64)
         assert (nonces.high == nonce) is believed
+
+
+HOLE, NO_HOLE = {FILLS + 4}, {0}
+"""What is in flight: above more free nonces than are paid for, above none."""
+
+
+@pytest.mark.parametrize(
+    ("looks", "beyond"),
+    [
+        ([(0.0, 0, True, HOLE)], math.inf),
+        ([(0.0, 0, True, HOLE), (5.0, 0, True, HOLE)], FILLS + 4),
+        ([(0.0, 0, True, HOLE), (3.0, 0, False, HOLE), (6.0, 0, True, HOLE)], math.inf),
+        ([(0.0, 0, True, HOLE), (3.0, 0, True, NO_HOLE), (6.0, 0, True, HOLE)], math.inf),
+        ([(0.0, 0, True, HOLE), (5.0, 0, True, HOLE), (6.0, 4, True, HOLE)], math.inf),
+    ],
+    ids=["one look", "for a window", "of a node that lags", "that was filled in between", "that others fill"],
+)
+def test_a_hole_that_is_too_wide_to_be_paid_for_is_left_after_a_window(
+    looks: list[tuple[float, int, bool, set[int]]], beyond: float
+) -> None:
+    nonces = NonceTracker(Debounce(5.0))
+    for at, nonce, fresh, in_flight in looks:
+        look: Any = SimpleNamespace(nonce=nonce, at=at, number=10, fresh=fresh)
+        nonces.look(look, in_flight, 64)
+    assert nonces.beyond == beyond
