@@ -148,7 +148,7 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
     ),
     "used-by-another": AlertMeaning(
         "wallet",
-        "The contract has replies with this node's key that this connector did not send",
+        "Blocks older than the reorg window hold transactions of this node's account that this connector did not sign",
     ),
     "replies-differ": AlertMeaning(
         "shadow",

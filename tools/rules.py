@@ -333,7 +333,7 @@ _CONNECTOR: Final = (
     ),
     _critical(
         "KmsconnKeyUsedElsewhere",
-        "replies under this node's key that this connector did not send",
+        "transactions of this node's account that this connector did not sign",
         "stop the other connector, or give it a key of its own",
         ("used-by-another",),
     ),

@@ -17,7 +17,7 @@ from typing import Never
 import attrs
 import trio
 
-from kmsconn.connector.event_hook import ForeignReplies, ShadowFindings
+from kmsconn.connector.event_hook import ForeignTransactions, ShadowFindings
 from kmsconn.errors import JournalFailed
 from kmsconn.journal import queries
 from kmsconn.journal.journal import Journal
@@ -65,7 +65,9 @@ FINALITY_IS_LATE_AFTER = 2700.0
 """Seconds between the head and the finalized block: on Ethereum 13 to 20 minutes are usual."""
 
 
-async def show_alerts(components: Components, foreign_replies: ForeignReplies | ShadowFindings) -> Never:
+async def show_alerts(
+    components: Components, foreign_transactions: ForeignTransactions | ShadowFindings
+) -> Never:
     """Look for ever. Cancellation: at any time; what was raised is not cleared."""
     finalized = {one.chain_id for one in components.profile.subscriptions() if one.finalized}
     clock = ClockWatch()
@@ -74,7 +76,7 @@ async def show_alerts(components: Components, foreign_replies: ForeignReplies | 
         alerts = (
             components.core_health.alerts(now),
             _holdups(components, now),
-            foreign_replies.alerts(now),
+            foreign_transactions.alerts(now),
             _finality(components.chain_contexts[chain_id] for chain_id in finalized),
             _paused(components),
             _clock(components, clock),

@@ -26,7 +26,7 @@ from kmsconn.config.sources import GENERATIONS
 from kmsconn.connector.alerting import JournalWatch, show_alerts
 from kmsconn.connector.auditing import Auditing
 from kmsconn.connector.dependency_checks import ContractWatch, wait_for_dependencies
-from kmsconn.connector.event_hook import EventHook, ForeignReplies, ShadowFindings, in_words_of
+from kmsconn.connector.event_hook import EventHook, ForeignTransactions, ShadowFindings, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import HttpServing, open_components, open_http_serving, serving
@@ -56,7 +56,7 @@ class Connector:
     components: Components
     hook: EventHook
     watch: JournalWatch
-    foreign_replies: ForeignReplies | ShadowFindings
+    foreign_transactions: ForeignTransactions | ShadowFindings
     http_serving: HttpServing | None = None
     _ready: trio.Event = attrs.field(factory=trio.Event)
     _draining: trio.Event = attrs.field(factory=trio.Event)
@@ -182,7 +182,7 @@ class Connector:
             nursery.start_soon(follow_pauses, components)
             nursery.start_soon(forget_ended, components.pipeline.runner, components.journal)
         nursery.start_soon(components.core_health.run)
-        nursery.start_soon(show_alerts, components, self.foreign_replies)
+        nursery.start_soon(show_alerts, components, self.foreign_transactions)
         hold = components.membership.hold
         if components.settings.storage.audit_log is not None:
             nursery.start_soon(hold, "audit", Auditing.of(components).run)
@@ -313,9 +313,10 @@ async def open_connector(
     ``on_event`` raised.
     Cancellation: stops at once; nothing is lost. Repeating: the same journal goes on where the last run ended.
     """
-    foreign_replies, waiters = ShadowFindings() if settings.is_shadow else ForeignReplies(), HttpWaiters()
+    foreign_transactions = ShadowFindings() if settings.is_shadow else ForeignTransactions()
+    waiters = HttpWaiters()
     table = GENERATIONS[settings.protocol.profile].table
-    hook = EventHook(in_words_of(table, on_event), foreign_replies, waiters)
+    hook = EventHook(in_words_of(table, on_event), foreign_transactions, waiters)
     journal = settings.storage.journal
     async with (
         open_components(settings, ports or real_ports(), hook, waiters) as components,
@@ -328,7 +329,7 @@ async def open_connector(
             components.heartbeats.part("journal", "journal"),
             path=journal if isinstance(journal, Path) else None,
         )
-        connector = Connector(components, hook, watch, foreign_replies, http)
+        connector = Connector(components, hook, watch, foreign_transactions, http)
         async with trio.open_nursery() as nursery:
             await nursery.start(connector.run)
             yield connector

@@ -3,10 +3,8 @@
 No boundary of the connector handles an exception of the hook: it ends the connector. A hook that raised where it was called would leave
 a change half done there, and a stage or the worker boundary could swallow the exception.
 
-One part is here: another connector that uses this node's key, detected from the order of events. A request that came while this process
-ran, and whose reply is in the contract under this node's signer although this process never signed it, was answered by somebody else; so
-was one whose nonce a foreign transaction took, and whose reply is there, and one that the transaction manager found in the contract while
-its own bytes were not in the chain. In shadow mode another part takes its place, which turns what the shadow found into alerts.
+One part is here: another connector that uses this node's key, of which the transaction managers saw transactions in blocks. In shadow mode
+another part takes its place, which turns what the shadow found into alerts.
 """
 
 from __future__ import annotations
@@ -19,29 +17,26 @@ import attrs
 import trio
 
 from kmsconn.config.options import OptionTable
+from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.events import (
     AlertRaised,
-    CursorMoved,
     Event,
+    ForeignTransaction,
     OnEvent,
     ReplyCompared,
-    ReplyIncluded,
     ReplyMissing,
-    ReplyReturned,
-    ReplySigned,
     ReplyUnmatched,
-    RequestClosed,
-    RequestRecorded,
     ignore,
 )
-from kmsconn.model.life import State
 from kmsconn.protocols.comparing import Likeness
 from kmsconn.requests.http_decryption import HttpWaiters
 
-SEVERAL = 2  # foreign replies before it is said: one could be a reply of a former journal that came late
-MEMORY = 3600.0  # seconds for which a foreign reply counts, and what a shadow found
-WATCHED_REPLIES = 100_000  # requests whose reply is awaited; beyond it none is watched
+SEVERAL = 2  # foreign transactions before it is said: one could be an operator's, or of a former journal
+MEMORY = 3600.0  # seconds for which a foreign transaction counts, and what a shadow found
+MOST_REMEMBERED = (
+    10_000  # foreign transactions, or findings of one cause; further ones take the place of the oldest
+)
 
 
 def in_words_of(table: OptionTable, on_event: OnEvent) -> OnEvent:
@@ -59,7 +54,9 @@ def in_words_of(table: OptionTable, on_event: OnEvent) -> OnEvent:
 class EventHook:
     """Tells each taker of the events that it takes, with Trio's time, then calls the hook; after its first exception never again."""
 
-    def __init__(self, on_event: OnEvent, *takers: ForeignReplies | ShadowFindings | HttpWaiters) -> None:
+    def __init__(
+        self, on_event: OnEvent, *takers: ForeignTransactions | ShadowFindings | HttpWaiters
+    ) -> None:
         self._on_event = on_event
         self._notes: dict[type, list[Callable[[Event, float], object]]] = {}
         self._error: Exception | None = None
@@ -86,56 +83,29 @@ class EventHook:
 
 
 @attrs.define
-class ForeignReplies:
+class ForeignTransactions:
     """Keeps what may become an alert. Pure."""
 
-    takes: ClassVar = (CursorMoved, RequestRecorded, ReplySigned, ReplyReturned, ReplyIncluded, RequestClosed)
+    takes: ClassVar = (ForeignTransaction,)
 
-    _began: dict[int, int] = attrs.field(factory=dict)
-    """The head of each chain when this process first read it; the lowest that was told, since one node's first may be wild."""
-    _live: dict[int, int] = attrs.field(factory=dict)
-    """The ids of requests that came since, and are neither signed nor over."""
-    _collided: set[int] = attrs.field(factory=set)
-    _foreign: list[tuple[float, int]] = attrs.field(factory=list)
+    _seen: deque[tuple[float, ForeignTransaction]] = attrs.field(
+        factory=lambda: deque(maxlen=MOST_REMEMBERED)
+    )
 
     def note(self, event: Event, now: float) -> None:
         """Take an event."""
-        match event:
-            case RequestRecorded(rid=rid, chain_id=chain_id, block=block):
-                began = self._began.get(chain_id)
-                if began is not None and block > began and len(self._live) < WATCHED_REPLIES:
-                    self._live[rid] = event.id
-            case ReplySigned(rid=rid):
-                self._over(rid, now, foreign=False)
-            case ReplyIncluded(rid=rid):
-                self._over(rid, now, foreign=event.found)
-                if event.foreign:
-                    self._foreign.append((now, 0))
-            case ReplyReturned(rid=rid, nonce_taken=True):
-                if len(self._collided) < WATCHED_REPLIES:
-                    self._collided.add(rid)
-            case RequestClosed(rid=rid):
-                self._over(rid, now, foreign=event.state is State.FINALIZED)
-            case CursorMoved(chain_id=chain_id, head=head):
-                self._began[chain_id] = min(head, self._began.get(chain_id, head))
-            case _:
-                pass
-
-    def _over(self, rid: int, now: float, *, foreign: bool) -> None:
-        identifier = self._live.pop(rid, None)
-        collided = rid in self._collided
-        self._collided.discard(rid)
-        if foreign and (identifier is not None or collided):
-            self._foreign.append((now, identifier or 0))
+        if isinstance(event, ForeignTransaction):
+            self._seen.append((now, event))
 
     def alerts(self, now: float) -> Iterator[AlertRaised]:
         """Return the alerts that follow."""
-        self._foreign = [(at, identifier) for at, identifier in self._foreign if now - at <= MEMORY]
-        if len(self._foreign) >= SEVERAL:
-            count, (_, last) = len(self._foreign), self._foreign[-1]
-            which = f", the last one to request 0x{last:064x}" if last else ""
+        while self._seen and now - self._seen[0][0] > MEMORY:
+            self._seen.popleft()
+        if len(self._seen) >= SEVERAL:
+            count, (_, last) = len(self._seen), self._seen[-1]
             text = (
-                f"{count} replies under this node's key were included that this connector did not send{which}: "
+                f"{count} transactions of this node's account were included that this connector did not sign, the last one "
+                f"{to_hex(last.transaction_hash)} with nonce {last.nonce} in block {last.block} of {last.chain}: "
                 "another connector uses the same key"
             )
             yield AlertRaised("wallet", "used-by-another", text, count=count)
@@ -146,7 +116,6 @@ FINDINGS = {
     "replies-unmatched": "requests were answered by the other connector and have no answer here",
     "replies-missing": "requests are answered here and were not answered by the other connector until their deadline",
 }
-MOST_REMEMBERED = 10_000  # findings of one cause; further ones take the place of the oldest
 
 
 @attrs.define

@@ -26,6 +26,8 @@ class EmulatedTransaction:
     gas: int
     envelope: Transaction | None = None
     action: Callable[[Frame], object] | None = attrs.field(default=None, eq=False)
+    signature: bytes = bytes(65)
+    """r ‖ s ‖ v, v 27 or 28; zeros without an envelope."""
 
     @property
     def nonce(self) -> int:
@@ -51,7 +53,8 @@ class EmulatedTransaction:
 def from_signed(signed: SignedTransaction) -> EmulatedTransaction:
     """Return a decoded signed transaction as something to execute."""
     envelope = signed.transaction
-    return EmulatedTransaction(signed.hash, signed.sender, envelope.to, envelope.data, envelope.gas, envelope)
+    sent = signed.hash, signed.sender, envelope.to, envelope.data, envelope.gas, envelope
+    return EmulatedTransaction(*sent, signature=signed.signature)
 
 
 @attrs.frozen

@@ -237,7 +237,7 @@ class ShortEstimate(CallFault, frozen=True):
 class Misbehaviour(Occasional, frozen=True):
     """One of the other faults of a node, by the names of `NodeFault` in `kmsconn/emulator/node_faults.py`.
 
-    See docs/outcomes.md, *Hearing* and *Reply*. Replies whose receipts a node never finds look like those of another connector.
+    See docs/outcomes.md, *Hearing* and *Reply*.
     """
 
     name, target = "misbehave", Target.CHAIN

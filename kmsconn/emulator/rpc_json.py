@@ -15,6 +15,7 @@ from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 NO_BLOOM = "0x" + "00" * 256
 _ZERO_HASH = "0x" + "00" * 32
 _ZERO_ADDRESS = "0x" + "00" * 20
+_ETHEREUM_V, _EIP155_V = 27, 35
 _NO_UNCLES = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
 
 Json = dict[str, Any]
@@ -64,13 +65,26 @@ def transaction_json(transaction: EmulatedTransaction, mined: Mined | None, chai
         "type": "0x0" if priority is None else "0x2",
         "chainId": quantity(chain_id),
         "gasPrice": quantity(transaction.max_fee if mined is None else mined.price),
-        **dict.fromkeys("vrs", "0x0"),
+        **_signature(transaction, chain_id),
         **(_NOWHERE if mined is None else _place(mined)),
     }
     if priority is not None:
         fees = {"maxFeePerGas": quantity(transaction.max_fee), "maxPriorityFeePerGas": quantity(priority)}
-        content |= {**fees, "accessList": [], "yParity": "0x0"}
+        content |= {**fees, "accessList": [], "yParity": content["v"]}
     return content
+
+
+def _signature(transaction: EmulatedTransaction, chain_id: int) -> Json:
+    """Return the fields of a signature; all are zero for what the emulator's own actors do."""
+    r, s, v = transaction.signature[:32], transaction.signature[32:64], transaction.signature[64]
+    parity = max(0, v - _ETHEREUM_V)
+    is_legacy = transaction.envelope is not None and transaction.envelope.is_legacy
+    bound = _EIP155_V + 2 * chain_id if is_legacy else 0
+    return {
+        "v": quantity(bound + parity),
+        "r": quantity(int.from_bytes(r)),
+        "s": quantity(int.from_bytes(s)),
+    }
 
 
 _NOWHERE: Json = {"blockHash": None, "blockNumber": None, "transactionIndex": None}

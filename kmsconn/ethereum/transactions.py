@@ -80,6 +80,8 @@ class SignedTransaction:
     transaction: Transaction
     sender: Address
     hash: bytes
+    signature: bytes = b""
+    """r ‖ s ‖ v, v 27 or 28."""
 
 
 def sign_transaction(transaction: Transaction, key: PrivateKey) -> tuple[bytes, bytes]:
@@ -105,7 +107,7 @@ def decode_transaction(raw: bytes) -> SignedTransaction:
     sender = recover(transaction.signing_digest, signature)
     if sender is None:
         raise Undecodable("the signature recovers no sender")
-    return SignedTransaction(transaction, sender, keccak256(raw))
+    return SignedTransaction(transaction, sender, keccak256(raw), signature)
 
 
 def _dynamic_fee(fields: tuple[rlp.Rlp, ...]) -> tuple[Transaction, int]:

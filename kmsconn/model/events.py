@@ -193,19 +193,27 @@ class ReplySent(EventOfRequest):
     chain: str = "gateway"
 
 
+@attrs.frozen
+class ForeignTransaction(Event):
+    """A transaction that this node's account signed is in a block of a chain, and this process did not sign it."""
+
+    chain: str
+    nonce: int
+    transaction_hash: bytes
+    block: int
+
+
 @frozen
 class ReplyIncluded(EventOfRequest):
     """A reply of this node is in the chain. ``seconds`` since it was recorded; ``found`` when the contract knew it before we sent.
 
-    ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was. ``foreign``: this process
-    signed it once, and those bytes are not in the chain, or failed there: somebody else's transaction carried it.
+    ``transaction_hash`` is that of this node's transaction, None where it is not known which one it was.
     """
 
     block: int
     seconds: float
     found: bool = False
     transaction_hash: bytes | None = None
-    foreign: bool = False
 
 
 @attrs.frozen

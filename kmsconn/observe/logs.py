@@ -40,6 +40,7 @@ LEVELS: Final[dict[type, int]] = {
     events.AnswerMismatch: logging.WARNING,
     events.ReplySigned: logging.DEBUG,
     events.ReplySent: logging.DEBUG,
+    events.ForeignTransaction: logging.WARNING,
     events.ReplyIncluded: logging.INFO,
     events.ReplyFinalized: logging.DEBUG,
     events.ReplyReturned: logging.WARNING,

@@ -164,6 +164,7 @@ class Rounds:
             state.manager.beat()
             try:
                 await self._look()
+                state.search_strangers(nursery)
                 await self._act(nursery)
             except (Retryable, NonceTaken) as error:
                 await self._failed(error)
@@ -201,6 +202,7 @@ class Rounds:
             early = first is None or chain.number < first + POOL_BLOCKS
             pooled = await self.observer.pooled() if early else 0
             await self.attesting.attest(chain)
+            state.strangers.look(chain, state.tracks.nonces, pooled)
             state.nonces.look(chain, state.tracks.nonces, state.manager.endpoint.window, pooled)
         judge_market(state, chain)
         if chain.fresh:

@@ -102,6 +102,8 @@ class ReplyMoves:
                 continue
             self._included(step.track, step.found.block, found=False)
             row, receipt = step.track.row, receipt_of(step.track)
+            if receipt is not None:
+                state.strangers.explained(nonce_of(row))
             if receipt is not None and receipt.succeeded and receipt.gas_used is not None:
                 # no transaction uses more than its limit, whatever a node says
                 state.tracks.used[row.kind].append(min(receipt.gas_used, transaction_of(row).gas))
@@ -110,27 +112,26 @@ class ReplyMoves:
 
     async def found(self, track: Track, found: Found) -> None:
         """Note that the contract has the reply of a row that holds no nonce."""
-        foreign = track.history.lost
         if await self._move(track, "found_included", block=found.block):
             self.state.tracks.newly_included = True
-            self._included(track, found.block, found=True, foreign=foreign)
+            self._included(track, found.block, found=True)
 
-    def _included(self, track: Track, block: int, *, found: bool, foreign: bool = False) -> None:
+    def _included(self, track: Track, block: int, *, found: bool) -> None:
         row, state, history = track.row, self.state, track.history
         history.least_gas = history.returned = 0  # all that it says of a reply on its way is over
-        history.signed_once = history.lost = False
         state.tracks.drop(track)
         state.alerts.to_a_block.passed(REPLY, row.rid)
         state.alerts.to_a_block.worked(REPLY, INCLUDED, trio.current_time())
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
-        own = None if foreign else row.reply.hash
-        told = ReplyIncluded(row.rid, row.kind, block, seconds, found, own, foreign, id=row.id)
+        own = None if found else row.reply.hash
+        told = ReplyIncluded(row.rid, row.kind, block, seconds, found, own, id=row.id)
         state.manager.on_event(told)
 
     async def release(self, track: Track, found: Found) -> None:
         """Take a reply's nonce away, which was used by something else or in vain; it waits for another."""
         row, history = track.row, track.history
-        history.lost = history.signed_once and not track.lacks_receipt
+        if receipt_of(track) is not None:
+            self.state.strangers.explained(nonce_of(row))
         limit = out_of_gas(track)
         if limit is not None:
             history.least_gas = limit * 3 // 2
@@ -283,6 +284,8 @@ class Sender(ReplyMoves):
         state, signings = self.state, await self._signings(steps)
         if not signings:
             return False
+        for one in signings:
+            state.tracks.own.note(one.nonce, one.reply_hash)
         outcomes = await state.manager.journal.run_each(moves.sign, [{"signing": one} for one in signings])
         for step, signing, outcome in zip(steps, signings, outcomes, strict=False):
             if outcome is True:
@@ -313,8 +316,7 @@ class Sender(ReplyMoves):
         return signings
 
     def _signed(self, track: Track, by: Signing) -> None:
-        row, history = track.row, track.history
-        history.signed_once = row.state is State.ANSWERED and row.reply.raw is None
+        row = track.row
         self.state.alerts.to_a_block.went_on(row.rid, UNSIGNED)
         self.state.alerts.to_a_block.worked(REPLY, UNSIGNED, trio.current_time())
         reply = RowReply(by.nonce, by.raw, by.reply_hash, row.reply.included_block)
@@ -405,7 +407,8 @@ class Sender(ReplyMoves):
         made = [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
         raws = await self._made(made)
         sent = list[Outgoing]()
-        for gap, (raw, _) in zip(due, raws, strict=False):
+        for gap, (raw, raw_hash) in zip(due, raws, strict=False):
+            state.tracks.own.note(gap, raw_hash)
             state.purse.coins -= gap not in known
             known.setdefault(gap, Broadcast(now, now)).goes_out(now)
             sent.append((known[gap], raw, None))

@@ -32,6 +32,7 @@ from kmsconn.model.requests import Kind
 from kmsconn.protocols.profile import Profile
 from kmsconn.replies.answers import REPLACE_AFTER, THERE, Accepts, Broadcast, Finds, Question, Sent, Unclear
 from kmsconn.replies.fees import FeeLimits, Market
+from kmsconn.replies.strangers import OwnTransactions, Strangers
 from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import FILLS, IncludedReply, NonceTracker, ReplyHistory, Track, transaction_of
 from kmsconn.replies.wallet import Wallet
@@ -262,6 +263,7 @@ class Tracks:
         factory=lambda: defaultdict(lambda: deque(maxlen=LAST_USED))
     )
     """The gas that the last included replies of each kind used."""
+    own: OwnTransactions = attrs.field(factory=OwnTransactions)
     newly_included: bool = True
     """A reply became included since the journal was asked for final ones."""
 
@@ -279,6 +281,8 @@ class Tracks:
 
     def note(self, row: Row) -> Track:
         """Return the track of a row, with the row as it is now."""
+        if row.reply.nonce is not None and row.reply.hash is not None:
+            self.own.note(row.reply.nonce, row.reply.hash)
         track = self.by_rid.get(row.rid)
         if track is None:
             history = self.histories.setdefault(row.rid, ReplyHistory())
@@ -353,7 +357,8 @@ class TxState:
     nonces: NonceTracker
     sends: Hold
     signings: Hold
-    tracks: Tracks = attrs.field(factory=Tracks)
+    strangers: Strangers
+    tracks: Tracks
     fillers: dict[int, Broadcast] = attrs.field(factory=dict)
     """What became of empty transfers, by nonce."""
     purse: Purse = attrs.field(factory=lambda: Purse(at=trio.current_time()))
@@ -364,6 +369,7 @@ class TxState:
     def of(cls, manager: TxManager) -> TxState:
         """Return the state of a transaction manager that begins."""
         random, limits = manager.ports.random, manager.settings.transactions
+        tracks = Tracks()
         return cls(
             manager=manager,
             market=Market(
@@ -376,6 +382,15 @@ class TxState:
             ),
             sends=Hold(Backoff(first=0.25, cap=15.0), random),
             signings=Hold(Backoff(first=0.5, cap=15.0), random),
+            strangers=Strangers(
+                manager.endpoint.rpc,
+                manager.account,
+                manager.endpoint.name,
+                manager.ports.wall(),
+                tracks.own,
+                manager.on_event,
+            ),
+            tracks=tracks,
         )
 
     def forget(self, rid: int) -> None:
@@ -384,6 +399,14 @@ class TxState:
             remembered.pop(rid, None)
         for progress in (self.alerts.to_a_block, self.alerts.to_finality):
             progress.free(rid)
+
+    def search_strangers(self, nursery: trio.Nursery) -> None:
+        """Search for transactions that this process did not sign, while no other process of this node can have sent them."""
+        assert self.chain is not None
+        if self.manager.endpoint.may_send():
+            self.strangers.search(self.chain, self.manager.settings.reading.reorg_window, nursery)
+        else:
+            self.strangers.forget()
 
     async def load(self) -> None:
         """Read what is in flight from the journal; every other change of it is made here."""

@@ -144,15 +144,12 @@ class ReplyHistory:
     """What this process remembers of a reply beside its row. A cache: journal and chain rebuild it.
 
     ``least_gas`` is what a reply needs that ran out of gas; ``returned`` counts how often it lost its nonce, ``gone`` how often the
-    contract had lost it. ``signed_once``: this process signed all bytes that there ever were, and only one set of them; ``lost``: these
-    are not in the chain, or failed there, so whoever finds the reply in the contract finds another one's.
+    contract had lost it.
     """
 
     least_gas: int = 0
     returned: int = 0
     gone: int = 0
-    signed_once: bool = False
-    lost: bool = False
 
 
 @attrs.define

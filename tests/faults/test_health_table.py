@@ -22,7 +22,8 @@ from kmsconn.emulator.core_faults import CoreFault, FailingCore, SpoiledCore
 from kmsconn.emulator.dependencies import GATEWAY_ID
 from kmsconn.emulator.execution import Frame
 from kmsconn.emulator.node_faults import FalseResults, NodeFault
-from kmsconn.model.events import AlertRaised, RequestClosed
+from kmsconn.emulator.pool import pool_of
+from kmsconn.model.events import AlertRaised, ReplyReturned, RequestClosed
 from kmsconn.model.requests import Kind
 from kmsconn.protocols.fhevm.contracts import DECRYPTION
 from kmsconn.transport.waiting import STALLED_AFTER
@@ -292,6 +293,29 @@ async def test_another_connector_with_the_same_key_that_is_as_fast(scene: Scene,
             await scene.ask(*FORMS)
             await trio.sleep(1)
         await named(scene, "wallet", "used-by-another")
+
+
+async def test_an_empty_wallet_that_is_filled_again_is_nobody_elses(tmp_path: Path) -> None:
+    """The node refuses nonces out of order, so many replies lose theirs once the funds are there."""
+    async with open_scene(tmp_path, block_time=0.5) as scene, scene.connected() as connector:
+        chain, owner = scene.dependencies.gateway, scene.dependencies.sender.address
+        chain.intake.pool = pool_of("arbitrum at once")
+        await connector.wait_ready()
+        ids = await scene.ask(*FORMS)
+        await scene.wait_answered(ids)
+        funds = chain.evm.account(owner).balance
+        chain.evm.set_balance(owner, 0)
+        for _ in range(10):
+            ids += await scene.ask(*FORMS)
+            await trio.sleep(1)
+        await named(scene, "txmanager gateway", "funds")
+        await trio.sleep(20)
+        chain.evm.set_balance(owner, funds)
+        await scene.wait_answered(ids)
+        await trio.sleep(60)
+        assert any(event.nonce_taken for event in scene.told(ReplyReturned))
+        assert not [event for event in scene.told(AlertRaised) if event.cause == "used-by-another"]
+        await is_over(scene, ids, *FORMS)
 
 
 async def test_ethereum_that_stops_finalizing(tmp_path: Path) -> None:

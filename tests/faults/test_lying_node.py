@@ -12,7 +12,7 @@ from kmsconn.emulator.fhevm_dependencies import CONTEXT, EPOCH, FhevmDependencie
 from kmsconn.emulator.node_faults import Honest
 from kmsconn.protocols.fhevm.contracts import PROTOCOL_CONFIG
 from kmsconn.replies.view import FILLS
-from kmsconn.testing.faults.lies import LIES, Lie
+from kmsconn.testing.faults.lies import LIES, Lie, field
 from kmsconn.testing.world import World
 from tests.faults.lying import LyingWorld, run_lie
 
@@ -74,6 +74,22 @@ def test_a_context_that_one_node_calls_destroyed_goes_on(how: LyingWorld) -> Non
     outcome = run_lie(LIES["context destroyed"], how)
     assert outcome.struck
     assert not outcome.open
+
+
+RECEIPTS = {
+    "hidden": Lie("eth_getTransactionReceipt", lambda _: None),
+    "failed": Lie("eth_getTransactionReceipt", field("status", lambda _: 0)),
+}
+
+
+@pytest.mark.parametrize("how", [WAYS[0], WAYS[1], WAYS[3]])
+@pytest.mark.parametrize("lie", RECEIPTS)
+def test_a_wrong_receipt_makes_nobody_a_second_user_of_the_key(lie: str, how: LyingWorld) -> None:
+    outcome = run_lie(RECEIPTS[lie], how)
+    assert outcome.struck
+    assert not outcome.open
+    assert not outcome.doubled
+    assert "used-by-another" not in outcome.critical
 
 
 def forged_end(world: World, event: str, identifier: int) -> dict[str, Any]:

@@ -245,7 +245,7 @@ def _put_back(chain: EmulatedChain, branch: Branch) -> None:
 class SecondSender(Drill, frozen=True):
     """Another process has the connector's key and sends replies a second time.
 
-    An event names each reply whose nonce another process used, no alert; the reply is confirmed by the contract, or sent again.
+    A critical alert says that another connector uses the key; replies are confirmed by the contract, or sent again.
     """
 
     name, target = "second-sender", Target.GATEWAY

@@ -1,8 +1,8 @@
-"""What only the course of events tells: replies of another connector with this key."""
+"""What only the course of events tells: transactions of another connector with this key, and replies without agreement."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,19 @@ import pytest
 import trio
 
 from kmsconn.chain.port import RpcError
-from kmsconn.connector.event_hook import MEMORY, ForeignReplies
+from kmsconn.connector.event_hook import MEMORY, ForeignTransactions
 from kmsconn.connector.upkeep import AGREEMENT_INTERVAL, LONG, OpenAgreements, keep_looking
-from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import id_name
 from kmsconn.journal import moves
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
-    CursorMoved,
     Event,
+    ForeignTransaction,
     ReplyIncluded,
     ReplyReturned,
-    ReplySigned,
     RequestClosed,
-    RequestRecorded,
 )
 from kmsconn.model.life import Answer, State
 from kmsconn.model.requests import Kind
@@ -37,75 +34,41 @@ from tests.unit.requests.answers import Answers
 from tests.unit.requests.bench import Bench, open_bench, wall
 from tests.vectors import keys
 
-PUBLIC = Kind.PUBLIC_DECRYPTION
-BEGAN = CursorMoved(1, Address(bytes(20)), 90, 100)
 
-
-def recorded(rid: int, block: int = 101) -> Event:
-    return RequestRecorded(rid, PUBLIC, rid, 1, block, bytes(32), 0)
-
-
-def included(rid: int, *, found: bool = True) -> Event:
-    return ReplyIncluded(rid, PUBLIC, 105, 1.0, found)
+def seen(nonce: int) -> ForeignTransaction:
+    return ForeignTransaction("gateway", nonce, nonce.to_bytes(32), 100 + nonce)
 
 
 def causes(*events: Event, now: float = 0.0) -> list[tuple[str, str, int, bool]]:
-    foreign_replies = ForeignReplies()
+    foreign_transactions = ForeignTransactions()
     for event in events:
-        foreign_replies.note(event, 0.0)
-    return [(one.dependency, one.cause, one.count, one.critical) for one in foreign_replies.alerts(now)]
+        foreign_transactions.note(event, 0.0)
+    return [(one.dependency, one.cause, one.count, one.critical) for one in foreign_transactions.alerts(now)]
 
 
 ANOTHER = [("wallet", "used-by-another", 2, True)]
 
 
-def signed(rid: int) -> Event:
-    return ReplySigned(rid, PUBLIC, rid, bytes(32))
+def test_a_second_transaction_of_somebody_else_is_anothers() -> None:
+    assert causes(seen(1)) == [], "one may be an operator's"
+    assert causes(seen(1), seen(2)) == ANOTHER
 
 
-def returned(rid: int, *, taken: bool = False) -> Event:
-    return ReplyReturned(rid, PUBLIC, State.ANSWERED, "whatever", nonce_taken=taken)
-
-
-# What happened to each of two replies after a start → whether they are another's.
-WAYS: dict[str, tuple[list[Callable[[int], Event]], bool]] = {
-    "never signed here": ([recorded, included], True),
-    "carried by another transaction, although signed here": (
-        [recorded, signed, lambda rid: ReplyIncluded(rid, PUBLIC, 105, 1.0, foreign=True)], True,
-    ),
-    "found answered by the checks": (
-        [recorded, lambda rid: RequestClosed(rid, PUBLIC, State.FINALIZED, "in the contract")], True,
-    ),
-    "its nonce was taken, and it is there": ([recorded, signed, lambda rid: returned(rid, taken=True), included], True),
-    "its own block went and came back": ([recorded, signed, returned, included], False),
-    "signed here": ([recorded, signed, included], False),
-    "sent here": ([recorded, lambda rid: included(rid, found=False)], False),
-    "older than this process": ([lambda rid: recorded(rid, 98 + rid), included], False),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("way", "foreign"), WAYS.values(), ids=WAYS)
-def test_two_replies_that_are_not_this_nodes_own_are_anothers(
-    way: list[Callable[[int], Event]], foreign: bool
-) -> None:
-    one, other = ([step(rid) for step in way] for rid in (1, 2))
-    assert causes(BEGAN, *one) == [], "one alone proves nothing"
-    assert causes(BEGAN, *one, *other) == (ANOTHER if foreign else [])
-
-
-def test_a_wild_first_head_of_one_node_hides_nobody() -> None:
-    wild = attrs.evolve(BEGAN, head=1 << 53)
-    assert causes(wild, BEGAN, recorded(1), recorded(2), included(1), included(2)) == ANOTHER
-
-
-def test_before_anything_was_read_nothing_is_anothers() -> None:
-    assert causes(recorded(1), recorded(2), included(1), included(2)) == []
+@pytest.mark.parametrize(
+    "event",
+    [
+        ReplyIncluded(1, Kind.PUBLIC_DECRYPTION, 105, 1.0, found=True),
+        ReplyReturned(1, Kind.PUBLIC_DECRYPTION, State.ANSWERED, "whatever", nonce_taken=True),
+        RequestClosed(1, Kind.PUBLIC_DECRYPTION, State.FINALIZED, "in the contract"),
+    ],
+)
+def test_what_rests_on_a_missing_receipt_is_nobody_elses(event: Event) -> None:
+    assert causes(event, event, event) == []
 
 
 def test_it_is_over_when_none_came_for_an_hour() -> None:
-    events = (BEGAN, recorded(1), recorded(2), included(1), included(2))
-    assert causes(*events, now=MEMORY) == ANOTHER
-    assert causes(*events, now=MEMORY + 1) == []
+    assert causes(seen(1), seen(2), now=MEMORY) == ANOTHER
+    assert causes(seen(1), seen(2), now=MEMORY + 1) == []
 
 
 ETHEREUM = keys.SETTINGS.chains.ethereum.chain_id

@@ -42,6 +42,7 @@ EACH = (
     events.ReplySent(1, PUBLIC, 9, 0.02),
     events.ReplyIncluded(1, PUBLIC, 60, 1.4),
     events.ReplyFinalized(1, PUBLIC),
+    events.ForeignTransaction("gateway", 9, b"\x02" * 32, 60),
     events.ReplyReturned(1, PUBLIC, State.ANSWERED, "status 0"),
     events.ReplyCompared(1, PUBLIC, "different", 0.5, 9, bytes(32), 163, "decryptedResult", "0x05", "0x06"),
     events.ReplyUnmatched(1, PUBLIC, State.REJECTED, "no right"),

@@ -84,6 +84,7 @@ def test_only_a_difference_is_a_warning_among_compared_replies(likeness: str, le
                 "chain_reorganised",
                 "unknown_requests_heard",
                 "answer_mismatch",
+                "foreign_transaction",
                 "attestation_mismatch",
                 "ciphertext_mismatch",
             },

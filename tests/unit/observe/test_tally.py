@@ -42,6 +42,7 @@ def test_every_event_is_counted_or_left_out_on_purpose() -> None:
     """Of these another event of the same request or dependency is counted."""
     uncounted = {
         events.BackfillProgressed, events.AnswerMismatch, events.ReplySigned, events.CiphertextMismatch, events.AlertCleared,
+        events.ForeignTransaction,
     }  # fmt: skip
     assert {*COUNTING, *uncounted} == {type(event) for event in EACH}
     known = {one for one in vars(events).values() if isinstance(one, type) and issubclass(one, events.Event)}

@@ -24,6 +24,7 @@ from kmsconn.model.alerts import STANDSTILL
 from kmsconn.model.events import (
     AlertCleared,
     AlertRaised,
+    ForeignTransaction,
     ReplyIncluded,
     ReplyReturned,
     ReplySent,
@@ -572,9 +573,7 @@ async def test_a_nonce_that_a_node_called_used_and_that_opens_again_is_not_waite
 
 
 @pytest.mark.parametrize("another", [True, False])
-async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_foreign(
-    another: bool, world: World
-) -> None:
+async def test_transactions_of_another_sender_with_the_same_key_are_told(another: bool, world: World) -> None:
     """Another connector signs the same replies at the same nonces and is a little faster, as in a migration gone wrong."""
 
     def overtake(call: Call) -> None:
@@ -588,10 +587,14 @@ async def test_a_reply_that_another_sender_with_the_same_key_carried_is_called_f
     requested(world, 3)
     async with running(world):
         await until(lambda: len(world.said(ReplyIncluded)) == 3, 120)
+        await trio.sleep(2 * REORG_WINDOW)
     signed = {event.transaction_hash for event in world.said(ReplySigned)}
     carried = [mined for mined in world.ours() if mined.transaction.hash not in signed]
     assert bool(carried) is another
-    assert [event.foreign for event in world.said(ReplyIncluded)].count(True) == len(carried)
+    told = {(event.nonce, event.transaction_hash, event.block) for event in world.said(ForeignTransaction)}
+    assert told == {
+        (mined.transaction.nonce, mined.transaction.hash, mined.block_number) for mined in carried
+    }
     assert [event.transaction_hash for event in world.said(ReplyIncluded)].count(None) == len(carried)
     assert len(world.ours()) == 3
 
