@@ -132,7 +132,7 @@ class Rounds:
         state, wallet, endpoint = TxState.of(manager), manager.wallet, manager.endpoint
         return cls(
             state,
-            Sender(state, wallet) if isinstance(wallet, Wallet) else Shadow.of(state),
+            Sender.of(state, wallet) if isinstance(wallet, Wallet) else Shadow.of(state),
             ChainObserver(endpoint.rpc, endpoint.follower, manager.account, endpoint.confirmations),
             Questioner(state),
             Hold(ROUND_BACKOFF, manager.ports.random),

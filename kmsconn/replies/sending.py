@@ -13,7 +13,6 @@ from kmsconn.chain.logs import read_number
 from kmsconn.chain.port import Call, Receipt
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.ethereum.transactions import Transaction
 from kmsconn.journal import moves
 from kmsconn.journal.moves import FIRST, Signing
 from kmsconn.journal.rows import Row, RowReply
@@ -40,6 +39,7 @@ from kmsconn.replies.answers import (
 from kmsconn.replies.asking import call_for, read_finding
 from kmsconn.replies.fees import new_transaction
 from kmsconn.replies.plan import Steps
+from kmsconn.replies.signing import Signatures
 from kmsconn.replies.state import INCLUDED, REPLY, UNSIGNED, TxState, tell_sent
 from kmsconn.replies.table import REFUSED
 from kmsconn.replies.view import (
@@ -53,7 +53,7 @@ from kmsconn.replies.view import (
     receipt_of,
     transaction_of,
 )
-from kmsconn.replies.wallet import Signed, Wallet
+from kmsconn.replies.wallet import Wallet
 from kmsconn.transport.waiting import Backoff, together
 
 STAGE = "reply"
@@ -241,53 +241,45 @@ Outgoing = tuple[Broadcast, bytes, Row | None]
 class Sender(ReplyMoves):
     """Moves the replies of one transaction manager, and sends them."""
 
-    wallet: Wallet
+    signatures: Signatures
+    fillings: Signatures
+    """Of empty transfers: they do not wait for a batch of replies."""
     rows: ClassVar = None
     """Those of the whole table."""
 
+    @classmethod
+    def of(cls, state: TxState, wallet: Wallet) -> Sender:
+        """Return the sender of a transaction manager."""
+        return cls(state, Signatures(state, wallet), Signatures(state, wallet))
+
     async def perform(self, steps: Steps, fills: Sequence[int], nursery: trio.Nursery) -> bool:
-        """Carry out what was decided; broadcasts go on in ``nursery``."""
+        """Carry out what was decided; broadcasts and a slow wallet go on in ``nursery``."""
         if due := steps[Action.BROADCAST]:
             self.broadcast([step.track for step in due], nursery)
         moved = await super().perform(steps, fills, nursery)
-        signed = bool(steps[Action.SIGN]) and await self.sign(steps[Action.SIGN])
+        signed = bool(steps[Action.SIGN]) and await self.sign(steps[Action.SIGN], nursery)
         if fills:
             await self.fill(fills, nursery)
         return moved or signed
 
-    async def _made(self, transactions: Sequence[Transaction]) -> list[Signed]:
-        """Have transactions signed in their order, as many as the wallet can now; an alert says when it can sign none.
+    async def sign(self, steps: Sequence[Step], nursery: trio.Nursery) -> bool:
+        """Make signed bytes durable ③, each with its nonce, in this order; what is not signed yet the wallet signs in ``nursery``.
 
-        Nothing else of a round waits for a wallet that is out of reach: what has its bytes is broadcast and confirmed meanwhile.
-        """
-        state = self.state
-        if not transactions or state.signings.holds(trio.current_time()):
-            return []
-        try:
-            signed = await self.wallet.sign(transactions)
-        except Retryable as error:
-            state.alerts.set("wallet", str(error), critical=True)
-            state.signings.failed(trio.current_time())
-            return []
-        state.alerts.set("wallet", None)
-        state.signings.worked()
-        return signed
-
-    async def sign(self, steps: Sequence[Step]) -> bool:
-        """Sign, and make bytes durable ③, each with its nonce, in this order.
-
-        It ends at the first that the wallet could not sign now: a gap would hold up what follows.
-
-        Raises NonceTaken, when all others are signed, for one whose nonce another reply holds.
+        Raises NonceTaken, when all others are durable, for one whose nonce another reply holds.
         Repeating: other bytes or another nonce for the same reply.
         """
-        state, signings = self.state, await self._signings(steps)
-        if not signings:
-            return False
+        ready, signings = await self.signatures.of_replies(steps, nursery)
+        if signings:
+            await self._keep(ready, signings)
+        return bool(signings)
+
+    async def _keep(self, steps: Sequence[Step], signings: Sequence[Signing]) -> None:
+        """Make signed bytes durable. Raises NonceTaken as ``sign`` does."""
+        state = self.state
         for one in signings:
             state.tracks.own.note(one.nonce, one.reply_hash)
         outcomes = await state.manager.journal.run_each(moves.sign, [{"signing": one} for one in signings])
-        for step, signing, outcome in zip(steps, signings, outcomes, strict=False):
+        for step, signing, outcome in zip(steps, signings, outcomes, strict=True):
             if outcome is True:
                 self._signed(step.track, signing)
             elif step.track.row.state is State.ANSWERED:
@@ -298,22 +290,6 @@ class Sender(ReplyMoves):
         for outcome in outcomes:
             if isinstance(outcome, NonceTaken):
                 raise outcome
-        return True
-
-    async def _signings(self, steps: Sequence[Step]) -> list[Signing]:
-        new = [step.found.transaction for step in steps if step.found.transaction is not None]
-        made, signings = await self._made(new), list[Signing]()
-        if made:
-            self.state.market.reply_cost = new[len(made) - 1].most_cost
-        waiting = iter(made)
-        for step in steps:
-            earlier = step.track.row.reply
-            kept = earlier.raw or b"", earlier.hash or b""
-            signed = kept if step.found.transaction is None else next(waiting, None)
-            if signed is None:
-                break
-            signings.append(Signing(step.track.row.rid, step.nonce, *signed))
-        return signings
 
     def _signed(self, track: Track, by: Signing) -> None:
         row = track.row
@@ -385,7 +361,7 @@ class Sender(ReplyMoves):
 
     async def fill(self, gaps: Sequence[int], nursery: trio.Nursery) -> None:
         """Use nonces up by empty transfers to ourselves."""
-        state, now, sender = self.state, trio.current_time(), self.wallet.address
+        state, now, sender = self.state, trio.current_time(), self.state.manager.account
         endpoint, price, known = state.manager.endpoint, state.market.price, state.fillers
         block_time = endpoint.follower.head.block_time
         again = [gap for gap in gaps if gap in known and known[gap].is_due(now, block_time)]
@@ -394,7 +370,7 @@ class Sender(ReplyMoves):
         text = f"{len(new)} nonces below a reply are free, and no more empty transfers are paid now"
         state.alerts.set("nonce-gaps", text if room < len(new) else None, critical=True)
         due = sorted([*again, *new[:room]])
-        if not due or price is None:
+        if not due or price is None or self.fillings.busy:
             return
         estimate = Call("eth_estimateGas", ({"from": to_hex(sender), "to": to_hex(sender)},))
         [answer] = await endpoint.rpc.batch([estimate])
@@ -404,12 +380,17 @@ class Sender(ReplyMoves):
         if within is None:
             return
         chain_id = endpoint.rpc.chain_id
-        made = [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
-        raws = await self._made(made)
+        empty = [new_transaction(chain_id, sender, b"", gas, nonce=gap, price=within) for gap in due]
+        made = await self.fillings.of(empty, nursery)
         sent = list[Outgoing]()
-        for gap, (raw, raw_hash) in zip(due, raws, strict=False):
+        for one in made:
+            if one is None:
+                break
+            gap, (raw, raw_hash) = one.transaction.nonce, one.signed
+            self.fillings.used(one)
             state.tracks.own.note(gap, raw_hash)
             state.purse.coins -= gap not in known
             known.setdefault(gap, Broadcast(now, now)).goes_out(now)
             sent.append((known[gap], raw, None))
-        nursery.start_soon(self._hand_over, sent)
+        if sent:
+            nursery.start_soon(self._hand_over, sent)

@@ -12,25 +12,26 @@ import trio
 from kmsconn.chain.port import Call, RpcError
 from kmsconn.errors import Overloaded, Unreachable
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplySigned
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, ReplySigned
 from kmsconn.model.life import State
-from kmsconn.replies.wallet import Wallet, sign_here
+from kmsconn.replies.wallet import SIGNING, Wallet, sign_here
 from tests.unit.replies.world import CONTRACT, KEY, World, all_in, running, until
 
 
 @attrs.define
 class FarSigner:
-    """A key behind a service that takes its time, signs ``most`` digests of a call, and may be out of reach."""
+    """A key behind a service that takes its time, signs ``most`` digests of a call, and may be out of reach or hang."""
 
     most: int = 1000
     seconds: float = 0.05
     out: Callable[[], bool] = lambda: False
+    hangs: Callable[[], bool] = lambda: False
     calls: list[int] = attrs.field(factory=list)
 
     async def sign(self, digests: Sequence[bytes]) -> list[bytes]:
         self.calls.append(len(digests))
-        await trio.sleep(self.seconds)
-        if self.out():
+        await trio.sleep(SIGNING if self.hangs() else self.seconds)
+        if self.out() or self.hangs():
             raise Unreachable("AWS KMS: refused")
         if not self.most:
             raise Overloaded("AWS KMS: ThrottlingException")
@@ -109,6 +110,57 @@ async def test_what_is_signed_is_sent_while_the_wallet_is_out_of_reach(world: Wo
         busy = False
         await until(lambda: world.answered_on_chain(1), 60)
         assert not world.answered_on_chain(2)
+
+
+async def test_a_wallet_that_hangs_delays_no_confirmation_of_other_replies(world: World) -> None:
+    """The key service takes the call and does not answer."""
+    signer = far(world)
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(world.said(ReplySigned)))
+        signer.hangs = lambda: True
+        world.request(2)
+        world.wake.notify()
+        await until(lambda: len(signer.calls) == 2)
+        await until(lambda: bool(world.said(ReplyIncluded)), 1)
+        signer.hangs = lambda: False
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.arrived() == [0, 1]
+
+
+async def test_a_reply_that_another_sends_while_the_wallet_hangs_is_not_sent_again(world: World) -> None:
+    """The signature comes late, and what it is for is decided by then."""
+    far(world, seconds=SIGNING - 1)
+    world.request(1)
+    async with running(world):
+        await trio.sleep(2)
+        world.chain.evm.set_up(CONTRACT, lambda frame: frame.write(True, "answered", 1))
+        await until(lambda: all_in(world, State.FINALIZED))
+        await trio.sleep(SIGNING)
+    assert not world.said(ReplySigned)
+    assert not world.arrived()
+
+
+async def test_a_wallet_slower_than_any_probe_counts_has_each_reply_signed_once(world: World) -> None:
+    signer = far(world, seconds=SIGNING - 1)
+    for rid in range(1, 6):
+        world.request(rid)
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert signer.calls == [5]
+
+
+async def test_a_process_that_ends_while_the_wallet_hangs_has_signed_nothing(world: World) -> None:
+    signer = far(world, hangs=lambda: True)
+    world.request(1)
+    async with running(world):
+        await until(lambda: bool(signer.calls))
+        await trio.sleep(1)
+    assert world.journal.states() == [State.ANSWERED]
+    signer.hangs = lambda: False
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    assert world.arrived() == [0]
 
 
 @pytest.mark.slow
