@@ -10,7 +10,7 @@ services   stop last: registry, attestations, head listeners, start-up probes (j
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,11 @@ from kmsconn.connector.auditing import Auditing
 from kmsconn.connector.dependency_checks import ContractWatch, wait_for_dependencies
 from kmsconn.connector.event_hook import EventHook, ForeignTransactions, ShadowFindings, in_words_of
 from kmsconn.connector.following import follow_pauses, forget_ended
+from kmsconn.connector.held_requests import HeldRequests
 from kmsconn.connector.upkeep import keep_looking, run_upkeep
 from kmsconn.connector.wiring import HttpServing, open_components, open_http_serving, serving
 from kmsconn.ethereum.addresses import checksum
+from kmsconn.model.alerts import Progress
 from kmsconn.model.events import OnEvent, ignore
 from kmsconn.model.http_answers import Decryptions
 from kmsconn.model.requests import IN_ORDER
@@ -117,6 +119,11 @@ class Connector:
             journal=JournalStatistics(self.watch.free, membership.gathering.members, membership.token),
         )
 
+    def _held_up(self) -> Iterator[Progress]:
+        """Yield what is held up on its way to an answer, and on the way of each chain to a block."""
+        yield self.components.pipeline.runner.progress
+        yield from (one.progress for one in self._managers.values())
+
     def _chain_statistics(self, endpoint: Endpoint) -> ChainStatistics:
         known, now = self.components.chain_contexts.get(endpoint.chain_id), self.components.ports.wall()
         head = finalized = HeadTracker()
@@ -178,6 +185,7 @@ class Connector:
         for one in watches:
             nursery.start_soon(one.keep_looking)
         nursery.start_soon(keep_looking, self.watch.look)
+        nursery.start_soon(keep_looking, HeldRequests(components, self._held_up).look)
         if isinstance(components.settings.storage.journal, PostgresAddress):
             nursery.start_soon(follow_pauses, components)
             nursery.start_soon(forget_ended, components.pipeline.runner, components.journal)

@@ -11,6 +11,7 @@ requests of a kind at one shard of the Core, the replies of a chain. One rule:
   nothing passes there: what holds up most of them is to blame.
 - ``STANDSTILL`` seconds are enough for work whose step nothing of the lane has passed since: what that step needs answers nothing, or
   refuses all. Longer patience is for a dependency that works, and holds up some.
+- Work that is ``not_there``, since its chain does not show it any more, is evidence of neither.
 
 It counts from the first failure, so nothing has to be known of how long work takes; and it asks nobody for a reason, so that an unknown
 cause is told as well as a known one. What is held up beside others that pass is counted, and is no more than that.
@@ -178,6 +179,8 @@ class Progress:
     _order: int = 0
     _lanes: dict[Lane, _LaneState] = attrs.field(factory=lambda: defaultdict(_LaneState))
     _lane_of: dict[int, Lane] = attrs.field(factory=dict)
+    not_there: set[int] = attrs.field(factory=set)
+    """The work that was made up, as far as is known: its chain does not show it."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(tuple(self._lane_of))
@@ -262,12 +265,21 @@ class Progress:
                     latest[key] = max(
                         one, latest.get(key, one), key=lambda held: (held.reason.critical, held.at)
                     )
-            if (blamed := _blamed(lane, state, now)) is not None:
-                stopped[blamed].add(lane.what)
+            waits = _waiting(lane, state, now)
+            there = [one for rid, one in waits.items() if rid not in self.not_there]
+            if len(there) >= lane.several:
+                stopped[_most_blamed(there)].add(lane.what)
         return tuple(
             Holdup(latest[key].reason, count, tuple(sorted(stopped[key])))
             for key, count in sorted(counts.items())
         )
+
+    def stopped(self, now: float) -> Iterator[tuple[Lane, tuple[int, ...]]]:
+        """Yield the lanes where nothing passes at ``now``, with the work that shows it; also that which is not there."""
+        for lane, state in [*self._lanes.items()]:
+            waits = _waiting(lane, state, now)
+            if len(waits) >= lane.several:
+                yield lane, tuple(waits)
 
     def _forget(self, now: float) -> None:
         for rid in [
@@ -276,15 +288,17 @@ class Progress:
             self.free(rid)
 
 
-def _blamed(lane: Lane, state: _LaneState, now: float) -> tuple[str, str] | None:
-    """Return the dependency and cause that hold up most in a lane where nothing passes; of several the one that was there first."""
-    held = [
-        one
-        for one in state.held.values()
+def _waiting(lane: Lane, state: _LaneState, now: float) -> dict[int, _Held]:
+    """Return what has waited in a lane for so long that it shows, with others, that nothing passes."""
+    return {
+        rid: one
+        for rid, one in state.held.items()
         if one.order > state.passed and one.told(now, _patience(lane, state, one))
-    ]
-    if len(held) < lane.several:
-        return None
+    }
+
+
+def _most_blamed(held: Iterable[_Held]) -> tuple[str, str]:
+    """Return the dependency and cause that hold up most; of several the one that was there first."""
     [(key, _)] = Counter((one.reason.dependency, one.reason.cause) for one in held).most_common(1)
     return key
 

@@ -239,6 +239,8 @@ class TxManager:
     beat: Callable[[], None] = lambda: None
     closing: trio.Event = attrs.field(factory=trio.Event)
     statistics: Callable[[], TxStatistics] = TxStatistics
+    progress: Progress = attrs.field(factory=Progress)
+    """What holds up replies on their way to a block."""
 
     @property
     def account(self) -> Address:
@@ -375,7 +377,7 @@ class TxState:
             market=Market(
                 FeeLimits(limits.max_fee_per_gas, limits.max_priority_fee_per_gas, limits.max_reply_cost)
             ),
-            alerts=TxAlerts(manager.name, manager.on_event),
+            alerts=TxAlerts(manager.name, manager.on_event, manager.progress),
             nonces=NonceTracker(
                 Debounce(min(manager.settings.reading.reorg_window, GAP_SECONDS)),
                 jumps=Debounce(manager.settings.reading.reorg_window),

@@ -5,8 +5,9 @@ Requests of three forms come every two seconds, and what stops them, or seems to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,7 +16,16 @@ import trio
 from kmsconn.config.description import AttestationMode
 from kmsconn.emulator.buckets import RefusingBucket
 from kmsconn.emulator.core_faults import CoreFault, FailingCore, HangingCore, SpoiledCore
-from kmsconn.emulator.node_faults import CallFault, FalseResults, HangingCalls, NodeFault, RefusedCalls
+from kmsconn.emulator.node_faults import (
+    CallFault,
+    FalseResults,
+    HangingCalls,
+    Honest,
+    NodeFault,
+    RefusedCalls,
+)
+from kmsconn.model.events import RequestRecorded
+from kmsconn.testing.faults.lies import BentAnswers
 from tests.faults.scene import Scene, open_scene
 from tests.faults.test_health_table import FORMS, RESULTS, STARTS, alert, core_gone
 
@@ -303,6 +313,113 @@ async def test_a_slow_start_is_not_ready_and_no_alarm_once_it_is(tmp_path: Path)
             await trio.sleep(60)
             assert told == set()
             nursery.cancel_scope.cancel()
+
+
+# --- logs that a node makes up
+
+
+@attrs.define
+class Forger:
+    """A node that shows logs that no block holds: those of honest requests, with other ids and at its present head."""
+
+    scene: Scene
+    same_transaction: bool
+    other_hash: bool
+    templates: list[dict[str, Any]] = attrs.field(factory=list)
+    forged: list[dict[str, Any]] = attrs.field(factory=list)
+
+    def learn(self, honest: Honest) -> Any:
+        """Keep the honest logs."""
+        logs = honest()
+        self.templates += [log for log in logs if log not in self.templates]
+        return logs
+
+    def forge(self) -> None:
+        """Make up six more logs."""
+        head = self.scene.dependencies.gateway.head
+        for template in self.templates[:6]:
+            count = len(self.forged) + 1
+            topic, identifier, *more = template["topics"]
+            made_up = f"0x{count:064x}"
+            self.forged.append(
+                {
+                    **template,
+                    "topics": [topic, f"0x{int(identifier, 16) + 1000 + count:064x}", *more],
+                    "logIndex": hex(50 + count),
+                    "blockNumber": hex(head.number),
+                    "blockHash": made_up if self.other_hash else f"0x{head.hash.hex()}",
+                    "transactionHash": template["transactionHash"] if self.same_transaction else made_up,
+                }
+            )
+
+    def show(self, criteria: Mapping[str, Any], honest: Honest) -> Any:
+        """Show the forged logs of these blocks and this contract beside the honest ones."""
+        first, last = criteria["fromBlock"], criteria["toBlock"]
+        end = self.scene.dependencies.gateway.head.number if last == "latest" else int(last, 16)
+        return honest() + [
+            log
+            for log in self.forged
+            if log["address"].lower() == criteria["address"].lower()
+            and int(first, 16) <= int(log["blockNumber"], 16) <= end
+        ]
+
+
+class ForgedLogs(CallFault, frozen=True):
+    """``eth_getLogs`` shows what a forger has made up."""
+
+    name = "forged logs"
+    show: Any = None
+    criteria: Any = None
+    """A dict that keeps what was asked for."""
+
+    def meant(self, method: str, params: Sequence[Any]) -> bool:
+        """Note what is asked for."""
+        if not super().meant(method, params):
+            return False
+        self.criteria.clear()
+        self.criteria.update(params[0])
+        return True
+
+    def act(self, _method: str, honest: Honest) -> Any:
+        """Return the honest logs, and others."""
+        return self.show(dict(self.criteria), honest)
+
+
+FORGED = {
+    "of transactions that are not": (False, False),
+    "of honest transactions": (True, False),
+    "of a block that is not": (False, True),
+}
+
+
+@pytest.mark.parametrize(("same_transaction", "other_hash"), FORGED.values(), ids=FORGED)
+async def test_forged_logs_hold_health_no_longer_than_they_are_shown(
+    scene: Scene, *, same_transaction: bool, other_hash: bool
+) -> None:
+    """Nobody asks for anything afterwards, so that nothing passes that would show that all is well."""
+    node = scene.dependencies.clusters["gateway"].nodes[0]
+    forger = Forger(scene, same_transaction, other_hash)
+    async with scene.connected() as connector:
+        await connector.wait_ready()
+        learning = node.faults.strike(BentAnswers(bend=forger.learn, method="eth_getLogs"))
+        honest = [identifier for _ in range(3) for identifier in await scene.ask(*FORMS)]
+        await scene.wait_answered(honest)
+        learning()
+        forger.forge()
+        stop = node.faults.strike(ForgedLogs(show=forger.show, criteria={}, method="eth_getLogs"))
+        await trio.sleep(10)
+        forger.forge()
+        await trio.sleep(10)
+        assert len(scene.told(RequestRecorded)) > len(honest)
+        stop()
+        await trio.sleep(TOLD)
+        told: set[tuple[str, str]] = set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, scene, told)
+            await trio.sleep(300)
+            nursery.cancel_scope.cancel()
+        assert told == set()
+        await scene.wait_answered(await scene.ask(*FORMS))
 
 
 async def test_one_dead_bucket_is_critical_at_once_if_every_quorum_needs_it(scene: Scene) -> None:

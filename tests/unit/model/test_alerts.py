@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from kmsconn.model import alerts
-from kmsconn.model.alerts import UPDATE, Board, Lane, Progress, Reason
+from kmsconn.model.alerts import PATIENCE, STANDSTILL, UPDATE, Board, Lane, Progress, Reason
 from kmsconn.model.causes import CAUSES
 from kmsconn.model.debounce import Debounce
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
@@ -171,6 +171,48 @@ def test_what_stops_everybody_is_critical_once_it_has_held_itself_for_as_long() 
     assert held.holdups(109.0) == ()
     held.hold(LANE, 2, one, now=110.0)
     assert [(found.reason.critical, found.count) for found in held.holdups(110.0)] == [(True, 2)]
+
+
+def stopped(held: Progress, now: float) -> bool:
+    return any(found.stopped for found in held.holdups(now))
+
+
+def test_a_lane_that_stands_still_at_a_step_is_stopped_sooner_than_one_of_which_some_pass_it() -> None:
+    held = Progress()
+    for rid in range(3):
+        held.hold(LANE, rid, SLOW, now=0.0, step=2)
+    assert not stopped(held, STANDSTILL - 1)
+    assert stopped(held, STANDSTILL)
+    held.worked(LANE, 1, 5.0)
+    assert stopped(held, STANDSTILL)
+    held.worked(LANE, 2, 5.0)
+    assert not stopped(held, PATIENCE - 1)
+    assert stopped(held, PATIENCE)
+
+
+def test_a_dependency_that_answers_not_yet_has_a_minute() -> None:
+    held = Progress()
+    for rid in range(3):
+        held.hold(LANE, rid, attrs.evolve(SLOW, answers=True), now=0.0, step=2)
+    assert not stopped(held, PATIENCE - 1)
+    assert stopped(held, PATIENCE)
+
+
+def test_work_that_hung_before_it_failed_is_held_up_since_it_began() -> None:
+    held = Progress()
+    for rid in range(3):
+        held.hold(LANE, rid, SLOW, now=60.0, since=0.0)
+    assert stopped(held, 60.0)
+
+
+def test_work_that_is_not_there_is_counted_and_stops_no_lane() -> None:
+    held = Progress()
+    for rid in range(3):
+        held.hold(LANE, rid, SLOW, now=0.0)
+    held.not_there.add(1)
+    assert not stopped(held, PATIENCE)
+    assert [found.count for found in held.holdups(PATIENCE)] == [3]
+    assert [*held.stopped(PATIENCE)] == [(LANE, (0, 1, 2))]
 
 
 def test_of_each_lane_so_much_work_is_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
