@@ -7,8 +7,8 @@ one URL stand several nodes, as a rule. A chain with one node behind one URL has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
@@ -22,7 +22,34 @@ WITNESSES = 2
 """Where there are several URLs, and for what the next honest answer undoes."""
 BEHIND_ONE_URL = 6
 """Where there is one URL: which node answers is chance there, and of two nodes one lies to all of so many only once in 64 times."""
+DOUBLINGS = 5
+"""Of the witnesses that an end needs which others have denied."""
+REMEMBERED = 4096
+"""Ends that were denied; of a forgotten one the usual number of witnesses is asked."""
 LAG = 5.0  # seconds of blocks that a witness may be behind
+
+W = TypeVar("W")
+
+
+@attrs.define
+class Denials:
+    """How often another node denied an end, by what it is about. Each time doubles the witnesses that must agree at the next.
+
+    Behind one URL all of them may be the node that lies. Without this, one that lies for ever would be believed at one of many looks.
+    """
+
+    _times: dict[Hashable, int] = attrs.field(factory=dict)
+
+    def note(self, subject: Hashable) -> None:
+        """Note that a witness said otherwise."""
+        times = self._times.pop(subject, 0) + 1
+        if len(self._times) >= REMEMBERED:
+            del self._times[next(iter(self._times))]
+        self._times[subject] = times
+
+    def needed(self, subject: Hashable, witnesses: Sequence[W]) -> Sequence[W]:
+        """Return the witnesses to be asked, each as often as it is to be asked: every time over another connection."""
+        return [*witnesses] * 2 ** min(self._times.get(subject, 0), DOUBLINGS)
 
 
 @attrs.frozen(eq=False)

@@ -177,8 +177,10 @@ class ReplyMoves:
     async def _attested(self, track: Track) -> bool:
         """Say whether witnesses, too, say that the contract never takes a reply; else it waits."""
         manager = self.state.manager
+        endpoint = manager.endpoint
+        rid = track.row.rid
         call, said = call_for(track, Question.ESTIMATE, manager.account), ""
-        for witness in manager.endpoint.witnesses:
+        for witness in endpoint.denials.needed(rid, endpoint.witnesses):
             try:
                 answers = await witness.batch([call])
             except Retryable as error:
@@ -188,6 +190,7 @@ class ReplyMoves:
             assert not isinstance(other, Receipt | bool | None)
             if not (is_hopeless(other) or getattr(other, "plan", None) is not None):
                 said = f"another node says {other}"
+                endpoint.denials.note(rid)
                 break
         if said:
             await self.defer(track, Found(f"one node says that it is never taken; {said}", alert=REFUSED))

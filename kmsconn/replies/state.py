@@ -15,6 +15,7 @@ import trio
 from kmsconn.chain.follower import Follower
 from kmsconn.chain.looking import ChainView
 from kmsconn.chain.port import PipelinedRpc, Rpc
+from kmsconn.chain.witness import Denials
 from kmsconn.config.settings import Settings
 from kmsconn.errors import KmsconnError
 from kmsconn.ethereum.addresses import Address, checksum
@@ -215,6 +216,7 @@ class TxEndpoint:
     window: int = MOST_IN_FLIGHT
     witnesses: Sequence[Rpc] = ()
     """Other nodes of the chain, for what cannot be undone (``chain.witness``)."""
+    denials: Denials = attrs.field(factory=Denials)
     leave: Callable[[str], None] = lambda _reason: None
     """Goes on to another node, for a reason."""
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from kmsconn.chain.port import SendingRpc
-from kmsconn.errors import Aborted, AlreadyDone, Destroyed, NotYet, Over, Rejected, RequestError
+from kmsconn.chain.witness import Denials
+from kmsconn.errors import Aborted, AlreadyDone, Destroyed, NotYet, Over, Rejected, RequestError, Unreachable
 from kmsconn.model.life import Checked, Seen
 from kmsconn.requests.checker import Checker
 
@@ -24,6 +25,7 @@ class AttestedChecker:
 
     checker: Checker
     witnesses: Sequence[Mapping[int, SendingRpc]]
+    denials: Denials = attrs.field(factory=Denials)
 
     async def check(self, seen: Seen) -> Checked:
         """Return the request with its context when everything holds. Raises as ``Checker.check``, NotYet if a witness does not agree.
@@ -46,9 +48,12 @@ class AttestedChecker:
 
     async def _attest(self, seen: Seen, end: RequestError | None) -> None:
         """Return once every witness came to the same end, or to none. Raises NotYet."""
-        for chains in self.witnesses:
+        rid = seen.request.rid
+        for chains in self.denials.needed(rid, self.witnesses):
             other = await self._end_by(seen, chains)
             if type(other) is not type(end):
+                if not isinstance(other, Unreachable):
+                    self.denials.note(rid)
                 said = "another one does not" if other is None else f"another one says: {other}"
                 raise NotYet(f"{end or 'it may be done'}, one node says, and {said}")
 

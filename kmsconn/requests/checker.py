@@ -247,7 +247,7 @@ class Checker:
             return
         if len(self._answered_since) >= REMEMBERED:
             self._answered_since.clear()  # of requests that ended otherwise; forgetting only asks again
-        now = float(self.suspicions.heads[request.chain_id].timestamp or 0)
+        now = trio.current_time()  # the timestamp of one head could end the window at once
         if now - self._answered_since.setdefault(request.rid, now) > self.reorg_window:
             del self._answered_since[request.rid]
             raise AlreadyDone("this node's answer is in the contract")

@@ -20,6 +20,7 @@ import trio
 from kmsconn.chain.asking import run_query_plan
 from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import Rpc
+from kmsconn.chain.witness import Denials
 from kmsconn.errors import (
     Aborted,
     AlreadyDone,
@@ -209,6 +210,7 @@ class Contexts:
     suspicions: Suspicions
     witnesses: Sequence[Rpc] = ()
     """Other nodes of Ethereum."""
+    _denials: Denials = attrs.field(factory=Denials)
     _valid: dict[Pair, float] = attrs.field(factory=dict)
     _invalid: Shared[Pair] = attrs.field(factory=lambda: Shared((NotYet,), _INVALID))
     _destroyed: set[int] = attrs.field(factory=set)
@@ -274,13 +276,14 @@ class Contexts:
         subject = "destroyed", said.identifier
         if not self.suspicions.confirms(subject, self.ethereum.chain_id):
             raise DestroyedOnce(f"{said}, a node says; asked again at a later head") from said
-        for witness in self.witnesses:
+        for witness in self._denials.needed(subject, self.witnesses):
             other = await _error_of(ask(witness))
             if isinstance(other, Destroyed):
                 continue
             if not isinstance(other, Unreachable):
-                # Behind one URL the next two witnesses may be the node that lies, so its word must hold for a reorg window again.
+                # Its word must hold for a reorg window again.
                 self.suspicions.clear(subject)
+                self._denials.note(subject)
             text = "does not" if other is None else f"says: {other}"
             raise DestroyedOnce(f"{said}, a node says, and another one {text}") from said
         self.note_destroyed([said.identifier])

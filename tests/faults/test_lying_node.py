@@ -32,6 +32,7 @@ WAYS = [
 
 TIMES = [name for name in LIES if name.startswith("head")]
 NONCES = [name for name in LIES if name.startswith("nonce")]
+OTHERS = [name for name in LIES if name not in {*TIMES, *NONCES, "never taken", "context destroyed"}]
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -41,6 +42,17 @@ def test_a_wrong_time_or_nonce_loses_nothing_and_costs_no_more_than_the_purse(
 ) -> None:
     outcome = run_lie(LIES[lie], how)
     assert outcome.struck
+    assert not outcome.open
+    assert not outcome.closed
+    assert not outcome.doubled
+    assert outcome.empty <= FILLS
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("lie", OTHERS)
+def test_another_lie_loses_nothing_and_costs_no_more_than_the_purse(lie: str, how: LyingWorld) -> None:
+    """Of hashes, logs, receipts, estimates, views; the Core is away meanwhile, so that there is something to end."""
+    outcome = run_lie(LIES[lie], attrs.evolve(how, core_away=not how.boot))
     assert not outcome.open
     assert not outcome.closed
     assert not outcome.doubled

@@ -66,6 +66,28 @@ def field(name: str, shift: Callable[[int], int]) -> Bend:
     return bend
 
 
+def _other_hash(honest: Honest) -> Any:
+    block = honest()
+    if not isinstance(block, Mapping):
+        return block
+    return {**block, "hash": f"0x{int(block['hash'], 16) ^ 1:064x}"}
+
+
+def _failed(honest: Honest) -> Any:
+    receipt = honest()
+    return receipt and {**receipt, "status": "0x0", "logs": []}
+
+
+def _invented(honest: Honest) -> Any:
+    return honest() or {
+        "blockHash": "0x" + "ab" * 32,
+        "blockNumber": "0x1",
+        "status": "0x1",
+        "gasUsed": "0x30000",
+        "logs": [],
+    }
+
+
 def _refuse_for_good(_honest: Honest) -> Any:
     raise reverted(DECRYPTION.error("InvalidNullContextId").selector)
 
@@ -85,6 +107,15 @@ LIES: Final[Mapping[str, Lie]] = MappingProxyType(
         "nonce +100": Lie("eth_getTransactionCount", number(lambda n: n + 100)),
         "nonce 2^53-1": Lie("eth_getTransactionCount", number(lambda _: 2**53 - 1)),
         "nonce -100": Lie("eth_getTransactionCount", number(lambda n: n - 100)),
+        "another hash": Lie("eth_getBlockByNumber", _other_hash),
+        "another head": Lie("eth_getBlockByNumber", _other_hash, _HEAD),
+        "no logs": Lie("eth_getLogs", lambda _: []),
+        "no receipt": Lie("eth_getTransactionReceipt", lambda _: None),
+        "failed": Lie("eth_getTransactionReceipt", _failed),
+        "mined": Lie("eth_getTransactionReceipt", _invented),
+        "estimate 21000": Lie("eth_estimateGas", number(lambda _: 21_000)),
+        "answered": Lie("eth_getStorageAt", lambda _: f"0x{1:064x}", ends=True),
+        "not answered": Lie("eth_getStorageAt", lambda _: f"0x{0:064x}"),
         "never taken": Lie("eth_estimateGas", _refuse_for_good, ends=True),
         "context destroyed": Lie(
             "eth_getStorageAt", lambda _: f"0x{1:064x}", _DESTROYED, "ethereum", ends=True

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 import trio
+import trio.testing
 
 from kmsconn.chain.follower import HeadTracker
 from kmsconn.chain.port import SendingRpc
+from kmsconn.chain.witness import DOUBLINGS
 from kmsconn.errors import AlreadyDone, Destroyed, DestroyedOnce, NotYet, Over, Unreachable
 from kmsconn.model.debounce import CONFIRMING
 from kmsconn.model.life import Checked
@@ -54,11 +56,17 @@ def other(slots: dict[int, int] | None) -> Chains:
 
 async def check_again(checker: Checker, head: HeadTracker, *others: Chains) -> Checked:
     """Check a request until one node's word is confirmed, and then beside others."""
+    return await check_beside(AttestedChecker(checker, others), head)
+
+
+async def check_beside(attested: AttestedChecker, head: HeadTracker) -> Checked:
+    """Check a request until one node's word is confirmed, and then beside others."""
+    checker = attested.checker
     with pytest.raises(NotYet, match="asked again at a later head"):
         await checker.check(seen(NAME))
     later(head)
     await trio.sleep(CONFIRMING)
-    return await AttestedChecker(checker, others).check(seen(NAME))
+    return await attested.check(seen(NAME))
 
 
 @pytest.mark.parametrize(
@@ -124,13 +132,13 @@ async def test_what_needs_no_second_word_asks_for_none() -> None:
 
 @pytest.mark.parametrize(("others", "is_done"), [(answered(NAME), True), (OPEN, False), (None, False)])
 async def test_a_witness_that_has_the_answer_need_not_have_had_it_for_long(
-    others: dict[int, int] | None, is_done: bool
+    others: dict[int, int] | None, is_done: bool, mock_clock: trio.testing.MockClock
 ) -> None:
     """How old it is the node in use has shown; a witness is asked once."""
-    checker, head = made(answered(NAME))
+    checker, _ = made(answered(NAME))
     with pytest.raises(NotYet, match="is in the contract"):
         await checker.check(seen(NAME))
-    head.note(head.number or 0, (head.timestamp or 0) + int(REORG_WINDOW) + 1)
+    mock_clock.jump(REORG_WINDOW + 1)
     with pytest.raises(AlreadyDone if is_done else NotYet):
         await AttestedChecker(checker, [other(others)]).check(seen(NAME))
 
@@ -163,3 +171,31 @@ async def test_what_a_witness_says_is_not_remembered_as_the_word_of_the_node_in_
     checker.contexts._valid.clear()
     with pytest.raises(DestroyedOnce):
         await checker.contexts.check(context_id, epoch_id)
+
+
+async def questions_after_denials(denials: int) -> int:
+    """Return the rounds of questions to a witness that agrees with an end, after it denied it so many times."""
+    checker, head = made(FINISHED)
+    witness = other(OPEN)
+    attested = AttestedChecker(checker, [witness])
+    for _ in range(denials):
+        with pytest.raises(NotYet, match="another one does not"):
+            await check_beside(attested, head)
+    ethereum = witness[ETHEREUM]
+    assert isinstance(ethereum, Answers)
+    ethereum.slots = dict(FINISHED)
+    ethereum.batches.clear()
+    with pytest.raises(Over):
+        await check_beside(attested, head)
+    return len(ethereum.batches)
+
+
+async def test_an_end_needs_twice_as_many_witnesses_after_each_denial() -> None:
+    """Behind one URL they may all be the node that lies, and one that lies for ever has many chances."""
+    usual = await questions_after_denials(0)
+    assert usual > 0
+    assert [await questions_after_denials(times) for times in (1, 2, 9)] == [
+        usual * 2,
+        usual * 4,
+        usual * 2**DOUBLINGS,
+    ]

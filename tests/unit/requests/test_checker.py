@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from kmsconn.chain.asking import MAX_BATCH
 from kmsconn.chain.follower import HeadTracker
@@ -333,17 +334,18 @@ async def test_what_needs_no_other_answer_is_asked_in_the_same_breath(name: str,
 
 @pytest.mark.parametrize("goes_away", [False, True])
 async def test_an_answer_in_the_contract_counts_only_once_its_block_is_older_than_the_reorg_window(
-    goes_away: bool,
+    goes_away: bool, mock_clock: trio.testing.MockClock
 ) -> None:
-    """A reorganisation may still take it back: then it begins to count anew."""
+    """A reorganisation may still take it back: then it begins to count anew. The time of one head says nothing about its age."""
     place = made()
     place.answered(PUBLIC)
     with pytest.raises(NotYet, match="asked again"):
         await place.check(PUBLIC)
-    place.head.note(130, int(place.now + REORG_WINDOW))
+    mock_clock.jump(REORG_WINDOW)
+    place.head.note(130, int(place.now + 10 * REORG_WINDOW))
     with pytest.raises(NotYet):
         await place.check(PUBLIC)
-    place.head.note(140, int(place.now + 1))
+    mock_clock.jump(1)
     if goes_away:
         place.answered(PUBLIC, yes=False)
         await place.check(PUBLIC)

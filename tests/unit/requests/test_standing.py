@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from kmsconn.chain.follower import HeadTracker
 from kmsconn.errors import Aborted, AlreadyDone, Destroyed, DestroyedOnce, NotMember, NotYet, Over
@@ -34,7 +35,7 @@ REORG_WINDOW = 30.0
 def made(slots: dict[int, int] | None = None, **views: Any) -> tuple[Checker, HeadTracker]:
     node = (SENDER, SIGNER, "ip", "url")
     yes = {"isValidKmsContext": True, "isValidEpochForContext": True, "getKmsNodeForContext": node}
-    ethereum = Answers({**yes, **views}, slots=slots or {})
+    ethereum = Answers({**yes, **views}, slots=dict(slots or {}))
     head = HeadTracker()
     head.note(100, 1000)
     gateway = Answers({"getKmsNodeForContext": NOBODY, "getCurrentKmsContextId": 7 << 248 | 1})
@@ -211,12 +212,14 @@ def answered(name: str) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("name", [*GENERATIONS, "context_2_new", "epoch_2_context_switch"])
-async def test_what_this_node_has_answered_is_done_once_that_is_old(name: str) -> None:
+async def test_what_this_node_has_answered_is_done_once_that_is_old(
+    name: str, mock_clock: trio.testing.MockClock
+) -> None:
     checker, head = made(answered(name))
     head.number = seen(name).request.place.block  # just now: asked all the same, no Core may begin it twice
     with pytest.raises(NotYet, match="is in the contract"):
         await checker.check(seen(name))
-    head.note(110, 1000 + int(REORG_WINDOW) + 1)
+    mock_clock.jump(REORG_WINDOW + 1)
     with pytest.raises(AlreadyDone):
         await checker.check(seen(name))
 
