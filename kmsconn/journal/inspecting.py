@@ -18,7 +18,16 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.journal.database import Database, off_loop, reads
 from kmsconn.journal.moves import move
 from kmsconn.journal.recording import REPLACED, Arrival, Read, Recorded, record
-from kmsconn.journal.rows import KINDS, HistoryEntry, Row, pack_id, read_history, read_rows, unpack_log
+from kmsconn.journal.rows import (
+    KINDS,
+    HistoryEntry,
+    Row,
+    pack_id,
+    read_history,
+    read_rows,
+    signed_hash,
+    unpack_log,
+)
 from kmsconn.model.life import TRANSITIONS, RowCause, State
 from kmsconn.model.requests import Kind
 
@@ -122,6 +131,11 @@ def history(db: Database, rid: int) -> tuple[HistoryEntry, ...]:
     """Return what a row has been through, as far as it is kept; nothing where there is no such row."""
     found = db.execute(_HISTORY, (rid,)).fetchone()
     return () if found is None else read_history(bytes.fromhex(found[0]).decode(errors="replace"))
+
+
+def signed_hashes(db: Database, rid: int) -> list[bytes]:
+    """Return the hashes of all transactions that were signed for a row, as far as its history is kept, the first one first."""
+    return [found for entry in history(db, rid) if (found := signed_hash(entry)) is not None]
 
 
 def skip(db: Database, rid: int, reason: str) -> str:

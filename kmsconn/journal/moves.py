@@ -8,7 +8,7 @@ same work: one operation inserts it, finds it in work or ended, or lets it begin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +19,7 @@ from kmsconn.ethereum.addresses import Address
 from kmsconn.frozen import frozen
 from kmsconn.journal.database import Database, counted, listed, off_loop, rides
 from kmsconn.journal.queries import LONG_LIST, row
-from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of
+from kmsconn.journal.rows import RESIDUES, Row, appended, line_of, pack_id, pack_log, place_of, signing_detail
 from kmsconn.model.life import CLOSED, TRANSITIONS, WAITING, RowCause, State
 from kmsconn.model.requests import NO_BLOCK, Kind
 
@@ -42,7 +42,7 @@ _SETS = {
     "answer": "calldata = :calldata, signer = :signer, answered_at = :now, next_attempt = :now, ",
     "deliver": "calldata = :calldata, signer = :signer, answered_at = :now, ",
     "found_finalized": "included_block = :block, ",
-    "found_included": "included_block = :block, ",
+    "found_included": "included_block = :block, reply_hash = :reply_hash, ",
     "sign": "nonce = :nonce, raw = :raw, reply_hash = :reply_hash, ",
     "release": "next_attempt = :next_attempt, ",
     "confirm": "included_block = :block, ",
@@ -138,19 +138,25 @@ def move(
 
     ``values`` are what the transition writes beside reason and cause (``_SETS``). A ``block`` that comes with ``found_included`` or
     ``found_finalized`` is the head when a reply was found, which is not below its block; a reorganisation below has it looked for again.
+    With ``found_included`` comes a ``reply_hash`` as well, if it is known which transaction carried the reply.
     That of ``finalize`` is not below its reply's either: a fork of before may have lowered the one that is noted.
     """
     now = db.wall()
     db.notes.pop(rid, None)  # nobody asks the Core any more, or all begins anew
-    name = "nonce" if "nonce" in values else "block"
-    came_with = f"{name} {values[name]}" if values.get(name) is not None else ""
-    line = line_of(now, transition, reason or came_with, db.stage_times.pop(rid, None))
+    line = line_of(now, transition, reason or _came_with(values), db.stage_times.pop(rid, None))
+    values.setdefault("reply_hash", None)
     values.update(rid=rid, closed_at=now, line=line, reason=reason, cause=cause.value)
     moved = db.execute(STATEMENTS[transition], values).rowcount == 1
     db.tick += moved
     if moved and transition in OF_ANSWERS:
         db.answers_tick = db.tick
     return moved
+
+
+def _came_with(values: Mapping[str, object]) -> str:
+    if "nonce" in values:
+        return signing_detail(cast("int", values["nonce"]), cast("bytes", values["reply_hash"]))
+    return f"block {values['block']}" if values.get("block") is not None else ""
 
 
 @rides(lambda _, transition, __: RIDING[transition])
@@ -225,6 +231,11 @@ def defer(
 def note_submitted(db: Database, rid: int) -> None:
     """Write down that the Core has a request whose first result may take minutes. Repeating: no effect."""
     db.execute("UPDATE request SET submitted = ? WHERE rid = ?", (True, rid))
+
+
+def note_mined(db: Database, rid: int, reply_hash: bytes) -> None:
+    """Write down which transaction of a SIGNED row is in a block. Repeating: no effect."""
+    db.execute("UPDATE request SET reply_hash = ? WHERE rid = ? AND state = 'signed'", (reply_hash, rid))
 
 
 def heal(db: Database) -> None:

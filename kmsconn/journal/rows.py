@@ -196,6 +196,21 @@ def line_of(at: float, step: str, detail: str = "", stages: Mapping[str, float] 
     return _write.encode((round(at, 3), step, seconds, short)).decode() + "\n"
 
 
+def signing_detail(nonce: int, transaction_hash: bytes) -> str:
+    """Return what a history says of a signing; ``signed_hash`` reads it."""
+    return f"nonce {nonce}, 0x{transaction_hash.hex()}"
+
+
+def signed_hash(entry: HistoryEntry) -> bytes | None:
+    """Return the hash of the transaction that a step signed; None for every other step, and for one of an older program."""
+    if entry.step != "sign":
+        return None
+    try:
+        return bytes.fromhex(entry.detail.partition(", 0x")[2]) or None
+    except ValueError:
+        return None
+
+
 def appended(line: str = ":line") -> str:
     """Return the SQL of a row's history with a line more."""
     return (

@@ -13,7 +13,7 @@ from kmsconn.chain.logs import read_number
 from kmsconn.chain.port import Call, Receipt
 from kmsconn.errors import NonceTaken, Retryable, StageTimeout, Unreachable
 from kmsconn.ethereum.hexes import to_hex
-from kmsconn.journal import moves
+from kmsconn.journal import inspecting, moves
 from kmsconn.journal.moves import FIRST, Signing
 from kmsconn.journal.rows import Row, RowReply
 from kmsconn.model.alerts import STANDSTILL
@@ -34,6 +34,7 @@ from kmsconn.replies.answers import (
     Question,
     Sent,
     is_hopeless,
+    read_receipt,
     read_sent,
 )
 from kmsconn.replies.asking import call_for, read_finding
@@ -93,6 +94,9 @@ class ReplyMoves:
         """Note that replies are in the chain ④, each in its block."""
         state = self.state
         state.nonces.high = max([state.nonces.high, *(nonce_of(step.track.row) + 1 for step in steps)])
+        for step in steps:
+            if receipt_of(step.track) is None:
+                await self._name_mined(step.track)
         blocks = [(step.found.block, step.track.row.rid) for step in steps]
         moved = await state.manager.journal.run(moves.move_all, "confirm", blocks)
         for step in steps:
@@ -100,8 +104,8 @@ class ReplyMoves:
                 state.tracks.drop(step.track)
                 state.backlog.loaded = False
                 continue
-            self._included(step.track, step.found.block, found=False)
             row, receipt = step.track.row, receipt_of(step.track)
+            self._included(step.track, step.found.block, row.reply.hash, found=False)
             if receipt is not None:
                 state.strangers.explained(nonce_of(row))
             if receipt is not None and receipt.succeeded and receipt.gas_used is not None:
@@ -111,19 +115,44 @@ class ReplyMoves:
             state.tracks.stands(IncludedReply(row.rid, row.kind, row.id, *at, row.reply.hash or b""))
 
     async def found(self, track: Track, found: Found) -> None:
-        """Note that the contract has the reply of a row that holds no nonce."""
-        if await self._move(track, "found_included", block=found.block):
+        """Note that the contract has the reply of a row that holds no nonce, and the transaction that carried it, if it was ours."""
+        mined = await self._mined(track)
+        if await self._move(track, "found_included", block=found.block, reply_hash=mined):
             self.state.tracks.newly_included = True
-            self._included(track, found.block, found=True)
+            self._included(track, found.block, mined, found=True)
 
-    def _included(self, track: Track, block: int, *, found: bool) -> None:
+    async def _name_mined(self, track: Track) -> None:
+        """Note which transaction of a signed reply was mined, if it was signed at several prices."""
+        row, mined = track.row, await self._mined(track)
+        if mined not in {None, row.reply.hash}:
+            await self.state.manager.journal.run(moves.note_mined, row.rid, mined)
+            track.row = attrs.evolve(row, reply=attrs.evolve(row.reply, hash=mined))
+
+    async def _mined(self, track: Track) -> bytes | None:
+        """Return which transaction that was ever signed for a reply is in the chain; None for none, or if no node tells.
+
+        After a higher price the one at an earlier price may be included all the same.
+        """
+        manager = self.state.manager
+        hashes = await manager.journal.run(inspecting.signed_hashes, track.row.rid)
+        calls = [Call("eth_getTransactionReceipt", (to_hex(one),)) for one in hashes]
+        try:
+            answers = await manager.endpoint.rpc.batch(calls) if calls else []
+        except Retryable:
+            return None
+        for transaction_hash, answer in zip(hashes, answers, strict=True):
+            receipt = read_receipt(track.row.event.contract, answer)
+            if isinstance(receipt, Receipt) and receipt.succeeded:
+                return bytes(transaction_hash)
+        return None
+
+    def _included(self, track: Track, block: int, own: bytes | None, *, found: bool) -> None:
         row, state, history = track.row, self.state, track.history
         history.least_gas = history.returned = 0  # all that it says of a reply on its way is over
         state.tracks.drop(track)
         state.alerts.to_a_block.passed(REPLY, row.rid)
         state.alerts.to_a_block.worked(REPLY, INCLUDED, trio.current_time())
         seconds = max(0.0, state.manager.ports.wall() - row.times.recorded)
-        own = None if found else row.reply.hash
         told = ReplyIncluded(row.rid, row.kind, block, seconds, found, own, id=row.id)
         state.manager.on_event(told)
 

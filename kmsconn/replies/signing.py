@@ -13,6 +13,7 @@ import trio
 
 from kmsconn.errors import Retryable
 from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.keccak import keccak256
 from kmsconn.ethereum.transactions import Transaction
 from kmsconn.frozen import frozen
 from kmsconn.journal.moves import Signing
@@ -88,7 +89,8 @@ class Signatures:
             waits = waits or (one is None and step.found.transaction is not None)
             if waits and (one is None or row.state is State.ANSWERED):
                 continue
-            signed = row.reply.raw or b"", row.reply.hash or b""
+            raw = row.reply.raw or b""
+            signed = raw, keccak256(raw)
             if one is not None:
                 self.used(one)
                 self.state.market.reply_cost = one.transaction.most_cost

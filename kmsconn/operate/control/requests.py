@@ -271,8 +271,10 @@ def _calldata(profile: Profile, row: Row, kept: bytes) -> tuple[bool | None, str
 def _transaction(row: Row, raw: bytes) -> tuple[bool | None, str]:
     signed = decode_transaction(raw)
     calldata = b"" if row.answer is None else row.answer.calldata
+    # the contract may have taken other bytes of this reply, at an earlier price
+    kept_hash = row.reply.hash if row.state is State.SIGNED else None
     compared: dict[str, tuple[Any, Any]] = {
-        "hash": (row.reply.hash, signed.hash),
+        "hash": (kept_hash, signed.hash),
         "calldata": (calldata, signed.transaction.data),
         "contract": (row.event.contract, signed.transaction.to),
         "nonce": (row.reply.nonce, signed.transaction.nonce),

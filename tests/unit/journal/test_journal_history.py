@@ -6,10 +6,17 @@ import pytest
 
 from kmsconn.journal import moves
 from kmsconn.journal.database import Database
-from kmsconn.journal.inspecting import history, retry
-from kmsconn.journal.rows import DETAIL_CHARACTERS, HISTORY_CHARACTERS, HistoryEntry, line_of, read_history
+from kmsconn.journal.inspecting import history, retry, signed_hashes
+from kmsconn.journal.rows import (
+    DETAIL_CHARACTERS,
+    HISTORY_CHARACTERS,
+    HistoryEntry,
+    line_of,
+    read_history,
+    signed_hash,
+)
 from kmsconn.model.life import State
-from tests.unit.journal.samples import WAYS, arrival, new_row, rewind, take, walk
+from tests.unit.journal.samples import WAYS, arrival, new_row, rewind, row_of, take, walk
 
 
 def steps(db: Database, rid: int) -> list[tuple[str, str]]:
@@ -20,7 +27,12 @@ def test_each_transition_is_one_line_with_what_it_came_with(db: Database) -> Non
     rid = walk(db, new_row(db), WAYS[State.SIGNED])
     moves.move(db, "confirm", rid, block=20)
     moves.move(db, "finalize", rid, block=21)
-    assert steps(db, rid) == [("answer", ""), ("sign", "nonce 1"), ("confirm", "block 20"), ("finalize", "block 21")]  # fmt: skip
+    assert steps(db, rid) == [
+        ("answer", ""),
+        ("sign", "nonce 1, 0x68617368"),
+        ("confirm", "block 20"),
+        ("finalize", "block 21"),
+    ]
     assert [entry.at for entry in history(db, rid)] == [db.wall()] * 4
 
 
@@ -106,3 +118,24 @@ def test_a_damaged_history_is_no_end(db: Database) -> None:
 
 def test_a_row_that_is_not_there_has_no_history(db: Database) -> None:
     assert history(db, 99) == ()
+
+
+def test_all_that_was_signed_is_named_and_what_was_mined_is_kept(db: Database) -> None:
+    first, second = b"\x01" * 32, b"\x02" * 32
+    rid = walk(db, new_row(db), WAYS[State.ANSWERED])
+    for reply_hash in (first, second):
+        assert moves.sign(db, moves.Signing(rid, 7, b"raw", reply_hash)) is True
+    assert signed_hashes(db, rid) == [first, second]
+    moves.note_mined(db, rid, first)
+    assert row_of(db, rid).reply.hash == first
+    moves.move(db, "release", rid, next_attempt=0.0)
+    moves.note_mined(db, rid, second)
+    assert row_of(db, rid).reply.hash == first
+    moves.move(db, "found_included", rid, block=9, reply_hash=second)
+    assert row_of(db, rid).reply.hash == second
+
+
+def test_a_signing_of_an_older_program_names_no_transaction(db: Database) -> None:
+    assert signed_hash(HistoryEntry(7.0, "sign", {}, "nonce 3")) is None
+    assert signed_hash(HistoryEntry(7.0, "sign", {}, "nonce 3, 0xno")) is None
+    assert signed_hash(HistoryEntry(7.0, "confirm", {}, "block 3")) is None

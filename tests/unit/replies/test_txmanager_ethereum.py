@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
 from kmsconn.chain.port import Call, RpcError
+from kmsconn.emulator.node_faults import NodeError
+from kmsconn.emulator.pool import pool_of
 from kmsconn.ethereum.hexes import to_hex
 from kmsconn.ethereum.transactions import decode_transaction
-from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, RequestDeferred
+from kmsconn.model.events import AlertCleared, AlertRaised, ReplyIncluded, ReplySigned, RequestDeferred
 from kmsconn.model.life import State
-from tests.unit.replies.world import CONTRACT, KEY, World, calldata, running, until
+from tests.unit.replies.world import CONTRACT, KEY, World, all_in, calldata, running, until
 
 
 def slow() -> World:
@@ -38,6 +42,37 @@ async def test_a_reply_without_a_receipt_is_replaced_only_after_its_patience() -
         fees = {decode_transaction(raw).transaction.max_fee for raw in world.node.accepted}
         assert len(fees) > 1
     assert {decode_transaction(raw).transaction.nonce for raw in world.node.accepted} == {0}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_the_transaction_of_a_replaced_reply_is_the_one_that_was_mined(restarts: bool) -> None:
+    """The bytes at the first price are included although others were signed since, by this process or by the one before it."""
+    world = slow()
+    world.request(1)
+    world.chain.stalled = True
+    async with running(world, replace_after=30.0):
+        await until(lambda: len(world.said(ReplySigned)) == 2)
+        if not restarts:
+            include_first(world)
+            await until(lambda: all_in(world, State.FINALIZED))
+    if restarts:
+        include_first(world)
+        world.chain.mine()
+    async with running(world):
+        await until(lambda: all_in(world, State.FINALIZED))
+    [mined] = world.ours()
+    first, second = (event.transaction_hash for event in world.said(ReplySigned))
+    assert mined.transaction.hash == first != second
+    assert world.journal.rows[1].reply.hash == first
+    assert [event.transaction_hash for event in world.said(ReplyIncluded)] == [first]
+
+
+def include_first(world: World) -> None:
+    """Let the first bytes of all be all that the pool has, and blocks be made again."""
+    world.chain.intake.pool = pool_of("geth")
+    with suppress(NodeError):
+        world.chain.intake.submit(world.node.arrived[0])
+    world.chain.stalled = False
 
 
 async def test_what_is_not_pending_is_done_when_the_state_says_so() -> None:

@@ -62,7 +62,7 @@ async def test_an_included_request_tells_all_its_steps(scene: Scene) -> None:
     assert [(step["what"], step["detail"]) for step in one["timeline"]] == [
         ("recorded", "block 10"),
         ("the Core's answer is kept", ""),
-        ("the reply is signed", "nonce 7"),
+        ("the reply is signed", f"nonce 7, 0x{'11' * 32}"),
         ("a block includes the reply", "block 12"),
     ]
     assert (one["transaction"], one["now"]) == (f"0x{'11' * 32}", "included")
