@@ -200,9 +200,13 @@ MEANINGS: Final[Mapping[str, AlertMeaning]] = {
         "key type 3",
     ),
     "key-missing": AlertMeaning(
-        "core[N], own public storage",
-        "KMSGeneration has a key, CRS or compressed key set that this node does not have: it took no part in making it, or its Core has "
-        "another node's storage",
+        "core[N]",
+        "KMSGeneration has a key or CRS that this node does not have: it took no part in making it, or its Core has another node's storage",
+    ),
+    "migration-missed": AlertMeaning(
+        "core[N]",
+        "A key was migrated without this node, whose Core has recorded it with another preprocessing id than the other Cores; it refuses "
+        "the next epoch",
     ),
     "key-set-missing": AlertMeaning(
         "own public storage",

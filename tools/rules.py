@@ -299,7 +299,7 @@ _CONNECTOR: Final = (
         "KmsconnKeyManagementUndone",
         "a new context or epoch is not done, or this node lacks a key that the network has made",
         "mend what the alert's text names; a context or epoch begins again with `kmsconn requests retry`",
-        ("undone", "key-missing"),
+        ("undone", "key-missing", "migration-missed"),
     ),
     _present(
         "KmsconnKeyManagementOverdue",

@@ -12,14 +12,14 @@ abstract contract KMSGenerationState {
     uint256 internal _prepCounter; // +4
     uint256 internal _keyCounter; // +5
     mapping(uint256 id => uint256) internal _pair; // +6
-    uint256 internal _activeKey;
-    uint256 internal _activeCrs;
-    uint256 internal _crsCounter; // +9
-    mapping(uint256 id => bytes) internal _extraData;
-    mapping(uint256 keyId => ParamsType) internal _params;
-    mapping(uint256 crsId => uint256) internal _bits;
     mapping(uint256 keyId => KeyDigest[]) internal _keyDigests;
+    uint256 internal _activeKey;
+    uint256 internal _crsCounter; // +9
+    mapping(uint256 crsId => uint256) internal _bits;
     mapping(uint256 crsId => bytes) internal _crsDigests;
+    uint256 internal _activeCrs;
+    mapping(uint256 keyId => ParamsType) internal _params;
+    mapping(uint256 id => bytes) internal _extraData; // +14
     uint256[] internal _completedKeys;
     uint256[] internal _completedCrs;
     mapping(uint256 requestId => uint256) internal _existingByRequest; // +17

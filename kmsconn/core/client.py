@@ -159,13 +159,13 @@ class CoreClient:
             return str(error)
         return "" if serves else "is not serving"
 
-    async def inspect(self, index: int, method: str) -> bytes | None:
-        """Ask an endpoint something that takes no argument, and return the protobuf bytes; None where it has no such call.
+    async def inspect(self, index: int, method: str, message: bytes = b"") -> bytes | None:
+        """Ask an endpoint something by its protobuf bytes, none where it takes no argument; None where it has no such call.
 
         Raises as ``result``. Cancellation: resets the stream. Repeating: reads only.
         """
         try:
-            return await self._channels[index].unary(METHOD_PATH + method, [b""])
+            return await self._channels[index].unary(METHOD_PATH + method, [message])
         except StatusError as error:
             if error.spoken and error.status is Status.UNIMPLEMENTED:
                 return None

@@ -199,9 +199,11 @@ class KeyManagement:
             self._check_shares(existing)
             origins[PUBLIC_KEY_TYPE] = existing.key_id
         self.store.keep(job.key_id, job.prep_id, origins)
-        if existing is not None and existing.copies:
-            self.store.copy(job.key_id, existing.key_id, job.prep_id)
         digests = {name: self.results.digest(name, one) for name, one in origins.items()}
+        if existing is not None and existing.copies and self.store.copies:
+            self.store.copy(job.key_id, existing.key_id, job.prep_id)
+            copied = attrs.evolve(job, key_id=existing.key_id)
+            self.jobs.renew("key", existing.key_id, partial(bytes, result(copied.info(digests))))
         return bytes(result(job.info(digests)))
 
     def _check_shares(self, existing: ExistingKeySet) -> None:

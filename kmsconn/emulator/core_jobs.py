@@ -219,6 +219,13 @@ class CoreJobs:
         seconds = self.computing() if self.generating is None else self.generating
         self.table(kind).add(identifier, CoreJob(now + seconds, make), now)
 
+    def renew(self, kind: str, identifier: bytes, make: Callable[[], bytes]) -> None:
+        """Give an id another result, which is there at once."""
+        now, table = trio.current_time(), self.table(kind)
+        if table.get(identifier) is not None:
+            table.forget(identifier)
+        table.add(identifier, CoreJob(now, make), now)
+
 
 def _runs(job: CoreJob | None) -> bool:
     return job is not None and not job.aborted and job.ready_at > trio.current_time()

@@ -362,9 +362,8 @@ class KeyStore:
 
     def copy(self, request: bytes, key_id: bytes, prep_id: bytes) -> None:
         """Copy a compressed set to the key it was made of, whose other objects stay and whose preprocessing is this one from here on."""
-        if self.copies:
-            self.public.put(_path(COMPRESSED_OBJECT, key_id), body_of(COMPRESSED_OBJECT, request))
-            self.preprocessings[key_id] = prep_id
+        self.public.put(_path(COMPRESSED_OBJECT, key_id), body_of(COMPRESSED_OBJECT, request))
+        self.preprocessings[key_id] = prep_id
 
     def differs(self, info: KeyInfo, release: CoreRelease) -> bool:
         """Tell whether a key comes with another preprocessing than the recorded one; what is not recorded differs from nothing."""

@@ -53,7 +53,8 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "aborted": Cause("read the Core's log; requests wait until it answers"),
     "rejects": Cause("read the Core's log; requests wait until it takes them"),
     "result-lost": Cause(
-        "read what the Core said in the text; a lost result must be generated again, an id can be corrected by preprocessing_ids"
+        "read what the Core said in the text; a lost result must be generated again; a preprocessing id is corrected by "
+        "preprocessing_ids only where all nodes name the same, since they sign it: see that no node has missed a key's migration"
     ),
     "taken-ids": Cause("restart that Core"),
     "overdue": Cause("see the text for what it waits for"),
@@ -81,6 +82,12 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "key-missing": Cause(
         "give the Core the storage of the registered node; what this node never made, only a backup or the network can give it: tell its "
         "operators before the next epoch, which would wait for this node",
+        critical=True,
+    ),
+    "migration-missed": Cause(
+        "before the next epoch, which would wait for this node: have the Core's record of the key changed to the preprocessing id that the "
+        "epoch names, or have the network announce a context without this node; preprocessing_ids does not help, because the other "
+        "Cores refuse the earlier id and nodes that name different ones do not agree",
         critical=True,
     ),
     "key-set-missing": Cause(

@@ -102,17 +102,31 @@ class MaterialCall:
 
 
 @attrs.frozen
-class PublicObject:
-    """An object that this node's public storage must have: where it may lie, and the SHAKE-256 of ``hashed_before`` and its bytes.
+class KeyMigration:
+    """The migration of a key by a request. The Cores that took part have recorded the key with its preparation ``prep_id`` since."""
 
-    ``made_here``: the contract has this node's answer to the request that made it.
-    """
+    key_id: int
+    request_id: int
+    prep_id: int
+
+
+@attrs.frozen
+class RecordCall:
+    """The Core's call that returns the preparation with which it has recorded a key; 0: it names none. ``read`` raises Undecodable."""
+
+    method: str
+    message: Callable[[int], bytes]
+    read: Callable[[bytes], int]
+
+
+@attrs.frozen
+class PublicObject:
+    """An object that this node's public storage must have: where it may lie, and the SHAKE-256 of ``hashed_before`` and its bytes."""
 
     key_id: int
     urls: tuple[str, ...]
     hashed_before: bytes
     digest: bytes
-    made_here: bool = True
 
 
 @attrs.frozen
@@ -195,6 +209,8 @@ class Profile(EventTable, ABC):
     """
     material_call: ClassVar[MaterialCall | None] = None
     """How a Core is asked for its keys and CRS, where it can be."""
+    record_call: ClassVar[RecordCall | None] = None
+    """How a Core is asked with which preparation it has recorded a key, where keys are migrated."""
     spoken: ClassVar[Mapping[str, Spoken]] = MappingProxyType({})
     """What is known of the contracts' versions, by kind."""
     later_network: ClassVar[tuple[str, Version] | None] = None
@@ -232,6 +248,10 @@ class Profile(EventTable, ABC):
 
     def made_material(self, tx_sender: Address) -> PlannedQueries[KeysAndCrs] | None:
         """Return what must be asked for the keys and CRS that a node must have; None: nobody looks for them."""
+        return None
+
+    def missed_migrations(self, tx_sender: Address) -> PlannedQueries[tuple[KeyMigration, ...]] | None:
+        """Return what must be asked for the migrations that were made without a node; None: no key is ever migrated."""
         return None
 
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None] | None:

@@ -143,6 +143,11 @@ def mapping_slot(slot: int, key: int | Address) -> int:
     return int.from_bytes(keccak256(word + slot.to_bytes(32)))
 
 
+def content_slot(slot: int) -> int:
+    """Return the first slot of what `bytes` hold that are longer than a word; their own slot has twice their length and one."""
+    return int.from_bytes(keccak256(slot.to_bytes(32)))
+
+
 def flag(word: bytes) -> bool:
     """Read a bool that has a slot of its own. Raises Undecodable for a word that no Solidity bool is."""
     number = int.from_bytes(word)

@@ -51,6 +51,8 @@ class Ceremony:
     """Says of what the first connector tells whether it dies of it."""
     dies_at: Callable[[int], int] = lambda _: 0
     """The task step at which the next life of a connector ends; 0: none."""
+    dead_for: float = 1.0
+    """Seconds after which one that died lives again."""
     deaths: Counter[int] = attrs.field(factory=Counter)
     owner: KeyLife = attrs.field(init=False)
     traffic: Traffic = attrs.field(init=False)
@@ -90,7 +92,7 @@ class Ceremony:
             await run_marked(live, Steps(self.dies_at(node), process.kill))
             assert not process.crashes, process.crashes
             self.deaths[node] += 1
-            await trio.sleep(1)
+            await trio.sleep(self.dead_for)
 
     def note(self, node: int, event: Event) -> None:
         """Keep what a connector said; the first one dies of whatever ``deadly`` says."""

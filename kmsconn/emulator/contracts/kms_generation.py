@@ -42,16 +42,18 @@ from kmsconn.ethereum.abi import Domain, Function, signing_digest
 from kmsconn.ethereum.addresses import Address
 from kmsconn.ethereum.ids import make_id
 from kmsconn.protocols.fhevm.contracts import DECRYPTION, KMS_GENERATION, LATER_KMS_GENERATION
-from kmsconn.protocols.queries import base_slot, mapping_slot
+from kmsconn.protocols.queries import base_slot, content_slot, mapping_slot
 
 PREP_TAG, KEY_TAG, CRS_TAG = 0x03, 0x04, 0x05
 TAG_SHIFT = 248
 BASE = base_slot("fhevm.storage.KMSGeneration")
 ANSWERED, DONE, DIGEST, PAIR = BASE, BASE + 1, BASE + 3, BASE + 6
 PREP_COUNTER, KEY_COUNTER, CRS_COUNTER = BASE + 4, BASE + 5, BASE + 9
+EXTRA_DATA = BASE + 14
 EXISTING_BY_REQUEST, REQUEST_BY_EXISTING = BASE + 17, BASE + 18
 CONTEXT = slice(1, 33)
 """Where extraData has the context."""
+_WORD = 32
 
 
 def existing_key(frame: Frame, request: int) -> int:
@@ -174,8 +176,26 @@ def _name_current(frame: Frame, config: ProtocolConfig, *requests: int) -> bytes
     there = frame.at(config.address)
     extra_data = named_pair(there.load(ACTIVE_CONTEXT), there.load(ACTIVE_EPOCH))
     for request in requests:
-        frame.write(extra_data, "extra_data", request)
+        _store_bytes(frame, mapping_slot(EXTRA_DATA, request), extra_data)
     return extra_data
+
+
+def _extra_data(frame: Frame, request: int) -> bytes:
+    return _load_bytes(frame, mapping_slot(EXTRA_DATA, request))
+
+
+def _store_bytes(frame: Frame, slot: int, data: bytes) -> None:
+    """Store more than a word as Solidity does: twice the length and one in the slot, and the words from its hash on."""
+    frame.store(slot, 2 * len(data) + 1)
+    words = (data[start : start + _WORD] for start in range(0, len(data), _WORD))
+    for place, word in enumerate(words, content_slot(slot)):
+        frame.store(place, int.from_bytes(word.ljust(_WORD, b"\0")))
+
+
+def _load_bytes(frame: Frame, slot: int) -> bytes:
+    size, first = frame.load(slot) // 2, content_slot(slot)
+    places = range(first, first + -(-size // _WORD))
+    return b"".join(frame.load(place).to_bytes(_WORD) for place in places)[:size]
 
 
 _FIRST_KEYGEN = Function.from_item({"name": "keygen", "inputs": ({"type": "uint8"},), "outputs": ()})
@@ -320,7 +340,7 @@ class KmsGeneration(AbiContract):
 
     def _membership(self, frame: Frame, request: int) -> tuple[Committee, bytes]:
         """Return the committee that the request names, and its extraData; the sender must belong to it. Raises Reverted."""
-        extra_data: bytes = frame.read("extra_data", request)
+        extra_data = _extra_data(frame, request)
         context_id = int.from_bytes(extra_data[CONTEXT])
         committee = self._config.active_committee(frame.at(self._config.address), context_id)
         if committee.of_sender(frame.sender) == NO_NODE:
@@ -341,7 +361,7 @@ class KmsGeneration(AbiContract):
 
     def _urls(self, frame: Frame, request: int) -> tuple[str, ...]:
         """Return the storage of those whose replies completed a request."""
-        context_id = int.from_bytes(frame.read("extra_data", request)[CONTEXT])
+        context_id = int.from_bytes(_extra_data(frame, request)[CONTEXT])
         committee = self._config.committee(frame.at(self._config.address), context_id)
         (senders,) = consensus_senders(DIGEST, frame, request)
         return tuple(committee.of_sender(one).storage_url for one in senders)

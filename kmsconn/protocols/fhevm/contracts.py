@@ -30,7 +30,9 @@ from kmsconn.protocols.queries import (
     Instead,
     QueryPlan,
     base_slot,
+    content_slot,
     flag,
+    mapping_slot,
     stored,
     view_call,
     viewed,
@@ -182,6 +184,8 @@ class DecryptionViews(ContractViews):
 
 GENERATION_BASE = base_slot("fhevm.storage.KMSGeneration")
 CONFIG_BASE = base_slot("fhevm.storage.ProtocolConfig")
+_EXTRA_DATA = GENERATION_BASE + 14  # requestExtraData
+_EXTRA_DATA_WORDS = 3  # version, context and epoch
 
 _NEW_CONTEXT = PROTOCOL_CONFIG.event("NewKmsContext")
 _CURRENT = PROTOCOL_CONFIG.function("getCurrentKmsContextAndEpoch")
@@ -301,6 +305,17 @@ class GenerationViews(ContractViews):
     """Ask for a key's preparation, id, parameters and digests."""
     crs_digest = viewed(KMS_GENERATION.function("getCrsMaterials"), itemgetter(1))
     """Ask for the digest of a common reference string."""
+
+    def extra_data(self, request: int) -> QueryPlan[bytes]:
+        """Ask for the extraData of a request; empty if it is shorter than a word, and so names no context."""
+        slot = mapping_slot(_EXTRA_DATA, request)
+        first = content_slot(slot)
+        size, *words = yield [
+            self.slot(slot),
+            *(self.slot(first + place, read=bytes) for place in range(_EXTRA_DATA_WORDS)),
+        ]
+        is_long = size & 1
+        return b"".join(words)[: size // 2] if is_long else b""
 
 
 @attrs.frozen

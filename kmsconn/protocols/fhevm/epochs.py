@@ -57,7 +57,7 @@ from kmsconn.protocols.queries import ContractQuery, QueryPlan
 
 CONFIRM = PROTOCOL_CONFIG.function("confirmEpochActivation")
 OLD_CONFIG = "have ProtocolConfig deployed again from a release that knows it; no epoch becomes active before"
-OVERRIDE = "the option preprocessing_ids names the right ones"
+OVERRIDE = "the option preprocessing_ids names others, and must do so alike at all nodes"
 _START = {"INVALID_ARGUMENT": Meaning.UNCERTAIN, "FAILED_PRECONDITION": Meaning.WAIT}
 """An epoch may be there already; and the Core begins none while it destroys one, or a context (0.15: 2.4)."""
 

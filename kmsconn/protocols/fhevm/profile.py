@@ -2,6 +2,8 @@
 
 Which of these the contracts say that a node has, and what its Core says of itself; never asks either. The Core copies the compressed key
 set of a migrated key to the key in its public storage; that the copy failed is said by nobody, and the coprocessors would not find it.
+With the copy the Core records the key with the preparation of the migration. A Core that took no part keeps the earlier one, and refuses
+an epoch that names the other.
 A Core keeps its objects under a prefix, which the announcement of its context names beside the storage; coprocessors look for whatever
 ends with the object's path, and so take them with or without it.
 Source: kms-core-grpc.md, 2, 3.2, 3.7 and 8; fhevm-0.15.md, 1.4 and 1.7.
@@ -20,7 +22,7 @@ from kmsconn.config.networks import known_address
 from kmsconn.config.settings import Settings
 from kmsconn.errors import Undecodable
 from kmsconn.ethereum.abi import Domain, Log
-from kmsconn.ethereum.addresses import Address
+from kmsconn.ethereum.addresses import ZERO_ADDRESS, Address
 from kmsconn.ethereum.ids import id_hex
 from kmsconn.model.requests import FHEVM
 from kmsconn.protocols.deployments import has_version, same_domain
@@ -39,23 +41,26 @@ from kmsconn.protocols.fhevm.epochs import EpochEnds, NewEpochs
 from kmsconn.protocols.fhevm.http_decryption import HttpPublicDecryptions, HttpUserDecryptions
 from kmsconn.protocols.fhevm.key_management import CrsgenAborts, Crsgens, KeygenAborts, valid_pair
 from kmsconn.protocols.fhevm.keygen import COMPRESSED_KEY_SET, KEY_TYPES, Keygens, PrepKeygens
-from kmsconn.protocols.fhevm.operations import Deployment
+from kmsconn.protocols.fhevm.operations import Deployment, parse_extra_data, request_id
 from kmsconn.protocols.fhevm.user_decryption import UserDecryptions
 from kmsconn.protocols.profile import (
     ConfiguredContract,
     EventTable,
+    KeyMigration,
     KeysAndCrs,
     MaterialCall,
     MaterialInUse,
     Profile,
     PublicObject,
+    RecordCall,
     Registration,
     Spoken,
 )
-from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.protobuf import decode, encode
 from kmsconn.protocols.queries import PlannedQueries, QueryPlan
 
 MATERIAL_METHOD, STATUS_METHOD = "GetKeyMaterialAvailability", "GetHealthStatus"
+RECORD_METHOD = Keygens.result
 _ID_DIGITS = 64
 
 
@@ -82,6 +87,17 @@ def read_material(reply: bytes) -> KeysAndCrs:
     """Read what a Core has. Raises Undecodable."""
     message = decode(kms.KeyMaterialAvailabilityResponse, reply)
     return KeysAndCrs(frozenset(map(_id, message.fhe_key_ids)), frozenset(map(_id, message.crs_ids)))
+
+
+def write_key(key_id: int) -> bytes:
+    """Write the question for what a Core has recorded of a key."""
+    return bytes(encode(request_id(key_id)))
+
+
+def read_record(reply: bytes) -> int:
+    """Read with which preparation a Core has recorded a key; 0: it names none, as an old record does not. Raises Undecodable."""
+    named = decode(kms.KeyGenResult, reply).preprocessing_id
+    return _id(named.request_id) if named is not None and named.request_id else 0
 
 
 def read_status(reply: bytes) -> CoreStatus:
@@ -121,6 +137,31 @@ def made_material(ask: KeyViews, tx_sender: Address) -> QueryPlan[KeysAndCrs]:
     return KeysAndCrs(frozenset(keys), frozenset(crs)) if storage else KeysAndCrs()
 
 
+def missed_migrations(ask: KeyViews, tx_sender: Address) -> QueryPlan[tuple[KeyMigration, ...]]:
+    """Find the migrations of keys that were made without a node of their context.
+
+    Only those of the current epoch: all nodes of its context confirm an epoch before it is active, and it has recorded the keys anew.
+    """
+    current, key_ids = yield [ask.config.current_context_and_epoch(), ask.generation.completed_keys()]
+    [signer, *requests] = yield [
+        ask.config.node_signer(current[0], tx_sender),
+        *(ask.generation.migration(key_id) for key_id in key_ids),
+    ]
+    missed = []
+    for key_id, request in zip(key_ids, requests, strict=True):
+        if signer == ZERO_ADDRESS or not request:
+            continue
+        agreed, answered, prep_id = yield [
+            ask.generation.has_consensus(request),
+            ask.generation.has_answered(request, signer),
+            ask.generation.key_pair(request),
+        ]
+        named = parse_extra_data((yield from ask.generation.extra_data(request)))
+        if agreed and not answered and named == current:
+            missed.append(KeyMigration(key_id, request, prep_id))
+    return tuple(missed)
+
+
 HASHED_BEFORE = b"PDAT_KEY"
 """What a Core hashes before the bytes of a public key object, with SHAKE-256."""
 
@@ -128,16 +169,14 @@ HASHED_BEFORE = b"PDAT_KEY"
 def migrated_key_set(ask: KeyViews, tx_sender: Address) -> QueryPlan[PublicObject | None]:
     """Find the object of the key in use; None where that was not migrated, or this node is in no context that is current."""
     context_id, key_id = yield [ask.config.current_context(), ask.generation.active_key()]
-    request, where, signer = yield [
+    request, where = yield [
         ask.generation.migration(key_id),
         ask.config.node_storage(context_id, tx_sender),
-        ask.config.node_signer(context_id, tx_sender),
     ]
     if not request or not where:
         return None
-    agreed, answered, (_, _, _, digests) = yield [
+    agreed, (_, _, _, digests) = yield [
         ask.generation.has_consensus(request),
-        ask.generation.has_answered(request, signer),
         ask.generation.key(key_id),
     ]
     found = [digest for kind, digest in digests if kind == COMPRESSED_KEY_SET]
@@ -148,7 +187,7 @@ def migrated_key_set(ask: KeyViews, tx_sender: Address) -> QueryPlan[PublicObjec
     places = dict.fromkeys(
         ("/".join(filter(None, (where.rstrip("/"), prefix, path))), f"{where.rstrip('/')}/{path}")
     )
-    return PublicObject(key_id, tuple(places), HASHED_BEFORE, found[0], made_here=answered)
+    return PublicObject(key_id, tuple(places), HASHED_BEFORE, found[0])
 
 
 def storage_prefix(ask: KeyViews, context_id: int, tx_sender: Address) -> QueryPlan[str]:
@@ -198,6 +237,7 @@ class Fhevm(Profile):
     name = FHEVM
     has_attestations = True
     material_call = MaterialCall(MATERIAL_METHOD, read_material)
+    record_call = RecordCall(RECORD_METHOD, write_key, read_record)
     spoken = MappingProxyType(
         {
             "Decryption": Spoken((0, 7), "decryptions"),
@@ -231,6 +271,10 @@ class Fhevm(Profile):
     def made_material(self, tx_sender: Address) -> PlannedQueries[KeysAndCrs]:
         """Ask both contracts on Ethereum."""
         return self.deployment.keys.chain_id, made_material(self.deployment.keys, tx_sender)
+
+    def missed_migrations(self, tx_sender: Address) -> PlannedQueries[tuple[KeyMigration, ...]]:
+        """Ask both contracts on Ethereum."""
+        return self.deployment.keys.chain_id, missed_migrations(self.deployment.keys, tx_sender)
 
     def migrated_key_set(self, tx_sender: Address) -> PlannedQueries[PublicObject | None]:
         """Ask both contracts on Ethereum."""

@@ -48,6 +48,7 @@ from tests.unit.emulator.test_migration_vectors import (  # noqa: F401 - the tes
     test_an_upgrade_in_mid_ceremony_changes_the_events_from_its_block_on,
     test_only_the_active_key_is_migrated,
     test_replies_to_an_aborted_migration_are_taken_without_effect,
+    test_the_context_and_epoch_of_a_migration_stand_in_their_slots,
     test_the_later_contract_of_the_same_version_knows_compressed_key_sets,
     test_the_storage_of_a_migrated_key_is_that_of_the_nodes_of_its_migration,
     test_the_tagged_contract_knows_no_compressed_key_set_and_says_nothing_of_it,

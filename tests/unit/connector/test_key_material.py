@@ -1,8 +1,8 @@
-"""The compressed key set of a migrated key is looked for in this node's own storage: a missing one, or another, is an alert."""
+"""What this node must have is looked for: keys and CRS in its Core, a migration in the Core's record, its key set in the own storage."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import shake_256
 from typing import Any, cast
@@ -14,20 +14,23 @@ import trio
 from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.ciphertexts.places import BucketPolicy
 from kmsconn.connector.key_material import (
-    KEY_MISSING,
+    AGAIN,
+    FIRST_LOOK,
     KEY_SET_MISSING,
+    MIGRATION_MISSED,
     STORAGE,
     CoreMaterial,
     MigratedKeySets,
+    MissedMigrations,
 )
 from kmsconn.emulator.buckets import BucketFaults, EmulatedBucket
 from kmsconn.emulator.network import MemoryNetwork
-from kmsconn.errors import Unreachable
+from kmsconn.errors import Forgotten, Refused, RequestError, Unreachable
 from kmsconn.ethereum.ids import id_name
 from kmsconn.model.alerts import Board
 from kmsconn.model.events import AlertCleared, AlertRaised, Event, Severity
-from kmsconn.protocols.fhevm.profile import read_material
-from kmsconn.protocols.profile import KeysAndCrs, MaterialCall, PublicObject
+from kmsconn.protocols.fhevm.profile import Fhevm, read_material
+from kmsconn.protocols.profile import KeyMigration, KeysAndCrs, MaterialCall, PublicObject
 from kmsconn.transport.http import open_http
 from kmsconn.transport.ports import Ports, offload_inline
 
@@ -80,16 +83,6 @@ async def open_storage(policy: BucketPolicy = BucketPolicy(True, True)) -> Async
 async def storage() -> AsyncIterator[Storage]:
     async with open_storage() as storage:
         yield storage
-
-
-async def test_a_key_set_that_this_node_did_not_make_is_critical(storage: Storage) -> None:
-    storage.wanted = attrs.evolve(WANTED, made_here=False)
-    await storage.watch.look()
-    [alert] = [one for one in storage.events if isinstance(one, AlertRaised)]
-    assert (alert.cause, alert.severity) == (KEY_MISSING, Severity.CRITICAL)
-    storage.bucket.put(PATH, BODY)
-    await storage.watch.look()
-    assert storage.events[-1] == AlertCleared(STORAGE, KEY_MISSING)
 
 
 @attrs.define
@@ -150,6 +143,111 @@ async def test_a_core_without_what_the_contract_has_is_critical(
         assert alert.text.startswith(
             f"the Core does not have {', '.join(map(id_name, missing[alert.dependency]))}"
         )
+
+
+MISSED = KeyMigration(KEY, 4 << 248 | 3, 3 << 248 | 3)
+ORIGINAL = 3 << 248 | 1
+
+
+@attrs.define
+class RecordingCore:
+    """Endpoints with what each says of a key when it is asked, once and again: a preparation, 0 for none, or an error."""
+
+    says: list[list[int | RequestError]]
+    asked: list[tuple[int, str, bytes]] = attrs.field(factory=list)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(f"core[{index}]" for index in range(len(self.says)))
+
+    async def inspect(self, index: int, method: str, message: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((index, method, message))
+        said = self.says[index].pop(0)
+        if isinstance(said, RequestError):
+            raise said
+        named = kms.RequestId(f"{said:064x}") if said else None
+        return bytes(kms.KeyGenResult(preprocessing_id=named))
+
+
+@attrs.define
+class MigrationScene:
+    """The watch over migrations that were missed, of a chain that says of one so."""
+
+    core: RecordingCore
+    missed: list[KeyMigration] = attrs.field(factory=lambda: [MISSED])
+    events: list[Event] = attrs.field(factory=list)
+    watch: MissedMigrations = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        call, board = Fhevm.record_call, Board(self.events.append, trio.current_time)
+        self.watch = MissedMigrations(self.find, cast("Any", self.core), call, board)
+
+    async def find(self) -> list[KeyMigration]:
+        await trio.lowlevel.checkpoint()
+        return self.missed
+
+    @property
+    def texts(self) -> dict[str, str]:
+        raised = [one for one in self.events if isinstance(one, AlertRaised)]
+        assert {(one.cause, one.severity) for one in raised} <= {(MIGRATION_MISSED, Severity.CRITICAL)}
+        return {one.dependency: one.text for one in raised}
+
+
+def migrated(*says: Sequence[int | RequestError]) -> MigrationScene:
+    return MigrationScene(RecordingCore([[*one] for one in says]))
+
+
+@pytest.mark.parametrize("failure", [Forgotten("no such key"), Refused("it failed"), 0])
+async def test_a_core_that_names_no_preparation_does_not_refute_the_contract(failure: Any) -> None:
+    scene = migrated([failure, failure])
+    await scene.watch.look()
+    assert "the Core has recorded none that it names" in scene.texts["core[0]"]
+
+
+async def test_a_core_that_kept_the_earlier_preparation_is_critical_with_both_ids() -> None:
+    """Each endpoint is told of by itself; the call is the one for the result of a key."""
+    scene = migrated([ORIGINAL, ORIGINAL], [MISSED.prep_id, MISSED.prep_id])
+    started = trio.current_time()
+    assert await scene.watch.look() == FIRST_LOOK
+    assert trio.current_time() - started == AGAIN
+    [text] = scene.texts.values()
+    assert id_name(KEY) in text
+    assert id_name(MISSED.request_id) in text
+    assert f"names {id_name(MISSED.prep_id)} for it, and the Core has recorded {id_name(ORIGINAL)}" in text
+    assert scene.core.asked[0] == (0, "GetKeyGenResult", bytes(kms.RequestId(f"{KEY:064x}")))
+
+
+async def test_a_core_that_has_recorded_the_migration_has_missed_nothing() -> None:
+    """It made what this node replied with too late; or it ends a minute after the others."""
+    for says in ([MISSED.prep_id], [ORIGINAL, MISSED.prep_id]):
+        scene = migrated(says)
+        await scene.watch.look()
+        assert scene.events == []
+
+
+async def test_the_alert_ends_with_the_cores_record_or_with_a_later_epoch() -> None:
+    for ends_by_record in (True, False):
+        scene = migrated([ORIGINAL, ORIGINAL, MISSED.prep_id])
+        await scene.watch.look()
+        if not ends_by_record:
+            scene.missed.clear()
+        await scene.watch.look()
+        assert scene.events[1:] == [AlertCleared("core[0]", MIGRATION_MISSED)]
+
+
+async def test_nothing_changes_while_the_core_is_not_reached() -> None:
+    scene = migrated([ORIGINAL, ORIGINAL, Unreachable("silent")])
+    await scene.watch.look()
+    await scene.watch.look()
+    assert [type(one) for one in scene.events] == [AlertRaised]
+
+
+async def test_without_a_missed_migration_no_core_is_asked() -> None:
+    scene = migrated([])
+    scene.missed.clear()
+    await scene.watch.look()
+    assert (scene.events, scene.core.asked) == ([], [])
 
 
 async def test_an_object_that_is_there_as_it_was_signed_is_compared_once_and_then_only_looked_for(

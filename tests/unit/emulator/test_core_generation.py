@@ -368,6 +368,9 @@ async def test_a_migration_is_copied_to_the_old_key_with_its_preprocessing() -> 
     assert object_digest(copied) == signed.digest
     assert before.items() <= store(core).objects.items()
     assert store(core).preprocessings[OLD_KEY] == NEW_PREP
+    told = await result(core, OLD_KEY)
+    assert told.preprocessing_id == named(NEW_PREP)
+    assert [one.digest for one in told.key_digests][1] == signed.digest
 
 
 async def test_a_copy_that_fails_is_told_by_nothing_but_the_missing_object() -> None:
@@ -377,6 +380,7 @@ async def test_a_copy_that_fails_is_told_by_nothing_but_the_missing_object() -> 
     assert len((await migrate(core)).key_digests) == 2
     assert f"{COMPRESSED_OBJECT}/{OLD_KEY.hex()}" not in store(core).objects
     assert store(core).preprocessings[OLD_KEY] == OLD_PREP
+    assert (await result(core, OLD_KEY)).preprocessing_id == named(OLD_PREP)
 
 
 async def test_a_migration_that_is_not_asked_to_copy_leaves_the_old_key_alone() -> None:

@@ -15,6 +15,7 @@ from kmsconn.emulator.contracts.generation_releases import (
 )
 from kmsconn.ethereum.hexes import from_hex, quantity, to_hex
 from kmsconn.protocols.fhevm.contracts import KMS_GENERATION, LATER_KMS_GENERATION
+from tests import vectors
 from tests.unit.emulator.ceremony_world import (
     ABORT,
     COMMITTEE,
@@ -40,6 +41,7 @@ from tests.unit.emulator.ceremony_world import (
     viewed,
 )
 from tests.unit.emulator.small_world import rpc
+from tests.vectors import later, slot_of
 
 URLS = tuple(node.storage_url for node in COMMITTEE.nodes)
 
@@ -133,6 +135,17 @@ async def test_the_two_mappings_of_a_migration_stand_in_their_slots(play: MakePl
     for entry in ("existingKeyIdByRequestId", "requestIdByExistingKeyId"):
         slot, value = slots_of(entry)
         assert await played.at.slot(slot) == value, entry
+
+
+async def test_the_context_and_epoch_of_a_migration_stand_in_their_slots(play: MakePlay) -> None:
+    """The vectors have their value; where it stands is read from the contract's published source."""
+    played = await with_whole_key(play)
+    await played.at.do(KEYGEN.encode(0, key_id(1)))
+    plan = later.profile().deployment.keys.generation.extra_data(key_id(2))
+    words = [await played.at.slot(slot_of(question)) for question in next(plan)]
+    with pytest.raises(StopIteration) as end:
+        plan.send([words[0], *(word.to_bytes(32) for word in words[1:])])
+    assert to_hex(end.value.value) == vectors.load_later()["ids"]["extra_data"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from kmsconn._generated.fhevm.kms import v1 as kms
 from kmsconn.connector.contracts import interfaces
 from kmsconn.errors import Denied, NotYet, Undecodable, WrongContract, WrongSignature
 from kmsconn.ethereum.abi import Abi
@@ -32,10 +33,19 @@ from kmsconn.protocols.fhevm.contracts import (
     GatewayViews,
 )
 from kmsconn.protocols.fhevm.epochs import KeyMaterial, NewEpochs, recorded_preparations
-from kmsconn.protocols.fhevm.profile import EVENTS, Fhevm, migrated_key_set
+from kmsconn.protocols.fhevm.operations import build_extra_data
+from kmsconn.protocols.fhevm.profile import (
+    EVENTS,
+    Fhevm,
+    migrated_key_set,
+    missed_migrations,
+    read_record,
+    write_key,
+)
 from kmsconn.protocols.port import Verdict
-from kmsconn.protocols.profile import Coprocessor, PublicObject
-from kmsconn.protocols.queries import ContractQuery, base_slot, mapping_slot
+from kmsconn.protocols.profile import Coprocessor, KeyMigration, PublicObject
+from kmsconn.protocols.protobuf import decode
+from kmsconn.protocols.queries import ContractQuery, base_slot, content_slot, mapping_slot
 from tests import vectors
 from tests.unit.protocols.test_fhevm_key_plans import Contracts
 from tests.vectors import keys, later, load, vector_settings
@@ -393,11 +403,8 @@ def published(
 
 def test_the_object_of_a_migrated_key_is_under_the_key_with_the_digest_that_was_signed() -> None:
     url = f"https://kms-1.test/public/CompressedXofKeySet/{KEY:064x}"
-    expected = PublicObject(KEY, (url,), b"PDAT_KEY", b"\xbb" * 32, made_here=False)
-    asked = asked_for(over=True, agreed=True)
-    assert published(asked) == expected
-    answered = mapping_slot(mapping_slot(GENERATION_BASE, REQUEST), STRANGER)
-    assert published({**asked, answered: 1}) == attrs.evolve(expected, made_here=True)
+    expected = PublicObject(KEY, (url,), b"PDAT_KEY", b"\xbb" * 32)
+    assert published(asked_for(over=True, agreed=True)) == expected
 
 
 def test_the_object_of_a_migrated_key_may_be_under_the_prefix_of_the_nodes_storage() -> None:
@@ -419,6 +426,76 @@ def test_the_object_of_a_migrated_key_may_be_under_the_prefix_of_the_nodes_stora
 )
 def test_no_object_is_looked_for_without_a_migration_or_a_storage(slots: dict[int, int], where: str) -> None:
     assert published(slots, where=where) is None
+
+
+# --- migrations that were made without this node
+
+
+PAIR = make_id(CONTEXT_TAG, 1), make_id(EPOCH_TAG, 1)
+LATER_EPOCH = PAIR[0], make_id(EPOCH_TAG, 2)
+NOBODY = Address(bytes(20))
+
+
+def kept(request: int, data: bytes) -> dict[int, int]:
+    """Return the slots in which Solidity keeps the extraData of a request."""
+    place = slot(14, request)
+    words = [data[start : start + 32].ljust(32, b"\0") for start in range(0, len(data), 32)]
+    numbered = enumerate(words, content_slot(place))
+    return {place: 2 * len(data) + 1, **{number: int.from_bytes(word) for number, word in numbered}}
+
+
+ANSWERED = {mapping_slot(mapping_slot(GENERATION_BASE, REQUEST), STRANGER): 1}
+MADE = asked_for(over=True, agreed=True) | kept(REQUEST, build_extra_data(*PAIR))
+
+
+def missed(
+    slots: dict[int, int], current: tuple[int, int] = PAIR, signer: Address = STRANGER, *others: int
+) -> Any:
+    """Return what a node with this signer has missed by a contract with these slots, in whose current context and epoch it is."""
+    contracts = Contracts(slots)
+    node = GATEWAY_CONFIG.function("getKmsNodeForContext").encode_result((STRANGER, signer, "", ""))
+    completed = KMS_GENERATION.function("getCompletedKeyIds").encode_result((*others, KEY))
+    for question, answer in (
+        (ASK.config.current_context_and_epoch(), b"".join(one.to_bytes(32) for one in current)),
+        (ASK.generation.completed_keys(), completed),
+        (ASK.config.node_signer(current[0], STRANGER), node),
+    ):
+        contracts.views[vectors.data_of(question), question.parameters[1]] = answer
+    return contracts.run(missed_migrations(ASK, STRANGER))
+
+
+@pytest.mark.parametrize("others", [(), (KEY + 2,)], ids=["only key", "beside a key that is in use now"])
+def test_a_migration_without_this_node_is_missed_whether_its_key_is_in_use_or_not(
+    others: tuple[int, ...],
+) -> None:
+    """The active key is not asked for at all, nor is the storage."""
+    assert missed(MADE, PAIR, STRANGER, *others) == (KeyMigration(KEY, REQUEST, PREP),)
+
+
+@pytest.mark.parametrize(
+    ("slots", "current", "signer"),
+    [
+        ({}, PAIR, STRANGER),
+        (MADE | asked_for(over=False, agreed=False), PAIR, STRANGER),
+        (MADE | asked_for(over=True, agreed=False), PAIR, STRANGER),
+        (MADE | ANSWERED, PAIR, STRANGER),
+        (MADE, LATER_EPOCH, STRANGER),
+        (MADE, PAIR, NOBODY),
+        (asked_for(over=True, agreed=True), PAIR, STRANGER),
+    ],
+    ids=["fresh", "open", "aborted", "answered", "a later epoch", "no node", "names no epoch"],
+)
+def test_a_migration_is_not_missed(slots: dict[int, int], current: tuple[int, int], signer: Address) -> None:
+    assert missed(slots, current, signer) == ()
+
+
+def test_a_core_is_asked_for_its_record_of_a_key_and_names_the_preparation() -> None:
+    assert decode(kms.RequestId, write_key(KEY)).request_id == f"{KEY:064x}"
+    recorded = kms.KeyGenResult(kms.RequestId(f"{KEY:064x}"), kms.RequestId(f"{PREP:064x}"))
+    assert read_record(bytes(recorded)) == PREP
+    assert read_record(bytes(kms.KeyGenResult(kms.RequestId(f"{KEY:064x}")))) == 0
+    with pytest.raises(Undecodable):
+        read_record(bytes(kms.KeyGenResult(preprocessing_id=kms.RequestId("03"))))
 
 
 def test_an_operator_knows_better_than_the_contract() -> None:
