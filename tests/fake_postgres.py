@@ -19,7 +19,7 @@ from psycopg import errors
 
 from kmsconn.config.description import PostgresAddress
 from kmsconn.journal import postgres_schema, schema
-from kmsconn.journal.postgres import _COUNT, PostgresDriver
+from kmsconn.journal.postgres import _COUNT, UNCONFIRMED, PostgresDriver
 from kmsconn.journal.postgres_schema import SCHEMA_KEY, TABLE_COUNTS, VERSION
 from kmsconn.journal.postgres_session import BoundStatement, Reply, SessionLimits
 
@@ -117,6 +117,8 @@ class FakeServer:
     sessions: list[FakeSession] = attrs.field(factory=list)
     database: sqlite3.Connection = attrs.field(factory=made_at)
     hazards: Hazards | None = None
+    unconfirmed: list[tuple[str, int]] = attrs.field(factory=list)
+    """What it says of standbys that commits wait for: their names, and how many are connected."""
     is_locked: bool = False
     """Whether somebody has the writers' lock, and keeps it."""
 
@@ -248,6 +250,7 @@ def _locked(server: FakeServer, _call: BoundStatement) -> Reply:
 _ANSWERS: dict[str, Callable[[FakeServer, BoundStatement], Reply]] = {
     postgres_schema.LOCK: _locked,
     _COUNT: _counted,
+    UNCONFIRMED: lambda server, _call: Reply(list(server.unconfirmed), 0),
     postgres_schema._SURROUNDINGS: lambda _server, _call: Reply([(150_000, "UTF8", "public", "public")], 0),
     TABLE_COUNTS: lambda _server, _call: Reply([(9, 1)], 0),
     postgres_schema._KNOWN_INDICES: lambda server, _call: Reply(

@@ -133,6 +133,10 @@ _PUT_BACK = (
     "Nothing is answered meanwhile. Move the same file back; or restart kmsconn, which makes a new journal and reads the chain "
     "again from decryption_from_block_number"
 )
+_START_STANDBY = (
+    "start the standby that synchronous_standby_names names, and see that it connects; or take it out of that setting and reload the "
+    "server: commits are kept by one server alone then"
+)
 _CHECK_DISK = (
     "Their requests are read again from the chain where the contract numbers them. Check the disk; when more rows are damaged, "
     "stop kmsconn and restore the file from a backup"
@@ -155,20 +159,27 @@ class JournalWatch:
 
     async def look(self) -> float:
         """Look once. Cancellation: at any time."""
-        misplaced, self.free = "", None if self.path is None else free_bytes(self.path)
+        misplaced = unconfirmed = ""
+        self.free = None if self.path is None else free_bytes(self.path)
         with trio.move_on_after(LOOKING), suppress(JournalFailed):
             misplaced = await self.journal.run(queries.misplaced)
+            unconfirmed = await self.journal.run(queries.unconfirmed)
             self.counts = await self.journal.run(queries.counts, self.wall())
-        self.board.show(JOURNAL, self._alerts(misplaced))
+        self.board.show(JOURNAL, self._alerts(misplaced, unconfirmed))
         self.beat()
         return JOURNAL_WATCH_INTERVAL
 
-    def _alerts(self, misplaced: str) -> Iterator[AlertRaised]:
-        """Return what is wrong with the journal. Damaged rows stay named: what was in them is known to nobody here any more."""
+    def _alerts(self, misplaced: str, unconfirmed: str) -> Iterator[AlertRaised]:
+        """Return what is wrong with the journal. Damaged rows stay named: what was in them is known to nobody here any more.
+
+        A commit without a confirmation fails later in other words, so the standby is named first.
+        """
         if warnings := self.journal.warnings:
             yield AlertRaised("journal file", "permissions", "; ".join(warnings))
         if misplaced:
             yield AlertRaised(JOURNAL, "misplaced", misplaced, remedy=_PUT_BACK)
+        elif unconfirmed:
+            yield AlertRaised(JOURNAL, "unwritable", unconfirmed, remedy=_START_STANDBY)
         elif failure := self.journal.failures.text:
             yield AlertRaised(JOURNAL, "unwritable", failure)
         if damaged := self.journal.damaged:

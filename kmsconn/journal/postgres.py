@@ -185,6 +185,15 @@ _ROLLBACK: Final = call_of("ROLLBACK")
 _LOCK: Final = call_of(LOCK)
 _TICK: Final = "SELECT value FROM meta WHERE key = 'tick'"
 
+# A connection that was given up keeps the writers' lock as long as its commit waits, so the connections of all processes are looked at.
+# Other users' are not shown to this one. Of a standby this user may see no more than that it is connected.
+UNCONFIRMED: Final = (
+    "SELECT current_setting('synchronous_standby_names'), (SELECT count(*) FROM pg_stat_replication) WHERE EXISTS (SELECT FROM "
+    "pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database() AND usename = current_user AND "
+    "state_change < clock_timestamp() - make_interval(secs => ?::float8))"
+)
+_SLOW: Final = 2.0  # seconds for which a standby may take to confirm a commit
+
 # A process that is alone tells nobody what it does (``postgres_schema``): who joins later looks by itself.
 _ALONE: Final = "set_config('kmsconn.alone', CASE WHEN EXISTS (SELECT FROM member WHERE token <> ?) THEN '' ELSE 'on' END, true)"
 _COUNT: Final = f"UPDATE member SET groups = groups + 1 WHERE token = ? RETURNING {_ALONE}, groups, ({_TICK})"  # noqa: S608 - of our own literals
@@ -295,6 +304,18 @@ class PostgresDriver:
     def misplaced(self) -> str:
         """Say nothing: a server that is another one is found by what it lacks (``begin``)."""
         return ""
+
+    def unconfirmed(self) -> str:
+        """Say which synchronous standbys a commit of the journal, of any process, has waited for too long; empty if none has.
+
+        The server waits for them without a limit. Called for a connection that only reads: the one that commits has no answer meanwhile.
+        """
+        found = self.execute(UNCONFIRMED, (_SLOW,)).fetchone()
+        if found is None:
+            return ""
+        names, connected = found
+        standbys = "1 standby is" if connected == 1 else f"{connected} standbys are"
+        return f"commits wait for a synchronous standby: synchronous_standby_names is {names or 'empty now'}, and {standbys} connected"
 
     def give_back(self, pages: int, spare: float) -> None:
         """Do nothing: the server gives pages back by itself."""

@@ -327,6 +327,12 @@ def misplaced(db: Database) -> str:
 
 
 @reads
+def unconfirmed(db: Database) -> str:
+    """Return which standbys of a server commits have waited for too long; empty if none has waited."""
+    return db.driver.unconfirmed()
+
+
+@reads
 def counts(db: Database, now: float) -> Counts:
     """Return what health and metrics show. Rows are counted as they move, so the cost is that of a table of kinds and states."""
     db.driver.tally.write(db.execute)

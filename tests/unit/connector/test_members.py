@@ -108,6 +108,33 @@ def test_a_difference_is_told_once_with_both_processes_and_a_remedy_until_it_is_
     assert seen[2:] == [AlertCleared("lease", DIFFER)]
 
 
+async def test_a_commit_that_waits_for_a_standby_is_told_until_it_does_not() -> None:
+    """Before the connection is given up for it, which fails in other words; those are told once no standby is waited for."""
+    server, told = FakeServer(), list[Event]()
+    db = Database(server.driver(), wall)
+    db.open(BINDING)
+    async with trio.open_nursery() as nursery:
+        journal = Journal(db, offload_inline)
+        nursery.start_soon(journal.commit_groups)
+        watch = JournalWatch(journal, wall, Board(told.append, trio.current_time))
+        try:
+            await watch.look()
+            server.unconfirmed.append(("replica_7", 0))
+            journal.failures.unwritten = "the connection is lost"
+            await watch.look()
+            server.unconfirmed.clear()
+            journal.failures.unwritten = ""
+            await watch.look()
+        finally:
+            journal.close()
+    raised, cleared = told
+    assert isinstance(raised, AlertRaised)
+    assert (raised.cause, raised.severity) == ("unwritable", Severity.CRITICAL)
+    assert "synchronous_standby_names is replica_7, and 0 standbys are connected" in raised.text
+    assert "start the standby" in raised.remedy
+    assert cleared == AlertCleared("journal", "unwritable")
+
+
 async def test_a_server_that_is_away_is_told_until_it_is_back() -> None:
     """As one whose log of commits has no room: it ends, and is away for minutes."""
     server, told, beats = FakeServer(), list[Event](), list[float]()
