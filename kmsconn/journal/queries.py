@@ -81,12 +81,17 @@ _OLDEST_OPEN = (
 )
 _TALLY = "SELECT kind, state, on_chain, rows, deferred, deleted FROM tally"
 _OPEN_ON_CHAIN = "closed_at IS NULL AND on_chain = 1"
-_OLDEST = (
-    "SELECT min(recorded_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
-    f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {{causes}}) = 0"
-)
-_OLDEST_OPEN_ROW = _OLDEST.format(causes=RowCause.REFUSED_BY_CORE.value)
-_OLDEST_ANSWERABLE = _OLDEST.format(causes=(RowCause.REFUSED_BY_CORE | RowCause.CHAIN_NOT_SERVED).value)
+
+
+def _oldest_but(causes: RowCause) -> str:
+    return (
+        "SELECT min(recorded_at) FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
+        f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND (cause & {causes.value}) = 0"
+    )
+
+
+_OLDEST_OPEN_ROW = _oldest_but(RowCause.REFUSED_BY_CORE)
+_OLDEST_ANSWERABLE = _oldest_but(RowCause.REFUSED_BY_CORE | RowCause.CHAIN_NOT_SERVED)
 _WAITING = (
     "SELECT recorded_at, rid FROM request INDEXED BY request_oldest "  # noqa: S608 - of our own literals
     f"WHERE kind = ? AND {_OPEN_ON_CHAIN} AND recorded_at < ? ORDER BY recorded_at LIMIT ?"

@@ -60,7 +60,7 @@ async def test_before_a_start_beside_a_connector_and_after_all_is_gone(tmp_path:
                 assert process.poll() is None
         status, out = await doctor(path)
         assert status == 1
-        assert "→ check gateway_url" in out
+        assert "host and port in gateway_url" in out
 
 
 async def test_without_dependencies_each_is_named_and_no_secret_is(tmp_path: Path) -> None:

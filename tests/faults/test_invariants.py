@@ -146,12 +146,23 @@ async def test_a_branch_that_nobody_shows_any_more_counts_as_long_as_an_answer(
     assert promises_broken(invariants) == broken
 
 
+@attrs.frozen
+class TakesAll:
+    """A contract that takes whatever it is sent."""
+
+    address: Address
+
+    def execute(self, _frame: Frame) -> bytes:
+        return b""
+
+
 class Sender:
     """Signs replies under one nonce after the other, as a transaction manager would, and has some of them included."""
 
     def __init__(self, invariants: Invariants) -> None:
         self.chain, self.replies = invariants.dependencies.gateway, invariants.replies
         self.key, self.contract = invariants.dependencies.sender, invariants.dependencies.decryption.address
+        self.chain.evm.deploy(TakesAll(self.key.address))
 
     def sign(self, nonce: int, *, failing: bool = False) -> bytes:
         """Sign a reply to one request; the contract takes none that fails."""

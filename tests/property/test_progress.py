@@ -9,7 +9,7 @@ import attrs
 import hypothesis.strategies as st
 from hypothesis import given
 
-from kmsconn.model.alerts import PATIENCE, SEVERAL, WINDOW, Lane, Progress, Reason
+from kmsconn.model.alerts import PATIENCE, SEVERAL, STANDSTILL, WINDOW, Lane, Progress, Reason
 
 LANES = [
     Lane("public_decryption", "core[0]"),
@@ -113,16 +113,16 @@ def test_once_all_are_free_nothing_is_left(history: list[Step]) -> None:
     assert list(progress) == []
 
 
-def test_the_third_that_is_held_up_for_a_minute_stops_its_lane_and_a_pass_ends_that() -> None:
+def test_the_third_that_is_held_up_for_some_seconds_stops_its_lane_and_a_pass_ends_that() -> None:
     progress, lane = Progress(), LANES[0]
     for rid in range(SEVERAL):
         progress.hold(lane, rid, REASONS[0], now=float(rid))
-    assert [one.stopped for one in progress.holdups(PATIENCE + 1)] == [()]
-    assert [one.stopped for one in progress.holdups(PATIENCE + 2)] == [("public_decryption",)]
+    assert [one.stopped for one in progress.holdups(STANDSTILL + 1)] == [()]
+    assert [one.stopped for one in progress.holdups(STANDSTILL + 2)] == [("public_decryption",)]
     progress.passed(LANES[1], 9)
-    assert [one.stopped for one in progress.holdups(PATIENCE + 2)] == [("public_decryption",)]
+    assert [one.stopped for one in progress.holdups(STANDSTILL + 2)] == [("public_decryption",)]
     progress.passed(lane, 8)
-    assert [(one.count, one.stopped) for one in progress.holdups(PATIENCE + 2)] == [(SEVERAL, ())]
+    assert [(one.count, one.stopped) for one in progress.holdups(STANDSTILL + 2)] == [(SEVERAL, ())]
 
 
 def test_who_changes_its_lane_leaves_the_other_one() -> None:
