@@ -193,7 +193,7 @@ INDICES: Final = (
     "CREATE UNIQUE INDEX request_nonce ON request (chain_id, nonce) WHERE state = 'signed'",
     # queries._INCLUDED: at each look of a transaction manager; retention._REPLIED: at each fork
     "CREATE INDEX request_included ON request (chain_id, (closed_at IS NULL), included_block) WHERE included_block IS NOT NULL",
-    # queries._OLDEST: each second; queries._WAITING: at each command
+    # queries._OLDEST_OPEN_ROW: each second; queries._WAITING: at each command
     "CREATE INDEX request_oldest ON request (kind, recorded_at) WHERE closed_at IS NULL",
     # retention: every ten minutes; those with their long values apart from the others
     "CREATE INDEX request_closed ON request (cleared, closed_at, rid) WHERE closed_at IS NOT NULL",
