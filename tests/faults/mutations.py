@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import trio
 
-from kmsconn.chain.follower import Follower
+from kmsconn.chain.follower import Follower, HeadTracker
 from kmsconn.chain.logs import read_logs
 from kmsconn.ciphertexts.fetch import Fetcher
 from kmsconn.core import statuses
@@ -34,7 +34,7 @@ from kmsconn.replies import plan as nonces
 from kmsconn.replies.answers import Accepts, Question
 from kmsconn.replies.asking import read_finding
 from kmsconn.replies.state import Tracks
-from kmsconn.requests import decoding, dispatcher, failures, range_reader, reader, stage_runner
+from kmsconn.requests import components, decoding, dispatcher, failures, range_reader, reader, stage_runner
 from kmsconn.requests.checker import Checker
 from kmsconn.requests.completeness import Completeness
 from kmsconn.requests.contexts import Contexts, Destruction, Shared
@@ -479,3 +479,19 @@ def the_mark_of_the_proof_ignored(monkeypatch: Any) -> None:
         return JournalPlace(make_id(numbering.tag, numbering.before_first), 0)
 
     monkeypatch.setattr(Completeness, "_low_water", from_the_first)
+
+
+def nobody_else_is_asked(monkeypatch: Any) -> None:
+    """What cannot be undone is done on the word of the node in use."""
+    monkeypatch.setattr(components, "witnesses", lambda *_args: ())
+
+
+def expired_by_the_chain_alone(monkeypatch: Any) -> None:
+    """A deadline is what one head gave, and the chain's clock alone ends a request."""
+
+    def is_over(self: Pipeline, _row: Any, request: Any) -> bool:
+        now = self.heads[request.chain_id].settled_timestamp
+        return now is not None and now > request.deadline
+
+    monkeypatch.setattr(Pipeline, "_is_over", is_over)
+    monkeypatch.setattr(HeadTracker, "sure", lambda _self, timestamp: timestamp)

@@ -20,6 +20,7 @@ from kmsconn.testing.faults import (
     FailingCore,
     Grant,
     Kill,
+    Lying,
     Misbehaviour,
     Outage,
     RefusedCalls,
@@ -274,6 +275,25 @@ TRIALS = [
         mutations.answered_is_not_asked,
         [Ask(1.0, "any", 4), Kill(20.0, 1.0, lose_journal=True), Ask(60.0, "public")],
         answers_again,
+    ),
+    _trial(
+        mutations.nobody_else_is_asked,
+        [
+            Ask(1.0, "public", 3),
+            Outage(0.5, "core0", "refuse", 20.0),
+            Lying(15.0, "never taken", 300.0, node=1),
+            Wait(300.0),
+        ],
+        nodes=2,
+    ),
+    _trial(
+        mutations.expired_by_the_chain_alone,
+        [
+            Lying(9.0, "head -2 d", 3.0),
+            Ask(10.0, "public", 3),
+            Outage(9.0, "core0", "refuse", 60.0),
+            Wait(120.0),
+        ],
     ),
 ]
 
